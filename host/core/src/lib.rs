@@ -1,1 +1,17 @@
-//! placeholder
+//! What Tandem decides without I/O: names, canonical documents and their schemas, links, the planner.
+//!
+//! Pure by its dependencies: no clock, no randomness, no file, no thread, no async runtime. Everything that varies is an
+//! argument, so that the same input gives the same answer in the daemon, in a test and in the simulation.
+
+pub mod descriptor;
+pub mod document;
+pub mod exchange;
+pub mod id;
+pub mod link;
+pub mod normalise;
+pub mod plan;
+pub mod policy;
+pub mod schema;
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+pub type Millis = u64;

@@ -1,0 +1,291 @@
+//! The contract's types (wit/types.wit) in the host's own words.
+//!
+//! Version modules of the provider room convert into these; no generated type leaves that room. Field meanings are those of
+//! the WIT file and are not repeated here.
+#![expect(missing_docs, reason = "documented line by line in wit/types.wit")]
+
+use serde::{Deserialize, Serialize};
+
+use crate::Millis;
+
+/// UTF-8 JSON text.
+pub type Json = Vec<u8>;
+pub type Opaque = Vec<u8>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    pub now: Millis,
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Path(String),
+    Url(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    pub quota: String,
+    pub amount: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placeholder {
+    pub marker: String,
+    pub secret: String,
+    pub escape: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    pub method: String,
+    pub target: Target,
+    pub headers: Vec<Attribute>,
+    pub body: Option<Vec<u8>>,
+    pub charges: Vec<Charge>,
+    pub repeatable: bool,
+    pub secrets: Vec<Placeholder>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpResponse {
+    pub status: u16,
+    pub headers: Vec<Attribute>,
+    pub body: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub code: String,
+    pub message: String,
+    pub pointer: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    Confirmed,
+    Unconfirmed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    pub object: String,
+    pub id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    Touched,
+    Partial(Json),
+    Whole(Json),
+    Gone(Proof),
+    Moved(Reference),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    pub object: String,
+    pub id: String,
+    pub state: State,
+    pub version: Option<String>,
+    pub stamp: Option<u64>,
+    pub key: Option<String>,
+    pub keep: Option<Opaque>,
+    pub author: Option<String>,
+    pub account: Option<String>,
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Find {
+    pub object: String,
+    pub key: Option<String>,
+    pub identity: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub object: String,
+    pub id: Option<String>,
+    pub document: Json,
+    pub changed: Vec<String>,
+    pub version: Option<String>,
+    pub stamp: Option<u64>,
+    pub key: String,
+    pub keep: Option<Opaque>,
+    pub previous: Option<Json>,
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remove {
+    pub object: String,
+    pub id: String,
+    pub version: Option<String>,
+    pub stamp: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    pub object: String,
+    pub cursor: Option<Opaque>,
+    pub limit: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    pub callback: String,
+    pub objects: Vec<String>,
+    pub channel: Option<Opaque>,
+    pub active: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Probe,
+    Discover(String),
+    Read(Reference),
+    Find(Find),
+    Write(Write),
+    Remove(Remove),
+    Changes(Listing),
+    Walk(Listing),
+    Watch(Watch),
+    Other(String, Json),
+}
+
+impl Operation {
+    /// The operation's word, for history, metrics and errors.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Discover(_) => "discover",
+            Self::Read(_) => "read",
+            Self::Find(_) => "find",
+            Self::Write(write) if write.id.is_none() => "create",
+            Self::Write(_) => "update",
+            Self::Remove(_) => "remove",
+            Self::Changes(_) => "changes",
+            Self::Walk(_) => "walk",
+            Self::Watch(_) => "watch",
+            Self::Other(..) => "other",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wait {
+    Until(Millis),
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub observed: Observed,
+    pub unapplied: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub request: HttpRequest,
+    pub note: Opaque,
+    pub so_far: Option<Written>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Vec<Observed>,
+    pub cursor: Opaque,
+    pub more: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    pub state: Opaque,
+    pub check_at: Millis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    pub quota: Option<String>,
+    pub wait: Wait,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub scope: String,
+    pub problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Send(Step),
+    Written(Written),
+    Current(Observed),
+    Found(Vec<Observed>),
+    Page(Page),
+    Watching(Channel),
+    Facts(Json),
+    Exists(Reference),
+    Refused,
+    Throttled(Throttle),
+    Again(Wait, String),
+    Rejected(Vec<Problem>),
+    Blocked(Block),
+    Unauthorised(String),
+    CursorLost(String),
+    Other(String, Json),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaState {
+    pub quota: String,
+    pub limit: Option<u64>,
+    pub remaining: Option<u64>,
+    pub resets: Wait,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub answer: Answer,
+    pub quotas: Vec<QuotaState>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub headers: Vec<Attribute>,
+    pub query: Vec<Attribute>,
+    pub body: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub object: String,
+    pub origin: String,
+    pub before: Option<Json>,
+    pub after: Option<Json>,
+    pub changed: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Sync,
+    Skip(String),
+    Hold(String),
+    Remove(String),
+    Read,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    pub decision: Decision,
+    pub rule: String,
+}

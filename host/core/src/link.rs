@@ -1,0 +1,214 @@
+//! A link: one internal record and one record of a CRM, and what both had when they last agreed.
+//!
+//! Invariants: the base is a *pair* for each field, and each side is compared with its own half only. A half moves only by
+//! agreement, by a write that was answered, or by a decision in review.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Millis;
+use crate::id::{ConnectionId, EntityKey, ExternalId, ExternalKey};
+
+/// Canonical fields by JSON pointer (`/email`, `/custom/tier`). A missing entry is absent; `null` is null.
+pub type Fields = BTreeMap<String, Value>;
+
+/// What both sides had of one field when they last agreed. `None`: absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// System A's value.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none", with = "present")]
+    pub internal: Option<Value>,
+    /// The CRM's value, in canonical form.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none", with = "present")]
+    pub external: Option<Value>,
+    /// The CRM's value is what was sent; it has not been seen since.
+    #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
+}
+
+/// Keeps `null` and absent apart: a present member is always `Some`.
+mod present {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().unwrap_or(&Value::Null).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(deserializer).map(Some)
+    }
+}
+
+/// Where a link stands in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Life {
+    /// Both records are known, or one of them is still to be made.
+    #[default]
+    Active,
+    /// Deleted. Comes back only by a direct read, as a new incarnation.
+    Tombstone {
+        /// Which side deleted first.
+        by: Side,
+        /// When it was seen.
+        at: Millis,
+    },
+    /// Cut by policy; hints of either side change nothing.
+    Detached {
+        /// When it was cut.
+        at: Millis,
+    },
+}
+
+/// A side of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// System A.
+    Internal,
+    /// The CRM.
+    External,
+}
+
+impl Side {
+    /// The side's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::External => "external",
+        }
+    }
+}
+
+/// A field group that waits for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The fields of the group.
+    pub fields: BTreeSet<String>,
+    /// What System A has.
+    pub internal: Fields,
+    /// What the CRM has.
+    pub external: Fields,
+    /// When it was first held.
+    pub since: Millis,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// How often a field went back and forth: the loop breaker's memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Alternation {
+    /// Times of the last writes and the side that was written, oldest first, within the window.
+    pub writes: Vec<(Millis, Side)>,
+}
+
+/// A deletion that waits to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// When the record was first missed.
+    pub since: Millis,
+    /// How often it was looked for since.
+    pub looks: u32,
+}
+
+/// One link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The internal record.
+    pub entity: EntityKey,
+    /// The customer's account.
+    pub connection: ConnectionId,
+    /// The CRM's record. None: not created yet.
+    pub external: Option<ExternalId>,
+    /// Counts re-creations after deletion.
+    #[serde(default)]
+    pub incarnation: u32,
+    /// Where the link stands in its life.
+    #[serde(default)]
+    pub life: Life,
+    /// The base.
+    #[serde(default)]
+    pub base: BTreeMap<String, Pair>,
+    /// Version of the internal record that was last seen.
+    #[serde(default)]
+    pub internal_version: Option<u64>,
+    /// Version of the external record that was last seen: equality only.
+    #[serde(default)]
+    pub external_version: Option<String>,
+    /// Stamp of the external record that was last seen: order.
+    #[serde(default)]
+    pub external_stamp: Option<u64>,
+    /// The provider's own bytes.
+    #[serde(default)]
+    pub keep: Option<Vec<u8>>,
+    /// Fields whose reference is not linked yet.
+    #[serde(default)]
+    pub owed: BTreeSet<String>,
+    /// Held field groups by group name.
+    #[serde(default)]
+    pub held: BTreeMap<String, Held>,
+    /// Frozen fields: they went back and forth too often. Value: why.
+    #[serde(default)]
+    pub frozen: BTreeMap<String, String>,
+    /// The loop breaker's memory, by field.
+    #[serde(default)]
+    pub alternations: BTreeMap<String, Alternation>,
+    /// Fields that the CRM refused and that are left out until they change.
+    #[serde(default)]
+    pub refused: BTreeMap<String, Value>,
+    /// The external record was missed once.
+    #[serde(default)]
+    pub doubt: Option<Doubt>,
+    /// When the link was last committed.
+    #[serde(default)]
+    pub committed_at: Millis,
+}
+
+impl Link {
+    /// A link that knows its internal record only.
+    #[must_use]
+    pub fn new(entity: EntityKey, connection: ConnectionId) -> Self {
+        Self {
+            entity,
+            connection,
+            external: None,
+            incarnation: 0,
+            life: Life::Active,
+            base: BTreeMap::new(),
+            internal_version: None,
+            external_version: None,
+            external_stamp: None,
+            keep: None,
+            owed: BTreeSet::new(),
+            held: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            alternations: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            doubt: None,
+            committed_at: 0,
+        }
+    }
+
+    /// The external record's key, once there is one.
+    #[must_use]
+    pub fn external_key(&self) -> Option<ExternalKey> {
+        self.external.clone().map(|id| ExternalKey {
+            connection: self.connection.clone(),
+            object: self.entity.object.clone(),
+            id,
+        })
+    }
+
+    /// The key that Tandem stores in the CRM's record, where it has a place for it. Stable for the link's incarnation.
+    #[must_use]
+    pub fn key(&self) -> String {
+        if self.incarnation == 0 {
+            self.entity.id.to_string()
+        } else {
+            format!("{}.{}", self.entity.id, self.incarnation)
+        }
+    }
+}

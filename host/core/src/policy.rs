@@ -1,0 +1,158 @@
+//! Who wins, and which way a field flows: set for a field, an object or a connection beforehand.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens when both sides changed a field group differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConflict {
+    /// System A wins.
+    Internal,
+    /// The CRM wins.
+    External,
+    /// The later edit wins where both have field times inside the clock tolerance's reach; otherwise review.
+    Newest,
+    /// The group is held with both values until somebody decides; the rest flows.
+    #[default]
+    Review,
+}
+
+/// Which way a field flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flow {
+    /// Both ways.
+    #[default]
+    Both,
+    /// Only from System A to the CRM.
+    ToExternal,
+    /// Only from the CRM to System A.
+    ToInternal,
+}
+
+/// What happens when a CRM stores another value than was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRewrite {
+    /// The two halves differ from now on; nothing is written.
+    #[default]
+    Keep,
+    /// System A takes the CRM's value over.
+    Adopt,
+}
+
+/// What happens when a CRM refuses one field of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReject {
+    /// The whole write is set aside.
+    #[default]
+    Hold,
+    /// The field is left out and flagged; the rest is written.
+    OmitAndFlag,
+}
+
+/// What happens when one side deleted a record and the other changed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDeleteConflict {
+    /// The update wins: the record is created again on the side that deleted it.
+    #[default]
+    Update,
+    /// The deletion wins.
+    Delete,
+    /// Held for review.
+    Review,
+}
+
+/// What a deletion on one side does on the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDelete {
+    /// The other record is deleted (archived where the CRM has a bin).
+    #[default]
+    Delete,
+    /// The link is cut; the other record stays.
+    Detach,
+    /// Nothing; the record is created again when it changes.
+    Ignore,
+}
+
+/// How much a review holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// The conflicting field group.
+    #[default]
+    Group,
+    /// The whole record.
+    Record,
+}
+
+/// The policy of one field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct FieldPolicy {
+    /// Who wins a conflict.
+    pub on_conflict: OnConflict,
+    /// Which way it flows.
+    pub flow: Flow,
+    /// What a rewrite by the CRM does.
+    pub on_rewrite: OnRewrite,
+    /// What a refusal by the CRM does.
+    pub on_reject: OnReject,
+}
+
+/// The policy of an object of one connection, whole: defaults applied, groups and sets taken from the canonical schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ObjectPolicy {
+    /// For fields that have none of their own.
+    pub default: FieldPolicy,
+    /// By canonical pointer.
+    pub fields: BTreeMap<String, FieldPolicy>,
+    /// Field pointer to the name of its group (`x-group`). Fields without an entry stand alone.
+    pub groups: BTreeMap<String, String>,
+    /// Pointers of set fields (`x-set`): merged element by element.
+    pub sets: Vec<String>,
+    /// Pointers of fields that are mapped by this connection. A field that is not here takes no part.
+    pub mapped: Vec<String>,
+    /// Pointers of `x-identity` fields.
+    pub identity: Vec<String>,
+    /// Normaliser by pointer: two values are equal when their normal forms are.
+    pub normalise: BTreeMap<String, String>,
+    /// Deletions in System A.
+    pub on_internal_delete: OnDelete,
+    /// Deletions in the CRM.
+    pub on_external_delete: OnDelete,
+    /// Deletion against update.
+    pub on_delete_conflict: OnDeleteConflict,
+    /// How much a review holds.
+    pub hold: Hold,
+    /// Creates in the CRM what is new in System A.
+    pub create_external: bool,
+    /// Creates in System A what is new in the CRM.
+    pub create_internal: bool,
+    /// How far the clocks of both sides may differ, in milliseconds, for `newest`.
+    pub clock_tolerance_ms: u64,
+    /// More alternations than this within `loop_window_ms` freeze a field.
+    pub loop_limit: u32,
+    /// See `loop_limit`.
+    pub loop_window_ms: u64,
+}
+
+impl ObjectPolicy {
+    /// The policy of a field.
+    #[must_use]
+    pub fn field(&self, pointer: &str) -> FieldPolicy {
+        self.fields.get(pointer).copied().unwrap_or(self.default)
+    }
+
+    /// The group that a field belongs to: its own name when it stands alone.
+    #[must_use]
+    pub fn group<'a>(&'a self, pointer: &'a str) -> &'a str {
+        self.groups.get(pointer).map_or(pointer, String::as_str)
+    }
+}
