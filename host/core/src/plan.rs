@@ -206,9 +206,22 @@ pub struct Plan {
 
 /// Decides what is written next.
 #[must_use]
-pub fn plan(link: &Link, internal: &Internal, external: &External, policy: &ObjectPolicy, now: Millis) -> Plan {
+pub fn plan(
+    link: &Link,
+    internal: &Internal,
+    external: &External,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Plan {
     let _ = (internal, external, policy, now);
-    Plan { link: link.clone(), internal: None, external: None, ask: None, conflicts: Vec::new(), reason: String::new() }
+    Plan {
+        link: link.clone(),
+        internal: None,
+        external: None,
+        ask: None,
+        conflicts: Vec::new(),
+        reason: String::new(),
+    }
 }
 
 /// What the CRM said to a write.

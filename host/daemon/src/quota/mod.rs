@@ -1,0 +1,1 @@
+//! Quotas, adaptive rate and concurrency, classes, breakers, fair turns.

@@ -1,0 +1,351 @@
+//! The local durable store: hints, links, intents, history, dead letters, cursors.
+//!
+//! It keeps and finds; it never decides. One [`Commit`] is atomic. What is acknowledged to anybody was committed with
+//! [`Until::Durable`] first. Two implementations behind one conformance suite: [`sled`](self::sled) on disk and
+//! [`memory`](self::memory), the reference.
+
+use std::future::Future;
+
+use serde::{Deserialize, Serialize};
+use tandem_core::Millis;
+use tandem_core::exchange::{Delivery, Observed, Problem};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, InternalId, ObjectName};
+use tandem_core::link::{Link, Pair};
+
+/// The order in which a connection's work is taken, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// A person waits for it.
+    Interactive,
+    /// An edit on either side.
+    Live,
+    /// A second try.
+    Retry,
+    /// A look at a record that should be the same.
+    Reconcile,
+    /// The first load.
+    Backfill,
+}
+
+impl Class {
+    /// All classes, most urgent first.
+    pub const ALL: [Self; 5] = [Self::Interactive, Self::Live, Self::Retry, Self::Reconcile, Self::Backfill];
+
+    /// The class's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Live => "live",
+            Self::Retry => "retry",
+            Self::Reconcile => "reconcile",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
+/// What a hint points at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Subject {
+    /// A record of System A.
+    Internal(InternalId),
+    /// A record of the CRM.
+    External(ExternalId),
+    /// A stored webhook that has not been read yet: the sequence number of its [`StoredDelivery`].
+    Delivery(u64),
+}
+
+/// "Look at this record": why, since when, how often tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hint {
+    /// From [`Store::next_seq`].
+    pub seq: u64,
+    /// Whose work it is.
+    pub connection: ConnectionId,
+    /// The canonical object. Empty for deliveries.
+    pub object: ObjectName,
+    /// What it points at.
+    pub subject: Subject,
+    /// How urgent it is.
+    pub class: Class,
+    /// When it was first noticed: its age counts from here, through all retries.
+    pub noticed_at: Millis,
+    /// Not before this moment. 0: at once.
+    pub due: Millis,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// A short word for history: "edit", "webhook", "poll", "walk", "replay", "look".
+    pub cause: String,
+    /// What the event or row said, if it said anything.
+    pub observed: Option<Observed>,
+}
+
+/// Where a stored hint is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HintKey {
+    /// Whose work it is.
+    pub connection: ConnectionId,
+    /// How urgent it is.
+    pub class: Class,
+    /// Not before this moment. 0: ready.
+    pub due: Millis,
+    /// Its number.
+    pub seq: u64,
+}
+
+impl Hint {
+    /// Where the hint is found once it is stored.
+    #[must_use]
+    pub fn key(&self) -> HintKey {
+        HintKey { connection: self.connection.clone(), class: self.class, due: self.due, seq: self.seq }
+    }
+}
+
+/// A webhook as it came, verified, split and blanked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredDelivery {
+    /// From [`Store::next_seq`].
+    pub seq: u64,
+    /// Whose account it belongs to.
+    pub connection: ConnectionId,
+    /// When it came.
+    pub received_at: Millis,
+    /// Its contents.
+    pub delivery: Delivery,
+}
+
+/// A call that cannot be repeated without harm, written down before it is sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The entity that is being created in the CRM.
+    pub entity: EntityKey,
+    /// Where.
+    pub connection: ConnectionId,
+    /// The key that the record will bear, where the CRM has a place for it.
+    pub key: String,
+    /// Identity values (pointer, normal form), to recognise it by.
+    pub identity: Vec<(String, String)>,
+    /// When it was written down.
+    pub opened_at: Millis,
+    /// The answer was lost: it may have taken effect. Looked for after this moment.
+    pub unknown_since: Option<Millis>,
+}
+
+/// One thing that happened to a record. Fields are deltas; never more than what changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The record.
+    pub entity: EntityKey,
+    /// Through which connection.
+    pub connection: ConnectionId,
+    /// When.
+    pub at: Millis,
+    /// "observed", "wrote-internal", "wrote-external", "created-internal", "created-external", "removed-…", "linked",
+    /// "conflict", "held", "set-aside", "dismissed", "frozen".
+    pub what: String,
+    /// Why, in words, without record contents.
+    pub why: String,
+    /// What brought it about: the hint's word.
+    pub cause: String,
+    /// Provider id, version and digest prefix: `hubspot@0.1.0#1a2b3c4d`.
+    pub provider: String,
+    /// API calls that it cost.
+    pub calls: u32,
+    /// The base of each changed field afterwards.
+    pub delta: Vec<(String, Pair)>,
+}
+
+/// A record that was set aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// From [`Store::next_seq`].
+    pub seq: u64,
+    /// The hint that could not be worked.
+    pub hint: Hint,
+    /// The entity, if it is known.
+    pub entity: Option<EntityKey>,
+    /// When it was set aside.
+    pub at: Millis,
+    /// Where it failed: "system-a-in", "provider-out", "provider-in", "canonical-in", "rejected", "fault", "blocked".
+    pub point: String,
+    /// What was wrong.
+    pub problems: Vec<Problem>,
+    /// Provider id, version and digest prefix.
+    pub provider: String,
+}
+
+/// One change to the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Adds a hint (ready when `due` is 0).
+    AddHint(Hint),
+    /// Acknowledges a hint.
+    DropHint(HintKey),
+    /// Adds a raw delivery.
+    AddDelivery(StoredDelivery),
+    /// Drops a raw delivery.
+    DropDelivery(u64),
+    /// Writes a link; keeps the index by external id and the list of held links.
+    PutLink(Link),
+    /// Forgets a link.
+    DropLink(EntityKey, ConnectionId),
+    /// Opens or changes an intent.
+    PutIntent(Intent),
+    /// Closes an intent.
+    DropIntent(EntityKey, ConnectionId),
+    /// Appends to the record's history.
+    AddHistory(HistoryEntry),
+    /// Sets a hint aside.
+    AddDead(DeadLetter),
+    /// Takes a dead letter away (it was replayed or given up).
+    DropDead(u64),
+    /// Writes a small named value: cursors, facts, counters.
+    PutValue(String, Vec<u8>),
+    /// Removes a named value.
+    DropValue(String),
+}
+
+/// Changes that happen together or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Commit {
+    /// In order.
+    pub ops: Vec<Op>,
+}
+
+impl Commit {
+    /// An empty commit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a change.
+    pub fn push(&mut self, op: Op) -> &mut Self {
+        self.ops.push(op);
+        self
+    }
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Reads see it; it becomes durable with the next group commit.
+    Applied,
+    /// It is on disk.
+    Durable,
+}
+
+/// How much waits for a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Hints that are ready.
+    pub ready: u64,
+    /// Hints that wait for their time.
+    pub delayed: u64,
+    /// When the oldest undone hint was noticed.
+    pub oldest: Option<Millis>,
+}
+
+/// Why the store cannot do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A write or sync failed: the store takes nothing more until it is opened again.
+    #[error("store {path}: {what}; nothing more is accepted until the daemon is restarted")]
+    Failed {
+        /// Where the store is.
+        path: String,
+        /// What failed.
+        what: String,
+    },
+    /// The store could not be opened.
+    #[error("store {path}: cannot be opened: {what}")]
+    Open {
+        /// Where the store is.
+        path: String,
+        /// Why, and the way out.
+        what: String,
+    },
+    /// A value is too large.
+    #[error("store: {what} has {len} bytes, the limit is {limit}")]
+    TooLarge {
+        /// What kind of value.
+        what: &'static str,
+        /// Its encoded size.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// The store as every room sees it. Reads are quick and synchronous; a bad stored value is set aside and named in the log,
+/// and reads as if it were not there.
+pub trait Store: Send + Sync + 'static {
+    /// A number greater than every number given before, also across restarts.
+    fn next_seq(&self) -> u64;
+
+    /// Applies a commit.
+    fn commit(&self, commit: Commit, until: Until) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The link of an entity at a connection.
+    fn link(&self, entity: &EntityKey, connection: &ConnectionId) -> Result<Option<Link>, StoreError>;
+
+    /// All links of an entity.
+    fn links(&self, entity: &EntityKey) -> Result<Vec<Link>, StoreError>;
+
+    /// The entity that a CRM's record is linked to.
+    fn entity_of(&self, external: &ExternalKey) -> Result<Option<EntityKey>, StoreError>;
+
+    /// Links of a connection in key order, after the given entity.
+    fn scan_links(
+        &self,
+        connection: &ConnectionId,
+        after: Option<&EntityKey>,
+        limit: usize,
+    ) -> Result<Vec<Link>, StoreError>;
+
+    /// Links with held groups or frozen fields, of one connection or of all.
+    fn held_links(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<Link>, StoreError>;
+
+    /// The open intent of an entity at a connection.
+    fn intent(&self, entity: &EntityKey, connection: &ConnectionId) -> Result<Option<Intent>, StoreError>;
+
+    /// All open intents of a connection and object.
+    fn intents(&self, connection: &ConnectionId, object: &ObjectName) -> Result<Vec<Intent>, StoreError>;
+
+    /// Ready hints of a connection and class, by number, after the given one.
+    fn ready(
+        &self,
+        connection: &ConnectionId,
+        class: Class,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Hint>, StoreError>;
+
+    /// Delayed hints whose time has come, earliest first, over all connections.
+    fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError>;
+
+    /// When the next delayed hint is due.
+    fn next_due(&self) -> Result<Option<Millis>, StoreError>;
+
+    /// Connections that have undone hints.
+    fn busy(&self) -> Result<Vec<ConnectionId>, StoreError>;
+
+    /// How much waits for a connection.
+    fn backlog(&self, connection: &ConnectionId) -> Result<Backlog, StoreError>;
+
+    /// A stored delivery.
+    fn delivery(&self, seq: u64) -> Result<Option<StoredDelivery>, StoreError>;
+
+    /// The history of an entity, newest first.
+    fn history(&self, entity: &EntityKey, limit: usize) -> Result<Vec<HistoryEntry>, StoreError>;
+
+    /// Dead letters, newest first, of one connection or of all.
+    fn dead(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// One dead letter.
+    fn dead_letter(&self, seq: u64) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// A named value.
+    fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+}
