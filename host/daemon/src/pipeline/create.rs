@@ -65,7 +65,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             connection: case.connection.id.clone(),
             key: case.link.key(),
             identity,
-            sent: serde_json::to_vec(&document::from_fields(fields)).unwrap_or_default(),
+            sent: serde_json::to_vec(&document::value(fields)).unwrap_or_default(),
             opened_at: now,
             unknown_since: None,
         };

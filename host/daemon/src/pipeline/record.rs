@@ -351,12 +351,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let (expected, document) = match &write {
             InternalWrite::Create { fields } => match &*internal {
                 InternalState::Deleted { version, .. } => {
-                    (Expected::Version(*version), Some(document::from_fields(fields)))
+                    (Expected::Version(*version), Some(document::value(fields)))
                 }
-                _ => (Expected::Absent, Some(document::from_fields(fields))),
+                _ => (Expected::Absent, Some(document::value(fields))),
             },
             InternalWrite::Update { expected, fields, .. } => {
-                (Expected::Version(*expected), Some(document::from_fields(fields)))
+                (Expected::Version(*expected), Some(document::value(fields)))
             }
             InternalWrite::Delete { expected } => (Expected::Version(*expected), None),
         };
@@ -436,7 +436,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ) -> Result<Next, PipelineError> {
         let after = match &write {
             ExternalWrite::Create { fields } | ExternalWrite::Update { fields, .. } => {
-                Some(document::from_fields(fields))
+                Some(document::value(fields))
             }
             ExternalWrite::Remove { .. } => None,
         };
@@ -471,7 +471,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let key = link.key();
         let keep = link.keep.clone();
         let id = link.external.as_ref().map(ToString::to_string);
-        let previous = serde_json::to_vec(&document::from_fields(&external_half(link))).ok();
+        let previous = serde_json::to_vec(&document::value(&external_half(link))).ok();
         let (changed, version, stamp): (Vec<String>, _, _) = match write {
             ExternalWrite::Create { fields } => (fields.keys().cloned().collect(), None, None),
             ExternalWrite::Update { changed, version, stamp, .. } => {
@@ -727,7 +727,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             object: case.link.entity.object.to_string(),
             origin: origin.into(),
             before: (!case.link.base.is_empty())
-                .then(|| serde_json::to_vec(&document::from_fields(&internal_half(&case.link))).ok())
+                .then(|| serde_json::to_vec(&document::value(&internal_half(&case.link))).ok())
                 .flatten(),
             after: after.and_then(|after| serde_json::to_vec(after).ok()),
             changed: Vec::new(),
