@@ -4,6 +4,7 @@
 //! Before each request the quota is asked; nothing is sent twice here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tandem_core::Millis;
 use tandem_core::document;
@@ -20,6 +21,7 @@ use crate::internal::Internal;
 use crate::provider::{Fault, Provider, Runtime};
 use crate::quota::Admission;
 use crate::store::{Class, Commit, Op, Store, Until};
+use crate::telemetry::Metrics;
 
 /// A record of the CRM in canonical form, or why it has none.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,8 +176,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         began = clock.now();
                     }
                     calls += 1;
+                    let asked = clock.now();
                     let sent = self.rooms.deliver.send(&connection.id, request).await;
                     drop(permit);
+                    let outcome = match &sent {
+                        Ok(response) => Metrics::status(response.status),
+                        Err(SendError::NotSent { .. }) => "not-sent",
+                        Err(SendError::Unknown { .. }) => "unknown",
+                        Err(SendError::Forbidden { .. }) => "forbidden",
+                        Err(SendError::Unauthorised { .. }) => "unauthorised",
+                    };
+                    let time = Duration::from_millis(clock.now().saturating_sub(asked));
+                    self.rooms.metrics.call(&self.provider_of(connection), operation.name(), outcome, time);
                     let response = match sent {
                         Ok(response) => response,
                         Err(error) => return Err(ExchangeError::Send(error)),
@@ -310,7 +322,7 @@ fn whole(
             }],
         );
     };
-    let value = match document::parse(bytes) {
+    let value = match provider_document(bytes) {
         Ok(value) => value,
         Err(problems) => return invalid("provider-in", problems),
     };
@@ -329,6 +341,24 @@ fn whole(
         return invalid("canonical-in", problems);
     }
     Ok(Body::Whole(document::fields(&value)))
+}
+
+/// A provider document as JSON. Its schema judges it, not the canonical rules: a CRM may write numbers as it likes.
+pub(super) fn provider_document(bytes: &[u8]) -> Result<serde_json::Value, Vec<Problem>> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let message = format!("the provider's document is not JSON: {} at column {}", category(&error), error.column());
+        vec![Problem { code: "not-json".into(), message, pointer: None }]
+    })
+}
+
+/// The kind of a JSON error, without the text that caused it.
+fn category(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        serde_json::error::Category::Io => "it cannot be read",
+        serde_json::error::Category::Syntax => "syntax error",
+        serde_json::error::Category::Data => "unexpected content",
+        serde_json::error::Category::Eof => "it ends too early",
+    }
 }
 
 /// The moment of a wait, or a guess where the CRM gave none.

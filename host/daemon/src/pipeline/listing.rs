@@ -92,9 +92,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         let mut rows = Vec::new();
         for row in page.rows {
-            if self.is_known(connection, &row)? {
-                self.counters.row_known();
-            } else {
+            if !self.is_known(connection, &row)? {
                 rows.push(row);
             }
         }

@@ -22,6 +22,7 @@ use crate::internal::{Internal, InternalError};
 use crate::provider::Runtime;
 use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
+use crate::telemetry::Metrics;
 
 mod connection;
 mod create;
@@ -38,7 +39,6 @@ mod trail;
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
 pub use exchange::{Concluded, ExchangeError, Seen};
-pub use trail::Counters;
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {
@@ -77,6 +77,8 @@ pub struct Rooms<S, R, D, I, C> {
     pub clock: Arc<C>,
     /// Quotas and breakers.
     pub quotas: Arc<Quotas>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How the pipeline behaves where neither a CRM nor a policy says it.
@@ -121,7 +123,6 @@ pub struct Pipeline<S, R, D, I, C> {
     dispatch: Mutex<dispatch::Dispatch>,
     /// Intents that are open, by connection and object, with the moment they were opened.
     open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
-    counters: Counters,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -135,7 +136,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             by_scope: ArcSwap::default(),
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
             open: Mutex::default(),
-            counters: Counters::default(),
             arrived,
         }
     }
@@ -143,11 +143,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The rooms.
     pub fn rooms(&self) -> &Rooms<S, R, D, I, C> {
         &self.rooms
-    }
-
-    /// What was counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     /// A connection by name.
@@ -284,6 +279,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return;
         }
         let now = self.rooms.clock.now();
+        for hint in &hints {
+            self.rooms.metrics.hint_added(hint.class.name());
+        }
         self.dispatch.lock().arrived(hints.into_iter().filter(|hint| hint.due <= now));
         (self.arrived)();
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference, Remove, Write};
-use tandem_core::id::{EntityKey, ExternalId};
+use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link};
 use tandem_core::plan::{
     self, Ask, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Source, Verdict,
@@ -14,7 +14,7 @@ use tandem_core::plan::{
 
 use super::create::Created;
 use super::dispatch::{Dispatch, Hand};
-use super::exchange::{Body, Concluded, ExchangeError, Seen};
+use super::exchange::{Body, Concluded, ExchangeError, Seen, provider_document};
 use super::inbox::problem;
 use super::settle::End;
 use super::trail::Trail;
@@ -70,6 +70,7 @@ pub(super) struct Case<'a> {
     pub(super) stored: Option<Link>,
     pub(super) external: External,
     pub(super) trail: Trail,
+    pub(super) provider: ProviderId,
     pub(super) commit: Commit,
     /// An intent of this link was opened or found, and has to be closed with the link.
     pub(super) intent: bool,
@@ -142,6 +143,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             stored,
             external,
             trail: Trail::new(cause, self.label(connection)),
+            provider: self.provider_of(connection),
             commit: Commit::new(),
             intent: false,
         }
@@ -212,7 +214,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut commit = std::mem::take(&mut case.commit);
         case.trail.flush(&mut commit);
         if commit.ops.is_empty() {
-            self.counters.dismissed();
+            self.rooms.metrics.record(&case.provider, "unchanged");
         }
         commit
     }
@@ -288,7 +290,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 return Ok(Err(self.failed(case.connection, error, Some(entity), commit)?));
             }
         };
-        self.counters.read_external();
         case.trail.calls += concluded.calls;
         let began = concluded.began;
         match (concluded.answer, concluded.seen.pop()) {
@@ -395,15 +396,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 );
                 let what = match &write {
                     InternalWrite::Create { .. } => {
-                        self.counters.created_internal();
+                        self.rooms.metrics.record(&case.provider, "created-internal");
                         "created-internal"
                     }
                     InternalWrite::Update { .. } => {
-                        self.counters.wrote_internal();
+                        self.rooms.metrics.record(&case.provider, "updated-internal");
                         "wrote-internal"
                     }
                     InternalWrite::Delete { .. } => {
-                        self.counters.removed_internal();
+                        self.rooms.metrics.record(&case.provider, "removed-internal");
                         "removed-internal"
                     }
                 };
@@ -501,7 +502,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Ok(sent) => sent,
                 Err(problems) => return Ok(Err(("provider-out", problems))),
             };
-            match document::parse(&sent).and_then(|value| schemas.write.validate(&value)) {
+            match provider_document(&sent).and_then(|value| schemas.write.validate(&value)) {
                 Ok(()) => {}
                 Err(problems) => return Ok(Err(("provider-out", problems))),
             }
@@ -567,15 +568,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 );
                 let what = match &write {
                     ExternalWrite::Create { .. } => {
-                        self.counters.created_external();
+                        self.rooms.metrics.record(&case.provider, "created-external");
                         "created-external"
                     }
                     ExternalWrite::Update { .. } => {
-                        self.counters.wrote_external();
+                        self.rooms.metrics.record(&case.provider, "updated-external");
                         "wrote-external"
                     }
                     ExternalWrite::Remove { .. } => {
-                        self.counters.removed_external();
+                        self.rooms.metrics.record(&case.provider, "removed-external");
                         "removed-external"
                     }
                 };
@@ -764,7 +765,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     fn note_plan(&self, case: &mut Case<'_>, plan: &plan::Plan, now: Millis) {
         for conflict in &plan.conflicts {
-            self.counters.conflict();
+            let ruling = match conflict.ruling {
+                Verdict::Review => "review",
+                Verdict::Internal => "internal",
+                Verdict::External => "external",
+            };
+            self.rooms.metrics.conflict(&case.provider, ruling);
             let what = match conflict.ruling {
                 Verdict::Review => "held",
                 Verdict::Internal | Verdict::External => "conflict",

@@ -1,10 +1,11 @@
 //! How a piece of work ends: its hints are acknowledged, wait, are tried again, or are set aside. One commit each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tandem_core::Millis;
 use tandem_core::exchange::{Observed, Problem, State};
-use tandem_core::id::EntityKey;
+use tandem_core::id::{EntityKey, ProviderId};
 
 use super::exchange::{ExchangeError, moment};
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
@@ -69,9 +70,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         end: End,
     ) -> Result<(), PipelineError> {
         let now = self.rooms.clock.now();
+        let outcome = match &end {
+            End::PutBack { .. } | End::Later { .. } | End::Again { .. } => None,
+            End::Done(commit) if commit.ops.is_empty() => Some("dismissed"),
+            End::Done(_) => Some("written"),
+            End::SetAside { .. } => Some("set-aside"),
+        };
+        if let Some(outcome) = outcome {
+            for hint in &work.hints {
+                let age = Duration::from_millis(now.saturating_sub(hint.noticed_at));
+                self.rooms.metrics.hint_done(hint.class.name(), outcome, age);
+            }
+        }
         let (mut commit, next) = match end {
             End::PutBack { until, whole } => {
-                self.counters.put_back();
                 self.dispatch.lock().put_back(work, until, whole);
                 return Ok(());
             }
@@ -86,7 +98,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     (commit, None)
                 }
                 Some(hint) => {
-                    self.counters.retried();
+                    self.rooms.metrics.record(&self.provider_of(connection), "retry");
                     let attempts = hint.attempts.saturating_add(1);
                     let due = not_before.max(now.saturating_add(self.backoff(attempts)));
                     (commit, Some(Hint { seq: 0, due, attempts, class: hint.class.max(Class::Retry), ..hint }))
@@ -137,7 +149,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         entity: Option<EntityKey>,
         now: Millis,
     ) {
-        self.counters.set_aside(point);
+        self.rooms.metrics.set_aside(&self.provider_of(connection), point);
         let entity = entity.or_else(|| match &hint.subject {
             Subject::Internal(id) => Some(EntityKey {
                 scope: connection.scope.clone(),
@@ -160,6 +172,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The provider's label for history.
     pub(super) fn label(&self, connection: &Connection) -> String {
         self.rooms.runtime.view(&connection.id).map_or_else(|_| String::new(), |view| view.label.clone())
+    }
+
+    /// The provider's id, for metrics.
+    pub(super) fn provider_of(&self, connection: &Connection) -> ProviderId {
+        self.rooms.runtime.view(&connection.id).map_or_else(|_| "".into(), |view| view.provider.clone())
     }
 
     /// Doubles with each try, with up to half of it as jitter.
@@ -187,7 +204,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             ExchangeError::Held { until } => Ok(later_or_back(until, commit)),
             ExchangeError::Refused { point, problems } => Ok(End::SetAside { point, problems, entity, commit }),
             ExchangeError::Fault(fault) => {
-                self.counters.fault();
+                self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
                 match &fault.kind {
                     FaultKind::Broken { wait_ms, .. } => {
                         Ok(later_or_back(now.saturating_add((*wait_ms).max(10)), commit))
@@ -235,7 +252,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let random = self.rooms.clock.jitter(u64::MAX);
         match answer {
             Answer::Throttled(throttle) => {
-                self.counters.throttled();
+                self.rooms.metrics.held_back(&self.provider_of(connection), "quota");
                 let until =
                     self.rooms.quotas.throttled(&connection.id, throttle.quota.as_deref(), throttle.wait, now, random);
                 later_or_back(until, commit)

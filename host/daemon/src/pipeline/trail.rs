@@ -1,7 +1,6 @@
-//! What happened to a record, for its history, and what is counted over all records.
+//! What happened to a record, for its history.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_core::Millis;
 use tandem_core::link::{Link, Pair};
@@ -68,67 +67,4 @@ fn delta(before: &BTreeMap<String, Pair>, after: &BTreeMap<String, Pair>) -> Vec
         }
     }
     delta
-}
-
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What the pipeline counted since it was built. Never record contents.
-        #[derive(Debug, Default)]
-        pub struct Counters {
-            $($name: AtomicU64,)*
-        }
-
-        impl Counters {
-            $($(#[$doc])* pub(super) fn $name(&self) {
-                self.$name.fetch_add(1, Ordering::Relaxed);
-            })*
-
-            /// All counters by name.
-            #[must_use]
-            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
-            }
-        }
-    };
-}
-
-counters! {
-    /// A hint changed nothing.
-    dismissed,
-    /// System A was written.
-    wrote_internal,
-    /// A CRM was written.
-    wrote_external,
-    /// A record was made in System A.
-    created_internal,
-    /// A record was made in a CRM.
-    created_external,
-    /// A record was deleted in System A.
-    removed_internal,
-    /// A record was deleted in a CRM.
-    removed_external,
-    /// A CRM's record was read.
-    read_external,
-    /// A conflict was decided or held.
-    conflict,
-    /// A piece of work waits in memory.
-    put_back,
-    /// A piece of work is tried again.
-    retried,
-    /// A CRM refused a call for its frequency.
-    throttled,
-    /// A component's fault.
-    fault,
-    /// A record was set aside.
-    set_aside_total,
-    /// A stored delivery was read.
-    delivery_read,
-    /// A row of a listing said nothing new.
-    row_known,
-}
-
-impl Counters {
-    pub(super) fn set_aside(&self, _point: &'static str) {
-        self.set_aside_total();
-    }
 }

@@ -4,6 +4,8 @@
 //! [`Until::Durable`] first. Two implementations behind one conformance suite: [`sled`](self::sled) on disk and
 //! [`memory`](self::memory), the reference.
 
+pub mod memory;
+
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
