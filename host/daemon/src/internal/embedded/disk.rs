@@ -5,7 +5,7 @@
 //! - its `flush` hands the bytes to the disk with `sync_file_range`, which syncs neither the file's metadata nor the device's
 //!   cache: [`Disk::make_durable`] calls `fdatasync` on the log file afterwards, and reports its failure;
 //! - pages above a quarter of a segment go to files of their own, which are never synced: a leaf holds up to about 20 values,
-//!   so with segments of 8 MiB and values of at most 96 KiB nothing becomes such a file;
+//!   so with segments of 16 MiB and values of at most 160 KiB nothing becomes such a file;
 //! - a kill while a snapshot is written leaves `snap.*.generating`, which makes the next open fail: removed before opening
 //!   (it was never renamed, so it never counted);
 //! - the directory and the `conf` file are not synced: done once after opening, since snapshots are written only there;
@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use super::layout;
 
 /// Cannot be changed once a store exists.
-const SEGMENT_BYTES: usize = 8 << 20;
+const SEGMENT_BYTES: usize = 16 << 20;
 /// Largest value. See the module's header.
-pub(super) const MAX_VALUE: usize = 96 << 10;
+pub(super) const MAX_VALUE: usize = 160 << 10;
 
 /// Opened files.
 pub(super) struct Disk {

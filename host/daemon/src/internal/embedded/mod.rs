@@ -11,7 +11,7 @@
 //!   re-creation, and never given twice.
 //! - Among the live records of a scope and object no two have the same identity value.
 //! - A write that changes nothing makes no change: it is answered with the version that is there.
-//! - Nothing is stored that its object's [`Rules`] refuse, whoever writes it.
+//! - Nothing is stored that its object's canonical schema refuses, whoever writes it.
 //! - A stored value that was damaged is named in the log and refused, never taken for an absent record.
 //!
 //! What it does not do: queries beside id, identity and change; transactions over records; encryption at rest; more than one
@@ -35,14 +35,16 @@ use std::thread::JoinHandle;
 use parking_lot::RwLock;
 use serde_json::Value;
 use sled::IVec;
+use tandem_core::document::problem;
 use tandem_core::exchange::Problem;
 use tandem_core::id::{InternalId, ObjectName, ScopeId};
+use tandem_core::schema::CanonicalSchema;
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
 
 use self::disk::Disk;
 use self::feed::{Cursor, Page, PageError, Tail};
 use self::layout::Header;
-pub use self::rules::{Rules, Unreadable};
+use self::rules::Rules;
 use self::writer::{Precondition, Submission, Verdict, Writer};
 use super::{Change, Changes, Expected, Internal, InternalError, Outcome, Record, Write};
 
@@ -55,9 +57,9 @@ const TURNS: usize = 256;
 
 /// How System A is opened.
 pub struct EmbeddedOptions {
-    /// The objects and what is asked of their documents. Records of an object that is not here are kept, but not reached.
-    pub objects: BTreeMap<ObjectName, Arc<dyn Rules>>,
-    /// Largest document, in bytes of JSON. At most 90 KiB; default 64 KiB. Beyond: 413, or rejected with `too-large`.
+    /// The objects and their canonical schemas. Records of an object that is not here are kept, but not reached.
+    pub objects: BTreeMap<ObjectName, CanonicalSchema>,
+    /// Largest document, in bytes of JSON. At most 150 KiB; default 128 KiB. Beyond: 413, or rejected with `too-large`.
     pub max_document: usize,
     /// Memory for pages of the files, in bytes; default 64 MiB. sled may use several times as much for a while.
     pub cache_bytes: u64,
@@ -68,8 +70,8 @@ pub struct EmbeddedOptions {
 impl EmbeddedOptions {
     /// The defaults, for these objects.
     #[must_use]
-    pub fn new(objects: BTreeMap<ObjectName, Arc<dyn Rules>>) -> Self {
-        Self { objects, max_document: 64 << 10, cache_bytes: 64 << 20, feed_keep: 1_000_000 }
+    pub fn new(objects: BTreeMap<ObjectName, CanonicalSchema>) -> Self {
+        Self { objects, max_document: 128 << 10, cache_bytes: 64 << 20, feed_keep: 1_000_000 }
     }
 }
 
@@ -106,7 +108,7 @@ pub struct Embedded {
 
 struct Inner {
     shared: Arc<Shared>,
-    objects: BTreeMap<ObjectName, Arc<dyn Rules>>,
+    objects: BTreeMap<ObjectName, Rules>,
     max_document: usize,
     submissions: Option<mpsc::Sender<Submission>>,
     writer: Option<JoinHandle<()>>,
@@ -241,7 +243,7 @@ impl Embedded {
         let path = path.as_ref();
         if options.max_document > disk::MAX_VALUE - layout::MAX_HEADER {
             return Err(InternalError {
-                what: format!("max_document is {}, the limit is 90 KiB", options.max_document),
+                what: format!("max_document is {}, the limit is 150 KiB", options.max_document),
             });
         }
         let disk = Disk::open(path, options.cache_bytes).map_err(|what| InternalError { what })?;
@@ -260,9 +262,14 @@ impl Embedded {
             .name("system-a".into())
             .spawn(move || writer.run(received))
             .map_err(|error| InternalError { what: format!("cannot start the writer: {error}") })?;
+        let objects = options
+            .objects
+            .into_iter()
+            .map(|(object, schema)| (object, Rules::new(schema, options.max_document)))
+            .collect();
         let inner = Inner {
             shared,
-            objects: options.objects,
+            objects,
             max_document: options.max_document,
             submissions: Some(submissions),
             writer: Some(writer),
@@ -293,7 +300,7 @@ impl Embedded {
         self.inner.draining.subscribe()
     }
 
-    fn rules(&self, object: &ObjectName) -> Option<&Arc<dyn Rules>> {
+    fn rules(&self, object: &ObjectName) -> Option<&Rules> {
         self.inner.objects.get(object)
     }
 
@@ -331,23 +338,23 @@ impl Embedded {
             Ok(Attempt::Rejected(problems))
         };
         let Some(rules) = self.rules(&object) else {
-            return rejected(vec![problem("unknown-object", format!("there is no object {object}"))]);
+            return rejected(vec![problem("unknown-object", format!("there is no object {object}"), None)]);
         };
         if !rules::is_name(scope.as_str()) || !rules::is_id(id.as_str()) || !rules::is_origin(&origin) {
             return rejected(vec![problem(
                 "bad-name",
                 "scope, id or origin has characters that are not allowed",
+                None,
             )]);
         }
         let mut identity = Vec::new();
         let mut json = None;
         if let Some(document) = document {
-            let problems = rules.validate(&document);
-            if !problems.is_empty() {
+            if let Err(problems) = rules.validate(&document) {
                 return rejected(problems);
             }
             for (pointer, normal) in rules.identity(&document) {
-                let hash = layout::identity_hash(&pointer, &normal);
+                let hash = layout::identity_hash(pointer, &normal);
                 if !identity.contains(&hash) {
                     identity.push(hash);
                 }
@@ -356,7 +363,11 @@ impl Embedded {
                 .map_err(|error| InternalError { what: format!("a document cannot be encoded: {error}") })?;
             if text.len() > self.inner.max_document || identity.len() > MAX_IDENTITIES {
                 let limit = self.inner.max_document;
-                return rejected(vec![problem("too-large", format!("a document has at most {limit} bytes"))]);
+                return rejected(vec![problem(
+                    "too-large",
+                    format!("a document has at most {limit} bytes"),
+                    None,
+                )]);
             }
             json = Some(text);
         }
@@ -417,10 +428,6 @@ fn feed_bounds(tree: &sled::Tree) -> sled::Result<(u64, u64)> {
         None => 0,
     };
     Ok((head, floor))
-}
-
-fn problem(code: &str, message: impl Into<String>) -> Problem {
-    Problem { code: code.to_owned(), message: message.into(), pointer: None }
 }
 
 /// A stored value as the seam's record.

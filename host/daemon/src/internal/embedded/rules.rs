@@ -1,40 +1,72 @@
 //! What System A asks of a document, and of the names in front of it.
 
 use serde_json::Value;
+use tandem_core::document::{Limits, parse_within};
 use tandem_core::exchange::Problem;
+use tandem_core::normalise::normal_form;
+use tandem_core::schema::CanonicalSchema;
 
-/// Bytes that could not be read as a document.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Unreadable {
-    /// They are not JSON.
-    Malformed {
-        /// What is wrong, without repeating the bytes.
-        message: String,
-        /// Where, counted from 1; 0 where it is not known.
-        line: usize,
-        /// Where in the line, counted from 1.
-        column: usize,
-    },
-    /// They are JSON, but not a document: doubled members, too deep, a number that cannot be kept exactly.
-    Refused(Vec<Problem>),
+/// What is asked of the documents of one object. Pure and quick: it is called on the threads that serve requests.
+pub(super) struct Rules {
+    schema: CanonicalSchema,
+    /// Identity fields: pointer and normaliser.
+    identity: Vec<(String, String)>,
+    limits: Limits,
 }
 
-/// What System A asks of the documents of one object.
-///
-/// Pure and quick: it is called on the threads that serve requests.
-pub trait Rules: Send + Sync + 'static {
-    /// Reads the JSON of a document, or of a merge patch.
+impl Rules {
+    /// The rules that a canonical schema makes.
+    pub(super) fn new(schema: CanonicalSchema, max_document: usize) -> Self {
+        let identity = schema
+            .fields()
+            .iter()
+            .filter(|(_, field)| field.identity)
+            .map(|(pointer, field)| (pointer.clone(), field.normalise.clone().unwrap_or_default()))
+            .collect();
+        Self { schema, identity, limits: Limits { bytes: max_document, ..Limits::default() } }
+    }
+
+    /// Reads the JSON of a document or of a merge patch.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is not JSON or cannot be kept exactly.
-    fn parse(&self, json: &[u8]) -> Result<Value, Unreadable>;
+    /// What is wrong with it.
+    pub(super) fn parse(&self, json: &[u8]) -> Result<Value, Vec<Problem>> {
+        parse_within(json, &self.limits)
+    }
 
-    /// Everything that is wrong with a whole document. Empty: it is valid.
-    fn validate(&self, document: &Value) -> Vec<Problem>;
+    /// Reads JSON in which a document is one member.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse_around(&self, json: &[u8], margin: usize) -> Result<Value, Vec<Problem>> {
+        let Limits { bytes, depth, members } = self.limits;
+        parse_within(json, &Limits { bytes: bytes + margin, depth: depth + 1, members: members + margin })
+    }
 
-    /// The identity values of a valid document: pointer and normal form. No two live records of a scope and object have the
-    /// same. Missing, null and empty values are left out.
-    fn identity(&self, document: &Value) -> Vec<(String, String)>;
+    /// Checks a whole document.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn validate(&self, document: &Value) -> Result<(), Vec<Problem>> {
+        self.schema.validate(document)
+    }
+
+    /// The identity values of a valid document: pointer and normal form. Missing, null and empty ones are left out.
+    pub(super) fn identity(&self, document: &Value) -> Vec<(&str, String)> {
+        self.identity
+            .iter()
+            .filter_map(|(pointer, normaliser)| {
+                let value = normal_form(normaliser, document.pointer(pointer)?);
+                let text = match value {
+                    Value::Null => return None,
+                    Value::String(text) if text.is_empty() => return None,
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                Some((pointer.as_str(), text))
+            })
+            .collect()
+    }
 }
 
 /// Longest scope or object name, in bytes.
@@ -67,7 +99,19 @@ pub(super) fn is_origin(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn identity_values_are_compared_in_their_normal_form_and_emptiness_is_none() {
+        let rules = Rules::new(CanonicalSchema::built_in("contact").unwrap().unwrap(), 1 << 16);
+        let of = |document: Value| rules.identity(&document);
+        assert_eq!(of(json!({"email": " Ada@X.example"})), [("/email", "ada@x.example".to_owned())]);
+        for none in [json!({}), json!({"email": null}), json!({"email": " "}), json!({"phone": "1"})] {
+            assert_eq!(of(none), []);
+        }
+    }
 
     #[test]
     fn names_that_could_leave_their_place_in_a_key_or_a_url_are_refused() {

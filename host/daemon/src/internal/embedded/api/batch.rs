@@ -133,9 +133,9 @@ impl Intake {
             Piece::TooLong => return Err(Refusal::too_large(self.store.max_document())),
         };
         let rules = self.store.rules(&self.object).ok_or_else(Refusal::unknown_object)?;
-        let Value::Object(mut members) = rules.parse(&text).map_err(|unreadable| {
+        let Value::Object(mut members) = rules.parse_around(&text, LINE_MARGIN).map_err(|problems| {
             self.store.counters().rejected.fetch_add(1, Ordering::Relaxed);
-            Refusal::from(unreadable)
+            Refusal::invalid(problems)
         })?
         else {
             return Err(bad_line("a line is an object"));

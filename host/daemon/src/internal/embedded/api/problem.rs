@@ -8,7 +8,6 @@ use tandem_core::exchange::Problem;
 use tandem_core::id::InternalId;
 
 use crate::internal::InternalError;
-use crate::internal::embedded::rules::Unreadable;
 
 /// An answer that is not a success. Texts name members and limits, never contents.
 #[derive(Debug)]
@@ -70,11 +69,13 @@ impl Refusal {
         Self { existing: Some(id), version, ..refusal }
     }
 
-    /// The document is not valid.
+    /// The body is not a document, or not a valid one.
     pub(super) fn invalid(problems: Vec<Problem>) -> Self {
-        let too_large = problems.iter().any(|problem| problem.code == "too-large");
-        let refusal = if too_large {
+        let any = |codes: &[&str]| problems.iter().any(|problem| codes.contains(&problem.code.as_str()));
+        let refusal = if any(&["too-large"]) {
             Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the document is too large")
+        } else if any(&["not-json", "not-utf8", "control-character"]) {
+            Self::new(StatusCode::BAD_REQUEST, "malformed", "the body is not JSON in UTF-8")
         } else {
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the document is not valid")
         };
@@ -110,23 +111,6 @@ impl Refusal {
             members.insert("version".into(), json!(version));
         }
         members
-    }
-}
-
-impl From<Unreadable> for Refusal {
-    fn from(unreadable: Unreadable) -> Self {
-        match unreadable {
-            Unreadable::Malformed { message, line, column } => {
-                let place =
-                    if line == 0 { String::new() } else { format!(" at line {line} column {column}") };
-                Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "malformed",
-                    format!("the body is not JSON: {message}{place}"),
-                )
-            }
-            Unreadable::Refused(problems) => Self::invalid(problems),
-        }
     }
 }
 

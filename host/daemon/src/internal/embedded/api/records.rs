@@ -1,5 +1,7 @@
 //! One record at a time, and lists of them.
 
+use std::sync::atomic::Ordering;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -290,9 +292,9 @@ async fn document(
 ) -> Result<Value, Refusal> {
     let body = whole_body(headers, body, store.max_document()).await?;
     let rules = store.rules(object).ok_or_else(Refusal::unknown_object)?;
-    rules.parse(&body).map_err(|unreadable| {
-        store.inner.shared.counters.rejected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        unreadable.into()
+    rules.parse(&body).map_err(|problems| {
+        store.counters().rejected.fetch_add(1, Ordering::Relaxed);
+        Refusal::invalid(problems)
     })
 }
 

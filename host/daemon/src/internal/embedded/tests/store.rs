@@ -58,18 +58,18 @@ async fn a_record_lives_dies_and_comes_back_with_ever_greater_versions() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     assert_eq!(read(&store, "s", "1").await, None);
-    let first = create(&store, "s", "1", json!({"name": "A"})).await;
+    let first = create(&store, "s", "1", json!({"given_name": "A"})).await;
     assert!(matches!(
         write(&store, "s", "1", Expected::Absent, Some(json!({}))).await,
         Outcome::Conflict(Some(_))
     ));
     let Outcome::Written(second) =
-        write(&store, "s", "1", Expected::Version(first), Some(json!({"name": "B"}))).await
+        write(&store, "s", "1", Expected::Version(first), Some(json!({"given_name": "B"}))).await
     else {
         panic!()
     };
     assert!(second.version > first);
-    let stale = write(&store, "s", "1", Expected::Version(first), Some(json!({"name": "C"}))).await;
+    let stale = write(&store, "s", "1", Expected::Version(first), Some(json!({"given_name": "C"}))).await;
     assert_eq!(stale, Outcome::Conflict(Some(second.clone())));
     let Outcome::Written(gone) = write(&store, "s", "1", Expected::Version(second.version), None).await
     else {
@@ -82,16 +82,16 @@ async fn a_record_lives_dies_and_comes_back_with_ever_greater_versions() {
         Outcome::Conflict(Some(_))
     ));
     assert!(matches!(write(&store, "s", "2", Expected::Version(1), None).await, Outcome::Conflict(None)));
-    assert!(create(&store, "s", "1", json!({"name": "D"})).await > gone.version);
+    assert!(create(&store, "s", "1", json!({"given_name": "D"})).await > gone.version);
 }
 
 #[tokio::test]
 async fn a_write_that_changes_nothing_is_no_change() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let version = create(&store, "s", "1", json!({"name": "A"})).await;
+    let version = create(&store, "s", "1", json!({"given_name": "A"})).await;
     let Outcome::Written(same) =
-        write(&store, "s", "1", Expected::Version(version), Some(json!({"name": "A"}))).await
+        write(&store, "s", "1", Expected::Version(version), Some(json!({"given_name": "A"}))).await
     else {
         panic!()
     };
@@ -132,7 +132,7 @@ async fn of_many_who_claim_an_identity_at_once_one_gets_it() {
     let claims = (0..64).map(|number| {
         let store = store.clone();
         tokio::spawn(async move {
-            let document = Some(json!({"email": "same@x.example", "n": number}));
+            let document = Some(json!({"email": "same@x.example", "employees": number}));
             write(&store, "s", &number.to_string(), Expected::Absent, document).await
         })
     });
@@ -157,10 +157,14 @@ async fn refused_documents_and_names_are_rejected_and_nothing_is_stored() {
         Outcome::Rejected(problems) => problems[0].code.clone(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(rejected(write(&store, "s", "1", Expected::Absent, Some(json!({"name": 1}))).await), "schema");
+    assert_eq!(
+        rejected(write(&store, "s", "1", Expected::Absent, Some(json!({"given_name": 1}))).await),
+        "type"
+    );
     assert_eq!(rejected(write(&store, "s", "a/b", Expected::Absent, Some(json!({}))).await), "bad-name");
     assert_eq!(rejected(write(&store, "", "1", Expected::Absent, Some(json!({}))).await), "bad-name");
-    let large = json!({"name": "x".repeat(64 << 10)});
+    let large =
+        json!({"notes": "x".repeat(65_536), "street": "é".repeat(1024), "tags": vec!["y".repeat(250); 300]});
     assert_eq!(rejected(write(&store, "s", "1", Expected::Absent, Some(large)).await), "too-large");
     let unknown = Write {
         scope: "s".into(),
@@ -182,7 +186,7 @@ async fn the_feed_names_every_change_after_a_cursor_also_across_a_restart() {
     let (nothing, start) = drain(&store, None, 10).await;
     assert!(nothing.is_empty());
     for number in 0..25 {
-        create(&store, "s", &format!("{number:02}"), json!({"n": number})).await;
+        create(&store, "s", &format!("{number:02}"), json!({"employees": number})).await;
     }
     let (all, middle) = drain(&store, Some(start.clone()), 7).await;
     assert_eq!(all.len(), 25);
@@ -207,7 +211,7 @@ async fn a_walk_that_is_overtaken_by_writes_misses_nothing() {
     let mut versions = std::collections::BTreeMap::new();
     for number in 0..30 {
         let id = format!("{number:02}");
-        versions.insert(format!("s/{id}"), create(&store, "s", &id, json!({"n": number})).await);
+        versions.insert(format!("s/{id}"), create(&store, "s", &id, json!({"employees": number})).await);
     }
     let first = store.changes(None, 10).await.unwrap();
     let mut seen: Vec<(String, u64)> = first
@@ -219,7 +223,7 @@ async fn a_walk_that_is_overtaken_by_writes_misses_nothing() {
     for id in ["00", "29"] {
         let version = versions[&format!("s/{id}")];
         let Outcome::Written(record) =
-            write(&store, "s", id, Expected::Version(version), Some(json!({"n": "new"}))).await
+            write(&store, "s", id, Expected::Version(version), Some(json!({"employees": 1000}))).await
         else {
             panic!()
         };
@@ -246,7 +250,7 @@ async fn a_cursor_older_than_what_is_kept_walks_the_records_again() {
     create(&store, "s", "first", json!({})).await;
     let (_, old) = drain(&store, None, 10).await;
     for number in 0..200 {
-        create(&store, "s", &format!("{number:03}"), json!({"n": number})).await;
+        create(&store, "s", &format!("{number:03}"), json!({"employees": number})).await;
     }
     drop(store);
     let mut options = super::options();
@@ -287,7 +291,7 @@ async fn waiting_ends_when_something_changes_and_not_before() {
 async fn after_a_failed_sync_nothing_is_taken_and_readers_see_what_was_durable() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let version = create(&store, "s", "1", json!({"name": "durable"})).await;
+    let version = create(&store, "s", "1", json!({"given_name": "durable"})).await;
     store.inner.shared.disk.broken.store(true, Ordering::SeqCst);
     let attempt = |id: &str, expected| {
         let write = Write {
@@ -295,7 +299,7 @@ async fn after_a_failed_sync_nothing_is_taken_and_readers_see_what_was_durable()
             object: "contact".into(),
             id: id.into(),
             expected,
-            document: Some(json!({"name": "lost"})),
+            document: Some(json!({"given_name": "lost"})),
             origin: "test".into(),
         };
         store.write_if(write)
@@ -306,7 +310,7 @@ async fn after_a_failed_sync_nothing_is_taken_and_readers_see_what_was_durable()
     store.inner.shared.disk.broken.store(false, Ordering::SeqCst);
     assert!(attempt("2", Expected::Absent).await.is_err());
     assert!(store.failure().is_some());
-    assert_eq!(read(&store, "s", "1").await.unwrap().document, Some(json!({"name": "durable"})));
+    assert_eq!(read(&store, "s", "1").await.unwrap().document, Some(json!({"given_name": "durable"})));
     assert_eq!(read(&store, "s", "2").await, None);
     assert_eq!(drain(&store, None, 10).await.0, [("s/1".to_owned(), version)]);
 }
@@ -347,7 +351,7 @@ async fn a_damaged_record_is_named_and_never_taken_for_an_absent_one() {
 async fn counting_up_by_version_loses_no_step() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    create(&store, "s", "n", json!({"n": 0})).await;
+    create(&store, "s", "n", json!({"employees": 0})).await;
     let writers: Vec<_> = (0..8)
         .map(|_| {
             let store = store.clone();
@@ -355,10 +359,15 @@ async fn counting_up_by_version_loses_no_step() {
                 let mut done = 0;
                 while done < 25 {
                     let record = read(&store, "s", "n").await.unwrap();
-                    let next = record.document.unwrap()["n"].as_u64().unwrap() + 1;
-                    let outcome =
-                        write(&store, "s", "n", Expected::Version(record.version), Some(json!({"n": next})))
-                            .await;
+                    let next = record.document.unwrap()["employees"].as_u64().unwrap() + 1;
+                    let outcome = write(
+                        &store,
+                        "s",
+                        "n",
+                        Expected::Version(record.version),
+                        Some(json!({"employees": next})),
+                    )
+                    .await;
                     match outcome {
                         Outcome::Written(_) => done += 1,
                         Outcome::Conflict(Some(_)) => {}
@@ -371,5 +380,5 @@ async fn counting_up_by_version_loses_no_step() {
     for writer in writers {
         writer.await.unwrap();
     }
-    assert_eq!(read(&store, "s", "n").await.unwrap().document, Some(json!({"n": 200})));
+    assert_eq!(read(&store, "s", "n").await.unwrap().document, Some(json!({"employees": 200})));
 }
