@@ -122,20 +122,17 @@ fn digest(token: &str) -> [u8; 32] {
 }
 
 /// Opens routes to the admin token alone.
-#[must_use]
 pub fn for_admin(router: Router, tokens: Arc<Tokens>) -> Router {
     router.layer(from_fn_with_state(tokens, admin_only))
 }
 
 /// Opens routes to the admin and metrics tokens.
-#[must_use]
 pub fn for_metrics(router: Router, tokens: Arc<Tokens>) -> Router {
     router.layer(from_fn_with_state(tokens, admin_or_metrics))
 }
 
 /// Opens routes to the admin token, and to a scope's token those whose pattern has a `{scope}` that is this scope. The [`Caller`] is put
 /// into the request's extensions. Routes without `{scope}` are for the admin alone.
-#[must_use]
 pub fn for_scopes(router: Router, tokens: Arc<Tokens>) -> Router {
     router.route_layer(from_fn_with_state(tokens, admin_or_scope))
 }

@@ -44,7 +44,6 @@ const LONGEST_LIST: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The admin API, metrics and health.
-#[must_use]
 pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
     let open = Router::new()
         .route("/healthz", get(async || "live\n"))
@@ -74,7 +73,6 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
 
 /// Puts the daemon's routers together on one address: bodies are bounded, requests are counted by route pattern, and what no route
 /// answers is answered with a problem. None of the routers may have a fallback of its own.
-#[must_use]
 pub fn house(routers: impl IntoIterator<Item = Router>, metrics: Arc<Metrics>, max_body: usize) -> Router {
     let merged = routers.into_iter().fold(Router::new(), Router::merge);
     merged

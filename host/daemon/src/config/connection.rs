@@ -169,7 +169,7 @@ impl ConnectionConfig {
     ) -> Result<Self, Vec<Finding>> {
         let source = Source::new(file, text);
         let table = source.parse();
-        let connection = read(config, id, file, source.root(&table));
+        let connection = table.as_ref().and_then(|table| read(config, id, file, source.root(table)));
         #[cfg(test)]
         super::tests::note_asked("connection-file.schema.json", &source);
         let findings = source.into_findings();
@@ -312,8 +312,13 @@ fn read_hosts(value: &Value<'_>) -> Option<Vec<HostGrant>> {
 }
 
 fn is_host(text: &str) -> bool {
-    // `Host::parse` takes more than names, for example percent signs and numbers that it rewrites.
-    matches!(Host::parse(text), Ok(host) if host.to_string() == text)
+    let is_label = |label: &str| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.bytes().all(legal) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    // What the URL parser would rewrite (`127.1`, a broken punycode) is not what the operator means.
+    let stays = Host::parse(text).is_ok_and(|host| host.to_string() == text);
+    stays && (text.starts_with('[') || text.split('.').all(is_label))
 }
 
 fn read_base_url(value: &Value<'_>, hosts: Option<&[HostGrant]>, allow_loopback: bool) -> Option<String> {
@@ -368,6 +373,7 @@ struct Wishes {
     clock_tolerance: Option<Duration>,
     loop_limit: Option<u64>,
     loop_window: Option<Duration>,
+    confirm_after: Option<Duration>,
 }
 
 const FLOWS: [(&str, Flow); 3] =
@@ -396,6 +402,7 @@ impl Wishes {
             clock_tolerance: section.value("clock_tolerance").and_then(|v| v.duration(Duration::ZERO..=DAY)),
             loop_limit: section.value("loop_limit").and_then(|v| v.integer(2..=1_000)),
             loop_window: section.value("loop_window").and_then(|v| v.duration(1_000 * MS..=DAY)),
+            confirm_after: section.value("confirm_after").and_then(|v| v.duration(MS..=DAY)),
         }
     }
 
@@ -411,6 +418,7 @@ impl Wishes {
             clock_tolerance: self.clock_tolerance.or(defaults.clock_tolerance),
             loop_limit: self.loop_limit.or(defaults.loop_limit),
             loop_window: self.loop_window.or(defaults.loop_window),
+            confirm_after: self.confirm_after.or(defaults.confirm_after),
         }
     }
 }
@@ -469,12 +477,6 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
     against("create_internal", !to_internal && create_internal == Some(true));
     against("on_internal_delete", !to_external && own.on_internal_delete == Some(OnDelete::Delete));
     against("on_external_delete", !to_internal && own.on_external_delete == Some(OnDelete::Delete));
-    let newest = default.on_conflict == OnConflict::Newest
-        || fields.values().any(|f| f.on_conflict == OnConflict::Newest);
-    if newest && wishes.clock_tolerance.is_none() {
-        let what = "missing; on_conflict = \"newest\" has to know how far the clocks may differ, for example clock_tolerance = \"2s\"";
-        object.fail(Some("clock_tolerance"), what.to_owned());
-    }
     object.finish();
 
     // Against the direction nothing is deleted, whatever the connection's default says.
@@ -482,6 +484,7 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
         OnDelete::Delete if !flows => OnDelete::Ignore,
         wish => wish,
     };
+    let usual = ObjectPolicy::recommended();
     let policy = ObjectPolicy {
         default,
         fields,
@@ -491,9 +494,10 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
         hold: wishes.hold.unwrap_or_default(),
         create_external: create_external.unwrap_or(to_external),
         create_internal: create_internal.unwrap_or(to_internal),
-        clock_tolerance_ms: wishes.clock_tolerance.map_or(0, in_ms),
-        loop_limit: wishes.loop_limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(6),
-        loop_window_ms: wishes.loop_window.map_or(600_000, in_ms),
+        clock_tolerance_ms: wishes.clock_tolerance.map_or(usual.clock_tolerance_ms, in_ms),
+        loop_limit: wishes.loop_limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(usual.loop_limit),
+        loop_window_ms: wishes.loop_window.map_or(usual.loop_window_ms, in_ms),
+        confirm_after_ms: wishes.confirm_after.map_or(usual.confirm_after_ms, in_ms),
         ..ObjectPolicy::default()
     };
     Some((ObjectName::from(name), ObjectConfig { enabled, direction, poll_every, policy }))

@@ -221,7 +221,7 @@ impl Config {
     pub(super) fn read(file: &Path, text: &str) -> Result<Self, Vec<Finding>> {
         let source = Source::new(file, text);
         let table = source.parse();
-        let config = read(file, source.root(&table));
+        let config = table.as_ref().and_then(|table| read(file, source.root(table)));
         #[cfg(test)]
         super::tests::note_asked("config.schema.json", &source);
         let findings = source.into_findings();

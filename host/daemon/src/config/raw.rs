@@ -43,15 +43,20 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// Parses the text. What is not TOML becomes findings; what can be read of it is read.
-    pub(super) fn parse(&self) -> DeTable<'t> {
+    /// Parses the text. What is not TOML becomes findings, the first one of each line; then the rest is not judged, since a torn value reads
+    /// as another one.
+    pub(super) fn parse(&self) -> Option<DeTable<'t>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
-            let at = error.span().map_or(0, |span| span.start);
-            let message = error.message().trim().replace('\n', ", ");
-            self.find(at, String::new(), format!("not TOML: {message}"));
+        let mut last_line = 0;
+        for error in &errors {
+            let place = self.place(error.span().map_or(0, |span| span.start), String::new());
+            if place.line != last_line {
+                last_line = place.line;
+                let what = format!("not TOML: {}", error.message().trim().replace('\n', ", "));
+                self.findings.borrow_mut().push(Finding { place, what });
+            }
         }
-        table.into_inner()
+        errors.is_empty().then(|| table.into_inner())
     }
 
     /// The document's outermost table.
@@ -483,12 +488,10 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|word| (strsim::jaro_winkler(name, word), *word))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, word)| word)
+    let likeness = |word: &str| strsim::jaro_winkler(name, word);
+    let is_near = |word: &str| likeness(word) > 0.8 || strsim::osa_distance(name, word) <= 1;
+    let near = known.iter().filter(|word| is_near(word));
+    near.max_by(|left, right| likeness(left).total_cmp(&likeness(right))).copied()
 }
 
 fn suggestion(name: &str, known: &[&'static str]) -> String {
