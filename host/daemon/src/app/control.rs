@@ -440,7 +440,9 @@ impl Control for Engine {
                     link.entity, link.connection
                 )));
             }
-            Ok((plan::decide_review(link, &group, &choice, now), 1))
+            let decided = plan::decide_review(link, &group, choice, now)
+                .map_err(|error| ControlError::Invalid(error.to_string()))?;
+            Ok((decided, 1))
         })
         .await
     }

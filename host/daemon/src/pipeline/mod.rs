@@ -308,3 +308,20 @@ fn internal_id(connection: &ConnectionId, object: &ObjectName, external: &str, i
     }
     InternalId::from(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string())
 }
+
+/// Holds an entity for somebody outside of the pipeline; nobody works on it until this is dropped.
+pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] record::Held<'a>);
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
+    pub async fn hold_entity(&self, entity: &EntityKey) -> Option<Grip<'_>> {
+        for _ in 0..500 {
+            let mut held = record::Held::new(&self.dispatch);
+            if held.hold(dispatch::Hand::Entity(entity.clone())) {
+                return Some(Grip(held));
+            }
+            self.rooms.clock.sleep(10).await;
+        }
+        None
+    }
+}

@@ -611,7 +611,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if creates {
                     self.drop_intent(case);
                 }
-                self.rejected(case, &write, problems, internal, now)
+                self.rejected(case, problems, internal, now)
             }
             (answer, _) => {
                 let unknown = matches!(&answer, Answer::Again(_, effect) if effect != "no");
@@ -657,21 +657,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     fn rejected(
         &self,
         case: &mut Case<'_>,
-        write: &ExternalWrite,
         problems: Vec<Problem>,
         internal: &InternalState,
         now: Millis,
     ) -> Result<Next, PipelineError> {
         let pointers: std::collections::BTreeSet<String> =
             problems.iter().filter_map(|problem| problem.pointer.clone()).collect();
-        let omittable = !pointers.is_empty()
-            && problems.iter().all(|problem| {
-                problem.pointer.as_deref().is_some_and(|pointer| {
-                    case.object.policy.field(pointer).on_reject == tandem_core::policy::OnReject::OmitAndFlag
-                })
-            });
-        if omittable && !pointers.iter().all(|pointer| case.link.refused.contains_key(pointer)) {
-            case.link = plan::after_external_reject(&case.link, write, internal, &pointers, now);
+        if !pointers.iter().all(|pointer| case.link.refused.contains_key(pointer))
+            && let Some(link) =
+                plan::after_external_reject(&case.link, &pointers, internal, &case.object.policy, now)
+        {
+            case.link = link;
             case.trail.note(&case.link, None, "refused-fields", "the CRM refused fields; they are left out", now);
             case.external = External::Unseen;
             return Ok(Next::Round);
