@@ -8,6 +8,7 @@ pub struct Trap;
 impl Behaviour for Trap {
     const ID: &'static str = "trap";
 
+    #[expect(clippy::panic, reason = "it is what this guest is for")]
     fn misbehave() {
         panic!("cannot do anything with the value PRIVATE-VALUE");
     }
