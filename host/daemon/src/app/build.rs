@@ -11,7 +11,7 @@ use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
 use tokio::sync::{Notify, watch};
 
-use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
+use super::{Accounts, AppError, Engine, SystemClock};
 use crate::admin::view::Reloaded;
 use crate::config::{Config, ConnectionConfig, Connections};
 use crate::credentials::Credentials;
@@ -20,7 +20,7 @@ use crate::intake::{Door, Intake, Route};
 use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
 use crate::provider::{EngineConfig, Providers, RuntimeConfig, Setup, View};
-use crate::quota::{QuotaConfig, Quotas};
+use crate::quota::{Quotas, Tuning};
 use crate::store::Store as _;
 use crate::store::sled::{Options, SledStore};
 use crate::telemetry::Metrics;
@@ -42,9 +42,17 @@ impl Engine {
                 .await
                 .map_err(|error| AppError::Build(error.to_string()))??,
         );
-        let canonical = canonical_schemas()?;
         let records = config.data_dir.join("system-a");
-        let options = EmbeddedOptions::new(canonical.values().cloned());
+        let mut objects = BTreeMap::new();
+        for object in OBJECTS {
+            if let Some(schema) = CanonicalSchema::built_in(object) {
+                objects.insert(
+                    ObjectName::from(object),
+                    schema.map_err(|error| AppError::Build(error.to_string()))?,
+                );
+            }
+        }
+        let options = EmbeddedOptions::new(objects);
         let internal = Arc::new(
             tokio::task::spawn_blocking(move || Embedded::open(&records, options))
                 .await
@@ -58,13 +66,12 @@ impl Engine {
         for error in &loaded.errors {
             tracing::error!(%error, "a provider cannot be used");
         }
-        let quotas = Arc::new(Quotas::new(QuotaConfig {
-            share: config.quota.share,
-            reserve: config.quota.reserve,
+        let reserve = u8::try_from(config.quota.reserve.min(100)).unwrap_or(100);
+        let quotas = Arc::new(Quotas::new(Tuning {
+            bulk_reserve: reserve,
+            retry_reserve: reserve / 4,
+            ..Tuning::default()
         }));
-        if let Some(counters) = store.value(COUNTERS)? {
-            quotas.restore(&counters);
-        }
         let credentials = Arc::new(Credentials::default());
         let accounts = Arc::new(Accounts::new(credentials.clone()));
         let client = Client::new(
@@ -229,7 +236,7 @@ impl Engine {
     /// A connection from its file and what its provider says.
     fn connection(&self, file: &ConnectionConfig, view: &View) -> Result<Connection, Vec<String>> {
         let mut findings = Vec::new();
-        let described = overridden(file, &view.connection);
+        let described = overridden(file, &view.connection, self.config.quota.share);
         let mut objects = HashMap::new();
         for (name, object) in file.enabled() {
             match self.object(file, name, &object.policy, object.direction, &described) {
@@ -242,11 +249,20 @@ impl Engine {
         if let Err(more) = self.accounts.put(file, view, &described) {
             findings.extend(more);
         }
+        let app = file.app.as_ref().map_or("", |app| app.name.as_str());
+        if let Err(error) = self.quotas.register(&file.id, app, &described.quotas) {
+            findings.push(format!("{}: {error}", file.file.display()));
+        }
         if !findings.is_empty() {
             return Err(findings);
         }
-        let app = file.app.as_ref().map(|app| app.name.clone());
-        self.quotas.configure(&file.id, app.as_deref(), &described.quotas);
+        for key in [Quotas::connection_key(&file.id), Quotas::app_key(app)] {
+            if let Ok(Some(saved)) = self.store.value(&key)
+                && let Err(error) = self.quotas.restore(&key, &saved, self.clock.now())
+            {
+                tracing::warn!(%error, "counters of a quota cannot be read");
+            }
+        }
         let directions = Directions::default();
         directions.pause_external(file.paused);
         directions.pause_internal(file.paused);
@@ -373,7 +389,7 @@ fn canonical_schemas() -> Result<BTreeMap<&'static str, Arc<CanonicalSchema>>, A
 }
 
 /// What the provider says of the connection, with what the operator says in its place.
-fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor) -> ConnectionDescriptor {
+fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor, share: u32) -> ConnectionDescriptor {
     let mut described = described.clone();
     if let Some(base_url) = &file.base_url {
         described.base_url.clone_from(base_url);
@@ -385,6 +401,7 @@ fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor) -> Conn
                 quota.per_ms = Some(millis(per));
             }
         }
+        quota.limit = (quota.limit.saturating_mul(u64::from(share.min(100))) / 100).max(1);
     }
     described
 }

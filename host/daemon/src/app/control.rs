@@ -19,7 +19,7 @@ use crate::admin::{
 use crate::internal::Internal as _;
 use crate::pipeline::Clock as _;
 use crate::provider::Runtime as _;
-use crate::quota::Standing;
+use crate::quota::Cause as Standing;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::Freshness;
 
@@ -74,23 +74,37 @@ impl Engine {
             to_external: connection.directions.external_paused(),
             to_internal: connection.directions.internal_paused(),
         };
-        let Standing { cause, detail, .. } = self.quotas.standing(id, now);
-        let (state, cause) = match cause {
+        let standing = self.quotas.standing(id, now).cause;
+        let (state, cause, detail) = match standing {
             _ if status.paused.to_external && status.paused.to_internal => {
-                (ConnectionState::Paused, Cause::Paused)
+                (ConnectionState::Paused, Cause::Paused, "paused; `tandem resume` lets it go on".to_owned())
             }
-            crate::quota::Cause::None if status.paused.to_external || status.paused.to_internal => {
-                (ConnectionState::Running, Cause::Paused)
+            Standing::Quota { quota, until } => {
+                let what = if quota.is_empty() { "the CRM asked for a pause".to_owned() } else { format!("quota {quota} is used up") };
+                (ConnectionState::Waiting, Cause::Quota, format!("{what}; it goes on in {}", wait(until, now)))
             }
-            crate::quota::Cause::None if self.faulty(id) => (ConnectionState::Waiting, Cause::Fault),
-            crate::quota::Cause::None if status.review > 0 && status.waiting == 0 => {
-                (ConnectionState::Running, Cause::Review)
+            Standing::Breaker { until } => (
+                ConnectionState::Waiting,
+                Cause::Breaker,
+                format!("the CRM failed too often in a row; it is tried again in {}", wait(until, now)),
+            ),
+            Standing::Authorisation { reason } => (
+                ConnectionState::Stopped,
+                Cause::Authorisation,
+                format!("{reason}; mend its credentials, then `tandem resume --connection {id}`"),
+            ),
+            Standing::Blocked { reason } => (ConnectionState::Stopped, Cause::Configuration, reason),
+            Standing::None | Standing::Paused | Standing::Unknown => {
+                if status.paused.to_external || status.paused.to_internal {
+                    (ConnectionState::Running, Cause::Paused, "one direction is paused".to_owned())
+                } else if self.faulty(id) {
+                    (ConnectionState::Waiting, Cause::Fault, "its provider's component fails; see the log".to_owned())
+                } else if status.review > 0 && status.waiting == 0 && status.delayed == 0 {
+                    (ConnectionState::Running, Cause::Review, "`tandem review list` shows what waits".to_owned())
+                } else {
+                    (ConnectionState::Running, Cause::None, String::new())
+                }
             }
-            crate::quota::Cause::None => (ConnectionState::Running, Cause::None),
-            crate::quota::Cause::Quota => (ConnectionState::Waiting, Cause::Quota),
-            crate::quota::Cause::Breaker => (ConnectionState::Waiting, Cause::Breaker),
-            crate::quota::Cause::Authorisation => (ConnectionState::Stopped, Cause::Authorisation),
-            crate::quota::Cause::Blocked => (ConnectionState::Stopped, Cause::Configuration),
         };
         status.state = state;
         status.cause = cause;
@@ -221,6 +235,12 @@ impl Engine {
                 .map(|external| touched(link.entity.object.as_str(), external.as_str())),
         }
     }
+}
+
+/// A wait in words.
+fn wait(until: u64, now: u64) -> String {
+    let seconds = until.saturating_sub(now).div_ceil(1_000);
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }
 
 fn touched(object: &str, id: &str) -> Observed {

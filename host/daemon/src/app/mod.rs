@@ -29,6 +29,7 @@ use crate::credentials::Credentials;
 use crate::delivery::Client;
 use crate::intake::Intake;
 use crate::internal::embedded::Embedded;
+use crate::internal::embedded::api::ApiState;
 use crate::pipeline::{Clock as _, Connection, Pipeline, PipelineError};
 use crate::provider::{LoadError, Providers};
 use crate::quota::Quotas;
@@ -41,9 +42,6 @@ pub type RealPipeline = Pipeline<SledStore, Providers, Client<Accounts>, Embedde
 
 /// Daily counters are saved so often, and when the daemon ends.
 const SAVE_COUNTERS: Duration = Duration::from_secs(5);
-
-/// Where the counters of daily quotas are kept.
-const COUNTERS: &str = "quota/counters";
 
 /// The running daemon.
 pub struct Engine {
@@ -100,7 +98,11 @@ pub enum AppError {
 ///
 /// # Errors
 /// When it cannot be built, or when its store failed while it ran.
-pub async fn run<F: FnOnce(std::net::SocketAddr)>(config: Config, ready: F) -> Result<(), AppError> {
+pub async fn run<F: FnOnce(std::net::SocketAddr)>(
+    config: Config,
+    until_stdin_closes: bool,
+    ready: F,
+) -> Result<(), AppError> {
     let config = Arc::new(config);
     let tokens = Arc::new(crate::admin::Tokens::read(&config.auth)?);
     let engine = Engine::build(config.clone()).await?;
@@ -145,6 +147,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(config: Config, ready: F) -> R
                 work::hand_out(engine.clone(), workers, engine.stop.subscribe()),
                 work::follow_feed(engine.clone(), engine.stop.subscribe()),
                 work::look_around(engine.clone(), engine.stop.subscribe()),
+                work::try_again(engine.clone(), engine.stop.subscribe()),
                 save_counters(engine.clone(), engine.stop.subscribe()),
             )
         }
@@ -156,10 +159,15 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(config: Config, ready: F) -> R
             tracing::info!("draining");
             None
         }
+        () = stdin_closes(), if until_stdin_closes => {
+            tracing::info!("standard input was closed; draining");
+            None
+        }
         () = wait_for_stop(&engine) => None,
         ended = &mut loops => Some(ended),
     };
     engine.draining.store(true, Ordering::Relaxed);
+    engine.internal.drain();
     let _told = engine.stop.send(true);
     let ended = match ended {
         Some(ended) => ended,
@@ -167,14 +175,13 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(config: Config, ready: F) -> R
             Ok(ended) => ended,
             Err(_) => {
                 tracing::warn!("work in flight did not end within drain_grace; it goes on after the next start");
-                Ok(Ok(((), (), (), ())))
+                Ok(Ok(((), (), (), (), ())))
             }
         },
     };
     let _served = tokio::time::timeout(config.drain_grace, server).await;
     engine.save_daily_counters().await?;
     engine.store.close().await?;
-    engine.internal.close().await.map_err(|error| AppError::Build(error.to_string()))?;
     match ended {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
@@ -187,6 +194,18 @@ async fn wait_for_stop(engine: &Engine) {
     while !*stop.borrow_and_update() {
         if stop.changed().await.is_err() {
             break;
+        }
+    }
+}
+
+/// Returns when standard input is at its end: whoever started the daemon is gone.
+async fn stdin_closes() {
+    use tokio::io::AsyncReadExt as _;
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0_u8; 256];
+    while let Ok(read) = input.read(&mut buffer).await {
+        if read == 0 {
+            return;
         }
     }
 }
@@ -219,12 +238,13 @@ async fn save_counters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) -> 
 
 impl Engine {
     async fn save_daily_counters(&self) -> Result<(), StoreError> {
-        let counters = self.quotas.snapshot();
-        if counters.is_empty() {
+        let mut commit = Commit::new();
+        for (name, counters) in self.quotas.snapshots(self.clock.now()) {
+            commit.push(Op::PutValue(name, counters));
+        }
+        if commit.ops.is_empty() {
             return Ok(());
         }
-        let mut commit = Commit::new();
-        commit.push(Op::PutValue(COUNTERS.into(), counters));
         self.store.commit(commit, Until::Applied).await
     }
 
@@ -320,6 +340,6 @@ impl Engine {
     }
 
     fn internal_router(self: &Arc<Self>) -> axum::Router {
-        crate::internal::embedded::api::router(self.internal.clone())
+        crate::internal::embedded::api::router(ApiState::new(Embedded::clone(&self.internal)))
     }
 }

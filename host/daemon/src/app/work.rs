@@ -12,6 +12,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::Engine;
 use crate::pipeline::listing::{Kind, Looked};
 use crate::pipeline::{Clock as _, PipelineError};
+use crate::quota::Cause;
+use crate::store::Class;
 
 /// Delayed hints whose time has come but that are still in work are asked for again after this.
 const EARLIEST: Duration = Duration::from_millis(10);
@@ -190,7 +192,7 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
     if connection.directions.internal_paused() {
         return Ok(Some(next));
     }
-    if engine.quotas.standing(&look.connection, now).not_before > now {
+    if engine.quotas.not_before(&look.connection, Class::Reconcile, now) > now {
         return Ok(Some(now.saturating_add(1_000)));
     }
     if object.abilities.changes {
@@ -219,4 +221,31 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
         engine.note_walk(&connection, &look.object).await?;
     }
     Ok(object.abilities.changes.then_some(next))
+}
+
+/// Connections whose credentials were refused or that were blocked are tried again so often: tokens are mended elsewhere.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// Lets connections that somebody has to mend try again now and then.
+pub(super) async fn try_again(
+    engine: Arc<Engine>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), PipelineError> {
+    while !*stop.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(TRY_AGAIN) => {
+                let now = engine.clock.now();
+                for connection in engine.pipeline.connections() {
+                    if let Cause::Authorisation { .. } | Cause::Blocked { .. } =
+                        engine.quotas.standing(&connection.id, now).cause
+                    {
+                        engine.quotas.clear(&connection.id);
+                        engine.pipeline.release(&connection.id);
+                    }
+                }
+            }
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{Fault, Provider, Runtime};
-use crate::quota::Admission;
+use crate::quota::{Admission, Outcome};
 use crate::store::{Class, Commit, Op, Store, Until};
 use crate::telemetry::Metrics;
 
@@ -178,7 +178,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     calls += 1;
                     let asked = clock.now();
                     let sent = self.rooms.deliver.send(&connection.id, request).await;
-                    drop(permit);
+                    permit.finish(
+                        match &sent {
+                            Err(SendError::NotSent { .. } | SendError::Forbidden { .. }) => Outcome::NotSent,
+                            _ => Outcome::Sent,
+                        },
+                        clock.now(),
+                    );
                     let outcome = match &sent {
                         Ok(response) => Metrics::status(response.status),
                         Err(SendError::NotSent { .. }) => "not-sent",
@@ -225,7 +231,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Admission::Wait { until, .. } if until <= give_up => {
                     clock.sleep(until.saturating_sub(now).max(1)).await;
                 }
-                Admission::Wait { until, .. } => return Err(ExchangeError::Held { until }),
+                Admission::Wait { until, .. } => {
+                    let until = until.min(now.saturating_add(super::settle::LONGEST_HOLD));
+                    return Err(ExchangeError::Held { until });
+                }
             }
         }
     }

@@ -14,6 +14,9 @@ use crate::internal::Internal;
 use crate::provider::{FaultKind, Runtime};
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, Subject, Until};
 
+/// A connection that is held up is looked at again after this at the latest, in milliseconds.
+pub(super) const LONGEST_HOLD: u64 = 60_000;
+
 /// How a piece of work ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -253,9 +256,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match answer {
             Answer::Throttled(throttle) => {
                 self.rooms.metrics.held_back(&self.provider_of(connection), "quota");
-                let until =
-                    self.rooms.quotas.throttled(&connection.id, throttle.quota.as_deref(), throttle.wait, now, random);
-                later_or_back(until, commit)
+                self.rooms.quotas.throttled(&connection.id, &throttle, now, random);
+                let until = self.rooms.quotas.not_before(&connection.id, Class::Live, now);
+                later_or_back(until.min(now.saturating_add(LONGEST_HOLD)), commit)
             }
             Answer::Again(wait, effect) => {
                 self.rooms.quotas.failed(&connection.id, now, random);
