@@ -196,7 +196,7 @@ impl Engine {
                     .flatten()
                     .and_then(|facts| serde_json::from_slice(&facts).ok())
                     .unwrap_or(Value::Null);
-                let setup = Setup { settings: Value::Object(file.settings.clone()), facts };
+                let setup = Setup { settings: file.settings.clone(), facts };
                 (id.clone(), file.provider.clone(), setup)
             })
             .collect();

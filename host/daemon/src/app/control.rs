@@ -403,7 +403,7 @@ impl Control for Engine {
         let letter = self.store.dead_letter(seq).map_err(store)?.ok_or_else(|| {
             ControlError::NotFound(format!("there is no dead letter {seq}; `tandem dead list` lists them"))
         })?;
-        Ok(DeadView::whole(&letter))
+        Ok(DeadView::in_full(&letter))
     }
 
     async fn replay(&self, target: DeadTarget) -> Result<Count, ControlError> {
