@@ -6,7 +6,7 @@ use tandem_core::exchange::{QuotaState, Wait};
 
 use super::day::Day;
 use super::window::{ARRIVAL, Window};
-use super::{QuotaError, Tuning, jitter};
+use super::{QuotaConfig, QuotaError, jitter};
 use crate::store::Class;
 
 /// Successes after which a lowered rate is raised by one step.
@@ -15,6 +15,8 @@ const SUCCESSES: u32 = 20;
 const FULL: u64 = 64;
 /// One step up.
 const STEP: u64 = 4;
+/// The rate is not lowered below an eighth.
+const FLOOR: u64 = FULL / 8;
 /// Longest pause after refusals that name no time.
 const LONGEST: Millis = 300_000;
 
@@ -33,6 +35,8 @@ pub(super) struct Meter {
     /// Given back without a time; stamped at the next look.
     loose: u64,
     changed: bool,
+    /// Counted in the last run, until the first look at the clock.
+    restored: Option<Box<Saved>>,
     body: Body,
 }
 
@@ -47,7 +51,7 @@ enum Body {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Saved {
     Day { start: Millis, used: u64 },
-    Window(Vec<(Millis, u64)>),
+    Window { log: Vec<(Millis, u64)>, under_way: u64 },
 }
 
 /// Why a call has to wait.
@@ -94,6 +98,7 @@ impl Meter {
             in_flight: 0,
             loose: 0,
             changed: false,
+            restored: None,
             body,
         })
     }
@@ -123,22 +128,22 @@ impl Meter {
     }
 
     /// The limit that holds now, without reserves.
-    pub(super) fn allowed(&self) -> u64 {
+    pub(super) fn allowed(&self, config: &QuotaConfig) -> u64 {
         let limit = self.said.unwrap_or(self.limit);
-        (limit * self.rate / FULL).max(1)
+        (limit.saturating_mul(u64::from(config.share.clamp(1, 100))) / 100 * self.rate / FULL).max(1)
     }
 
-    fn allowed_for(&self, class: Class, tuning: &Tuning) -> u64 {
-        let allowed = self.allowed();
+    fn allowed_for(&self, class: Class, config: &QuotaConfig) -> u64 {
+        let allowed = self.allowed(config);
         if self.kind == QuotaKind::Concurrency {
             return allowed;
         }
         let reserve = match class {
             Class::Interactive | Class::Live => 0,
-            Class::Retry => tuning.retry_reserve,
-            Class::Reconcile | Class::Backfill => tuning.bulk_reserve,
+            Class::Retry => config.reserve / 4,
+            Class::Reconcile | Class::Backfill => config.reserve,
         };
-        (allowed - allowed * u64::from(reserve.min(100)) / 100).max(1)
+        (allowed - allowed.saturating_mul(u64::from(reserve.min(100))) / 100).max(1)
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -155,6 +160,9 @@ impl Meter {
 
     /// Brings the state up to now.
     pub(super) fn roll(&mut self, now: Millis) {
+        if let Some(saved) = self.restored.take() {
+            self.take_over(&saved, now);
+        }
         let loose = std::mem::take(&mut self.loose);
         match &mut self.body {
             Body::Window(window) => {
@@ -172,11 +180,17 @@ impl Meter {
     }
 
     /// Whether `units` could be taken, which is not done. Call [`Self::roll`] before.
-    pub(super) fn check(&self, units: u64, class: Class, now: Millis, tuning: &Tuning) -> Result<(), Early> {
+    pub(super) fn check(
+        &self,
+        units: u64,
+        class: Class,
+        now: Millis,
+        config: &QuotaConfig,
+    ) -> Result<(), Early> {
         if now < self.not_before {
             return Err(Early::Until(self.not_before));
         }
-        let allowed = self.allowed_for(class, tuning);
+        let allowed = self.allowed_for(class, config);
         let units = units.min(allowed);
         let over = (self.used() + units).saturating_sub(allowed);
         if over == 0 {
@@ -198,9 +212,9 @@ impl Meter {
         units: u64,
         class: Class,
         now: Millis,
-        tuning: &Tuning,
+        config: &QuotaConfig,
     ) -> Result<(), Early> {
-        let allowed = self.allowed_for(class, tuning);
+        let allowed = self.allowed_for(class, config);
         match &mut self.body {
             Body::Window(window) if class >= Class::Reconcile => {
                 window.pace(units, allowed, now).map_err(Early::Until)
@@ -242,14 +256,14 @@ impl Meter {
     }
 
     /// What a response's headers say. Lowers our view; raises it only by a stated limit.
-    pub(super) fn observe(&mut self, state: &QuotaState, now: Millis) {
+    pub(super) fn observe(&mut self, state: &QuotaState, now: Millis, config: &QuotaConfig) {
         self.roll(now);
         if let Some(limit) = state.limit.filter(|&limit| limit > 0) {
             self.said = Some(limit);
         }
-        let limit = self.said.unwrap_or(self.limit);
-        let Some(remaining) = state.remaining.filter(|&remaining| remaining < limit) else { return };
-        let unseen = (limit - remaining).saturating_sub(self.used());
+        let Some(remaining) = state.remaining else { return };
+        let used = self.used();
+        let unseen = self.allowed(config).saturating_sub(used).saturating_sub(remaining);
         if unseen == 0 {
             return;
         }
@@ -260,13 +274,13 @@ impl Meter {
                 Wait::Until(at) if at > now && at < now + window.per() => window.restore(at, unseen),
                 Wait::Until(_) | Wait::Unknown => window.keep(unseen, now),
             },
-            Body::Day(day) => day.at_least(limit - remaining),
+            Body::Day(day) => day.at_least(used + unseen),
             Body::Concurrency => {}
         }
     }
 
-    /// The CRM refused a call because of this quota.
-    pub(super) fn refused(&mut self, wait: Wait, now: Millis, random: u64, tuning: &Tuning) {
+    /// The CRM refused a call because of this quota; when to come back at the earliest.
+    pub(super) fn refused(&mut self, wait: Wait, now: Millis, random: u64, config: &QuotaConfig) -> Millis {
         self.roll(now);
         // Several calls of one burst are refused together: that is one piece of news.
         let news = now >= self.not_before;
@@ -274,30 +288,31 @@ impl Meter {
             self.refusals = self.refusals.saturating_add(1);
             self.successes = 0;
         }
-        let base = match &self.body {
-            Body::Window(window) => (window.per() / 8).clamp(250, 10_000),
-            Body::Day(_) => 60_000,
-            Body::Concurrency => 250,
-        };
-        let pause = base.saturating_mul(1 << self.refusals.saturating_sub(1).min(16)).min(LONGEST);
-        match wait {
-            Wait::Until(at) => self.not_before = self.not_before.max(at),
-            Wait::Unknown => {
-                if let Body::Day(day) = &mut self.body {
-                    // A day's budget that is spent comes back at midnight and not before.
-                    day.at_least(self.said.unwrap_or(self.limit));
-                    self.changed = true;
-                    return;
-                }
-                if news {
-                    self.not_before = self.not_before.max(now + jitter(pause, random));
-                }
+        let allowed = self.allowed(config);
+        match (wait, &mut self.body) {
+            (Wait::Until(at), _) => self.not_before = self.not_before.max(at),
+            // A day's budget that is spent comes back at midnight and not before.
+            (Wait::Unknown, Body::Day(day)) => {
+                day.at_least(allowed);
+                self.changed = true;
+                return day.resets_at();
             }
+            (Wait::Unknown, body) if news => {
+                let base = match body {
+                    Body::Window(window) => (window.per() / 8).clamp(250, 10_000),
+                    Body::Day(_) | Body::Concurrency => 250,
+                };
+                let doublings = self.refusals.saturating_sub(1).min(16);
+                let pause = base.saturating_mul(1 << doublings).min(LONGEST);
+                self.not_before = now + jitter(pause, random);
+            }
+            (Wait::Unknown, _) => {}
         }
         // A named wait is obeyed; only if refusals go on is the rate itself in doubt.
         if news && (wait == Wait::Unknown || self.refusals > 1) && !matches!(self.body, Body::Day(_)) {
-            self.rate = (self.rate / 2).max((FULL * u64::from(tuning.floor) / 100).max(1));
+            self.rate = (self.rate / 2).max(FLOOR);
         }
+        self.not_before
     }
 
     /// A call was answered without refusal.
@@ -313,18 +328,17 @@ impl Meter {
         }
     }
 
-    /// The counter for the store, if it changed since it was last asked for and is worth keeping.
-    pub(super) fn save(&mut self, now: Millis) -> Option<Saved> {
-        self.roll(now);
+    /// The counter for the store, if it is worth keeping.
+    pub(super) fn save(&self) -> Option<Saved> {
+        if let Some(restored) = &self.restored {
+            return Some((**restored).clone());
+        }
         match &self.body {
             Body::Day(day) if day.used() > 0 => Some(Saved::Day { start: day.start(), used: day.used() }),
-            Body::Window(window) if window.per() >= 60_000 && self.used() > 0 => {
-                let mut entries: Vec<_> = window.entries().collect();
-                if self.in_flight > 0 {
-                    entries.push((now + window.per() + 1, self.in_flight));
-                }
-                Some(Saved::Window(entries))
-            }
+            Body::Window(window) if window.per() >= 60_000 && self.used() > 0 => Some(Saved::Window {
+                log: window.entries().collect(),
+                under_way: self.in_flight + self.loose,
+            }),
             _ => None,
         }
     }
@@ -333,12 +347,19 @@ impl Meter {
         std::mem::take(&mut self.changed)
     }
 
-    pub(super) fn restore(&mut self, saved: &Saved, now: Millis) {
+    pub(super) fn restore(&mut self, saved: Saved) {
+        self.restored = Some(Box::new(saved));
+    }
+
+    fn take_over(&mut self, saved: &Saved, now: Millis) {
         match (&mut self.body, saved) {
             (Body::Day(day), Saved::Day { start, used }) => day.restore(*start, *used, now),
-            (Body::Window(window), Saved::Window(entries)) => {
-                for &(free_at, units) in entries.iter().filter(|(free_at, _)| *free_at > now) {
+            (Body::Window(window), Saved::Window { log, under_way }) => {
+                for &(free_at, units) in log.iter().filter(|(free_at, _)| *free_at > now) {
                     window.restore(free_at, units);
+                }
+                if *under_way > 0 {
+                    window.keep(*under_way, now);
                 }
             }
             _ => {}

@@ -2,7 +2,7 @@
 //!
 //! [`Quotas`] answers one question: may this connection send this call now, and if not, when and why not. [`turns`] says whose
 //! turn it is. Both are pure in time: `now` is an argument, randomness too; there is no timer, no thread, no I/O. Daily
-//! counters survive a restart through [`Quotas::snapshots`] and [`Quotas::restore`]; who stores them is not this room's business.
+//! counters survive a restart through [`Quotas::snapshot`] and [`Quotas::restore`]; who stores them is not this room's business.
 //!
 //! Invariants:
 //! - A call takes from all its quotas or from none, and never more than a window, a day or a concurrency limit has.
@@ -31,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use tandem_core::Millis;
 use tandem_core::descriptor::{QuotaDescriptor, QuotaScope};
-use tandem_core::exchange::{Charge, QuotaState, Throttle, Wait};
+use tandem_core::exchange::{Charge, QuotaState, Wait};
 use tandem_core::id::ConnectionId;
 
 use crate::store::Class;
@@ -41,20 +41,18 @@ use meter::{Early, Meter, Saved};
 /// When a cause has no end of its own.
 pub const NEVER: Millis = Millis::MAX;
 
-/// What the operator may tune.
-#[derive(Clone, Debug)]
-pub struct Tuning {
-    /// Percent of each window and day that reconciliation and backfill leave alone.
-    pub bulk_reserve: u8,
-    /// Percent that retries leave alone.
-    pub retry_reserve: u8,
-    /// Percent of a limit below which refusals do not lower the rate.
-    pub floor: u8,
+/// What the operator may say of all quotas.
+#[derive(Clone, Copy, Debug)]
+pub struct QuotaConfig {
+    /// Percent of each of the CRM's quotas that Tandem may use; the rest is left to others. 1 to 100.
+    pub share: u32,
+    /// Percent of Tandem's part that reconciliation and backfill leave alone; retries leave a quarter of it. 0 to 90.
+    pub reserve: u32,
 }
 
-impl Default for Tuning {
+impl Default for QuotaConfig {
     fn default() -> Self {
-        Self { bulk_reserve: 20, retry_reserve: 5, floor: 12 }
+        Self { share: 100, reserve: 20 }
     }
 }
 
@@ -69,68 +67,39 @@ pub enum QuotaError {
         /// What is wrong with it.
         what: String,
     },
-    /// A saved counter.
-    #[error("saved quota counters {key}: {what}; they start from what the CRM says")]
+    /// Saved counters.
+    #[error("saved quota counters: {what}; they start from what the CRM says")]
     Saved {
-        /// Under which name they were stored.
-        key: String,
         /// What is wrong with them.
         what: String,
     },
 }
 
 /// Why a connection waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// It does not.
     None,
     /// A quota is spent, or the CRM asked for a pause.
-    Quota {
-        /// Its name; empty for a pause that names no quota.
-        quota: String,
-        /// Not before this moment.
-        until: Millis,
-    },
-    /// It failed too often.
-    Breaker {
-        /// When one call tries again.
-        until: Millis,
-    },
-    /// The credentials are refused.
-    Authorisation {
-        /// What the CRM or the token endpoint said, without secrets.
-        reason: String,
-    },
-    /// The CRM or the provider says that nothing works until somebody acts.
-    Blocked {
-        /// Why.
-        reason: String,
-    },
-    /// An operator paused it.
-    Paused,
-    /// Nobody has registered it here.
-    Unknown,
-}
-
-impl Cause {
-    /// Not before this moment; [`NEVER`] for causes that somebody has to clear.
-    #[must_use]
-    pub fn until(&self) -> Millis {
-        match self {
-            Self::None => 0,
-            Self::Quota { until, .. } | Self::Breaker { until } => *until,
-            Self::Authorisation { .. } | Self::Blocked { .. } | Self::Paused | Self::Unknown => NEVER,
-        }
-    }
+    Quota,
+    /// It failed too often; one call tries again when the time has come.
+    Breaker,
+    /// The credentials are refused, until [`Quotas::clear`].
+    Authorisation,
+    /// Nothing works until somebody acts and [`Quotas::clear`] is called. Also: the connection is not configured.
+    Blocked,
 }
 
 /// How a connection stands, for the scheduler and for `tandem status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Standing {
     /// Why it waits, if it does.
-    #[serde(flatten)]
     pub cause: Cause,
+    /// Not before this moment: 0 for at once, [`NEVER`] for a cause that somebody has to clear.
+    pub not_before: Millis,
+    /// The quota's name (empty for a pause that names none), or the reason in words.
+    pub detail: String,
     /// Each quota, in the descriptor's order.
     pub quotas: Vec<QuotaStanding>,
 }
@@ -159,6 +128,8 @@ pub enum Admission {
         until: Millis,
         /// Why.
         cause: Cause,
+        /// The quota's name (empty for a pause that names none), or the reason in words.
+        detail: String,
     },
 }
 
@@ -247,7 +218,6 @@ struct State {
     pauses: u32,
     authorisation: Option<Box<str>>,
     blocked: Option<Box<str>>,
-    paused: bool,
 }
 
 /// The quotas that the connections of an app share.
@@ -270,26 +240,31 @@ fn meter_at<'a>(
 /// All quotas, breakers and standing causes of all connections.
 #[derive(Debug, Default)]
 pub struct Quotas {
-    tuning: Tuning,
+    config: QuotaConfig,
     accounts: RwLock<HashMap<ConnectionId, Arc<Account>>>,
     pools: RwLock<HashMap<Box<str>, Arc<Mutex<Pool>>>>,
+    /// Counters of the last run, until their connection or app is configured.
+    restored: Mutex<HashMap<String, Counters>>,
 }
+
+/// The counters of a connection or an app, by quota.
+type Counters = Vec<(String, Saved)>;
 
 impl Quotas {
     /// No connections yet.
     #[must_use]
-    pub fn new(tuning: Tuning) -> Self {
-        Self { tuning, ..Self::default() }
+    pub fn new(config: QuotaConfig) -> Self {
+        Self { config, ..Self::default() }
     }
 
     /// Makes a connection known, or gives it other quotas; what is used of quotas that stay is kept.
     ///
     /// # Errors
     /// A quota that cannot be understood; nothing is changed then.
-    pub fn register(
+    pub fn configure(
         &self,
         connection: &ConnectionId,
-        app: &str,
+        app: Option<&str>,
         quotas: &[QuotaDescriptor],
     ) -> Result<(), QuotaError> {
         let mut fresh = Vec::with_capacity(quotas.len());
@@ -306,7 +281,8 @@ impl Quotas {
             Arc::clone(self.accounts.write().entry(connection.clone()).or_insert_with(Account::new));
         let mut state = account.state.lock();
         if state.pool.is_none() && quotas.iter().any(|quota| quota.scope == QuotaScope::App) {
-            state.pool = Some(Arc::clone(self.pools.write().entry(app.into()).or_default()));
+            // Without an app, a quota of the app is the connection's own.
+            state.pool = app.map(|app| Arc::clone(self.pools.write().entry(app.into()).or_default()));
         }
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
@@ -321,6 +297,13 @@ impl Quotas {
             lines.push(Line { name: quota.name.as_str().into(), place, also });
         }
         state.lines = lines;
+        let mut restored = self.restored.lock();
+        if !restored.is_empty() {
+            give_back(&mut state.meters, restored.remove(&connection_key(connection)));
+            if let (Some(app), Some(pool)) = (app, pool.as_deref_mut()) {
+                give_back(&mut pool.meters, restored.remove(&app_key(app)));
+            }
+        }
         Ok(())
     }
 
@@ -343,27 +326,25 @@ impl Quotas {
         now: Millis,
     ) -> Admission {
         let Some(account) = self.account(connection) else {
-            return Admission::Wait { until: NEVER, cause: Cause::Unknown };
+            return Halt::unknown().into();
         };
         let mut guard = account.state.lock();
         let state = &mut *guard;
-        if let Some(cause) = state.stopped(now) {
-            return Admission::Wait { until: cause.until(), cause };
+        if let Some(halt) = state.stopped(now) {
+            return halt.into();
         }
         let takes = state.takes(charges);
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
-        if let Some(cause) = state.early(&takes, pool.as_deref_mut(), class, now, &self.tuning) {
-            return Admission::Wait { until: cause.until(), cause };
+        if let Some(halt) = state.early(&takes, pool.as_deref_mut(), class, now, &self.config) {
+            return halt.into();
         }
         // Pacing comes last because asking it takes; a token lost to a second pacer's no only slows bulk work.
         for &(place, units) in &takes {
             if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place)
-                && let Err(early) = meter.pace(units, class, now, &self.tuning)
+                && let Err(early) = meter.pace(units, class, now, &self.config)
             {
-                let until = early.moment(now);
-                let cause = Cause::Quota { quota: state.name_of(place), until };
-                return Admission::Wait { until, cause };
+                return Halt::quota(state.name_of(place), early.moment(now)).into();
             }
         }
         for &(place, units) in &takes {
@@ -385,31 +366,38 @@ impl Quotas {
         if states.is_empty() {
             return;
         }
+        let config = &self.config;
         self.with(connection, |state, pool| {
             let mut pool = pool;
             for said in states {
                 let Some(place) = state.place_of(&said.quota) else { continue };
                 if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place) {
-                    meter.observe(said, now);
+                    meter.observe(said, now, config);
                 }
             }
         });
     }
 
-    /// The CRM refused a call for want of quota. `random`: any number, for the jitter of waits that it does not name.
-    pub fn throttled(&self, connection: &ConnectionId, throttle: &Throttle, now: Millis, random: u64) {
-        let tuning = &self.tuning;
+    /// The CRM refused a call for want of quota; the answer says when to come back at the earliest. `random`: any number, for
+    /// the jitter of waits that the CRM does not name.
+    pub fn throttled(
+        &self,
+        connection: &ConnectionId,
+        quota: Option<&str>,
+        wait: Wait,
+        now: Millis,
+        random: u64,
+    ) -> Millis {
+        let config = &self.config;
         self.with(connection, |state, pool| {
-            let place = throttle.quota.as_deref().and_then(|name| state.place_of(name));
+            let place = quota.and_then(|name| state.place_of(name));
             if let Some(place) = place {
-                if let Some(meter) = meter_at(&mut state.meters, pool, place) {
-                    meter.refused(throttle.wait, now, random, tuning);
-                }
-                return;
+                return meter_at(&mut state.meters, pool, place)
+                    .map_or(now, |meter| meter.refused(wait, now, random, config));
             }
-            // No quota is named: the whole connection pauses, and its windows are in doubt.
+            // No quota is named: the whole connection pauses, and its first quota is in doubt.
             let news = now >= state.not_before;
-            match throttle.wait {
+            match wait {
                 Wait::Until(at) => state.not_before = state.not_before.max(at),
                 Wait::Unknown if news => {
                     let pause = 1_000_u64.saturating_mul(1 << state.pauses.min(8)).min(300_000);
@@ -418,13 +406,16 @@ impl Quotas {
                 }
                 Wait::Unknown => {}
             }
-            if news && let Some(place) = state.lines.first().map(|line| line.place) {
-                let until = Wait::Until(state.not_before);
-                if let Some(meter) = meter_at(&mut state.meters, pool, place) {
-                    meter.refused(until, now, random, tuning);
-                }
+            let until = state.not_before;
+            if news
+                && let Some(place) = state.lines.first().map(|line| line.place)
+                && let Some(meter) = meter_at(&mut state.meters, pool, place)
+            {
+                meter.refused(Wait::Until(until), now, random, config);
             }
-        });
+            until
+        })
+        .unwrap_or(NEVER)
     }
 
     /// The CRM answered as it should: closes the breaker, raises a lowered rate by and by.
@@ -459,7 +450,7 @@ impl Quotas {
         self.with(connection, |state, _| state.blocked = Some(reason.into()));
     }
 
-    /// Somebody acted: refused credentials, blocks and the breaker are forgotten. A pause stays.
+    /// Somebody acted: refused credentials, blocks and the breaker are forgotten; what the CRM said of its quotas is not.
     pub fn clear(&self, connection: &ConnectionId) {
         self.with(connection, |state, _| {
             state.authorisation = None;
@@ -468,24 +459,20 @@ impl Quotas {
         });
     }
 
-    /// An operator pauses the connection, or lets it go on.
-    pub fn pause(&self, connection: &ConnectionId, paused: bool) {
-        self.with(connection, |state, _| state.paused = paused);
-    }
-
     /// How the connection stands for an ordinary call of an edit.
     #[must_use]
     pub fn standing(&self, connection: &ConnectionId, now: Millis) -> Standing {
         let Some(account) = self.account(connection) else {
-            return Standing { cause: Cause::Unknown, quotas: Vec::new() };
+            let Halt { cause, until, detail } = Halt::unknown();
+            return Standing { cause, not_before: until, detail, quotas: Vec::new() };
         };
         let mut guard = account.state.lock();
         let state = &mut *guard;
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
-        let cause = state.stopped(now).or_else(|| {
+        let halt = state.stopped(now).or_else(|| {
             let takes = state.takes(&[]);
-            state.early(&takes, pool.as_deref_mut(), Class::Live, now, &self.tuning)
+            state.early(&takes, pool.as_deref_mut(), Class::Live, now, &self.config)
         });
         let mut quotas = Vec::with_capacity(state.lines.len());
         for line in &state.lines {
@@ -493,13 +480,16 @@ impl Quotas {
                 meter.roll(now);
                 quotas.push(QuotaStanding {
                     quota: line.name.to_string(),
-                    limit: meter.allowed(),
+                    limit: meter.allowed(&self.config),
                     used: meter.used(),
                     rate: meter.rate_percent(),
                 });
             }
         }
-        Standing { cause: cause.unwrap_or(Cause::None), quotas }
+        match halt {
+            Some(Halt { cause, until, detail }) => Standing { cause, not_before: until, detail, quotas },
+            None => Standing { cause: Cause::None, not_before: 0, detail: String::new(), quotas },
+        }
     }
 
     /// When the connection may send an ordinary call of this class at the earliest: 0 for at once. Cheaper than [`Self::standing`].
@@ -508,75 +498,65 @@ impl Quotas {
         let Some(account) = self.account(connection) else { return NEVER };
         let mut guard = account.state.lock();
         let state = &mut *guard;
-        if let Some(cause) = state.stopped(now) {
-            return cause.until();
+        if let Some(halt) = state.stopped(now) {
+            return halt.until;
         }
         let takes = state.takes(&[]);
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
-        state.early(&takes, pool.as_deref_mut(), class, now, &self.tuning).map_or(0, |cause| cause.until())
+        state.early(&takes, pool.as_deref_mut(), class, now, &self.config).map_or(0, |halt| halt.until)
     }
 
-    /// Counters that changed since the last call and are worth keeping over a restart, as named values for the store:
-    /// daily budgets, and windows of a minute and more. What is used between the last stored snapshot and a crash is
-    /// learnt from the CRM again, by its headers or by a refusal.
+    /// The counters that are worth keeping over a restart (daily budgets, windows of a minute and more) as one small value for the
+    /// store, some 60 bytes for each connection that has used any; empty if nothing changed since the last call. What is used
+    /// between the last stored snapshot and a crash is learnt from the CRM again, by its headers or by a refusal.
     #[must_use]
-    pub fn snapshots(&self, now: Millis) -> Vec<(String, Vec<u8>)> {
-        let mut out = Vec::new();
-        let accounts: Vec<_> =
-            self.accounts.read().iter().map(|(id, account)| (id.clone(), Arc::clone(account))).collect();
-        for (id, account) in accounts {
-            if let Some(bytes) = save(&mut account.state.lock().meters, now) {
-                out.push((format!("quota/connection/{id}"), bytes));
-            }
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut all: Vec<(String, Counters)> =
+            self.restored.lock().iter().map(|(key, counters)| (key.clone(), counters.clone())).collect();
+        let mut changed = false;
+        let accounts: Vec<_> = self
+            .accounts
+            .read()
+            .iter()
+            .map(|(id, account)| (connection_key(id), Arc::clone(account)))
+            .collect();
+        for (key, account) in accounts {
+            changed |= save(key, &mut account.state.lock().meters, &mut all);
         }
         let pools: Vec<_> =
-            self.pools.read().iter().map(|(app, pool)| (app.clone(), Arc::clone(pool))).collect();
-        for (app, pool) in pools {
-            if let Some(bytes) = save(&mut pool.lock().meters, now) {
-                out.push((format!("quota/app/{app}"), bytes));
-            }
+            self.pools.read().iter().map(|(app, pool)| (app_key(app), Arc::clone(pool))).collect();
+        for (key, pool) in pools {
+            changed |= save(key, &mut pool.lock().meters, &mut all);
         }
-        out
+        if !changed {
+            return Vec::new();
+        }
+        postcard::to_extend(&all, vec![FORMAT]).unwrap_or_default()
     }
 
-    /// The name under which a connection's counters are stored.
-    #[must_use]
-    pub fn connection_key(connection: &ConnectionId) -> String {
-        format!("quota/connection/{connection}")
-    }
-
-    /// The name under which the counters of an app are stored.
-    #[must_use]
-    pub fn app_key(app: &str) -> String {
-        format!("quota/app/{app}")
-    }
-
-    /// Takes over a counter that [`Self::snapshots`] gave; the connection or app is registered already.
+    /// Takes over what [`Self::snapshot`] gave in the last run. Each connection and app gets its counters when it is configured
+    /// (once; later changes of its quotas keep what is used).
     ///
     /// # Errors
-    /// Bytes that are not a snapshot.
-    pub fn restore(&self, key: &str, bytes: &[u8], now: Millis) -> Result<(), QuotaError> {
-        let bad = |what: String| QuotaError::Saved { key: key.to_owned(), what };
-        let saved: Vec<(String, Saved)> = match bytes.split_first() {
+    /// Bytes that are not a snapshot; nothing is changed then.
+    pub fn restore(&self, snapshot: &[u8]) -> Result<(), QuotaError> {
+        let bad = |what: String| QuotaError::Saved { what };
+        let saved: Vec<(String, Counters)> = match snapshot.split_first() {
             Some((&FORMAT, rest)) => postcard::from_bytes(rest).map_err(|error| bad(error.to_string()))?,
             _ => return Err(bad("unknown format".to_owned())),
         };
-        let restore = |meters: &mut Vec<(Box<str>, Meter)>| {
-            for (name, saved) in &saved {
-                if let Some((_, meter)) = meters.iter_mut().find(|(known, _)| **known == **name) {
-                    meter.restore(saved, now);
-                }
+        for (key, counters) in saved {
+            let known = if let Some(id) = key.strip_prefix(CONNECTION) {
+                let account = self.account(&id.into());
+                account.map(|account| give_back(&mut account.state.lock().meters, Some(counters.clone())))
+            } else {
+                let pool = key.strip_prefix(APP).and_then(|app| self.pools.read().get(app).map(Arc::clone));
+                pool.map(|pool| give_back(&mut pool.lock().meters, Some(counters.clone())))
+            };
+            if known.is_none() {
+                self.restored.lock().insert(key, counters);
             }
-        };
-        if let Some(connection) = key.strip_prefix("quota/connection/") {
-            if let Some(account) = self.account(&connection.into()) {
-                restore(&mut account.state.lock().meters);
-            }
-        } else if let Some(app) = key.strip_prefix("quota/app/")
-            && let Some(pool) = self.pools.read().get(app)
-        {
-            restore(&mut pool.lock().meters);
         }
         Ok(())
     }
@@ -597,17 +577,61 @@ impl Quotas {
 /// First byte of a snapshot.
 const FORMAT: u8 = 1;
 
-fn save(meters: &mut [(Box<str>, Meter)], now: Millis) -> Option<Vec<u8>> {
+const CONNECTION: &str = "connection/";
+const APP: &str = "app/";
+
+fn connection_key(connection: &ConnectionId) -> String {
+    format!("{CONNECTION}{connection}")
+}
+
+fn app_key(app: &str) -> String {
+    format!("{APP}{app}")
+}
+
+/// Adds the counters to `all`; whether they changed since they were last saved.
+fn save(key: String, meters: &mut [(Box<str>, Meter)], all: &mut Vec<(String, Counters)>) -> bool {
     let changed = meters.iter_mut().fold(false, |changed, (_, meter)| meter.take_changed() | changed);
-    if !changed {
-        return None;
+    let counters: Counters =
+        meters.iter().filter_map(|(name, meter)| Some((name.to_string(), meter.save()?))).collect();
+    if !counters.is_empty() {
+        all.push((key, counters));
     }
-    let saved: Vec<(&str, Saved)> =
-        meters.iter_mut().filter_map(|(name, meter)| Some((&**name, meter.save(now)?))).collect();
-    if saved.is_empty() {
-        return None;
+    changed
+}
+
+fn give_back(meters: &mut [(Box<str>, Meter)], counters: Option<Counters>) {
+    for (name, saved) in counters.into_iter().flatten() {
+        if let Some((_, meter)) = meters.iter_mut().find(|(known, _)| **known == *name) {
+            meter.restore(saved);
+        }
     }
-    postcard::to_extend(&saved, vec![FORMAT]).ok()
+}
+
+/// Why nothing is sent now.
+struct Halt {
+    cause: Cause,
+    until: Millis,
+    detail: String,
+}
+
+impl Halt {
+    fn quota(name: String, until: Millis) -> Self {
+        Self { cause: Cause::Quota, until, detail: name }
+    }
+
+    fn standing(cause: Cause, reason: &str) -> Self {
+        Self { cause, until: NEVER, detail: reason.to_owned() }
+    }
+
+    fn unknown() -> Self {
+        Self::standing(Cause::Blocked, "the connection is not configured")
+    }
+}
+
+impl From<Halt> for Admission {
+    fn from(Halt { cause, until, detail }: Halt) -> Self {
+        Self::Wait { until, cause, detail }
+    }
 }
 
 impl Account {
@@ -622,27 +646,24 @@ impl Account {
                 pauses: 0,
                 authorisation: None,
                 blocked: None,
-                paused: false,
             }),
         })
     }
 }
 
 impl State {
-    fn stopped(&self, now: Millis) -> Option<Cause> {
-        if self.paused {
-            return Some(Cause::Paused);
-        }
+    fn stopped(&self, now: Millis) -> Option<Halt> {
         if let Some(reason) = &self.blocked {
-            return Some(Cause::Blocked { reason: reason.to_string() });
+            return Some(Halt::standing(Cause::Blocked, reason));
         }
         if let Some(reason) = &self.authorisation {
-            return Some(Cause::Authorisation { reason: reason.to_string() });
+            return Some(Halt::standing(Cause::Authorisation, reason));
         }
         if let Ruling::Open(until) = self.breaker.ruling(now) {
-            return Some(Cause::Breaker { until });
+            let detail = "the CRM failed too often".to_owned();
+            return Some(Halt { cause: Cause::Breaker, until, detail });
         }
-        (now < self.not_before).then(|| Cause::Quota { quota: String::new(), until: self.not_before })
+        (now < self.not_before).then(|| Halt::quota(String::new(), self.not_before))
     }
 
     /// What a call takes: its charges first, then one unit of each quota that they draw in.
@@ -682,20 +703,20 @@ impl State {
         mut pool: Option<&mut Pool>,
         class: Class,
         now: Millis,
-        tuning: &Tuning,
-    ) -> Option<Cause> {
+        config: &QuotaConfig,
+    ) -> Option<Halt> {
         let mut worst: Option<(Place, Millis)> = None;
         for &(place, units) in takes {
             let Some(meter) = meter_at(&mut self.meters, pool.as_deref_mut(), place) else { continue };
             meter.roll(now);
-            if let Err(early) = meter.check(units, class, now, tuning) {
+            if let Err(early) = meter.check(units, class, now, config) {
                 let until = early.moment(now);
                 if worst.is_none_or(|(_, known)| until > known) {
                     worst = Some((place, until));
                 }
             }
         }
-        worst.map(|(place, until)| Cause::Quota { quota: self.name_of(place), until })
+        worst.map(|(place, until)| Halt::quota(self.name_of(place), until))
     }
 
     fn name_of(&self, place: Place) -> String {

@@ -9,7 +9,7 @@ use tandem_core::Millis;
 use tandem_core::descriptor::{QuotaDescriptor, QuotaKind, QuotaScope};
 use tandem_core::id::ConnectionId;
 
-use super::{Admission, Outcome, Permit, Quotas, Tuning};
+use super::{Admission, Outcome, Permit, QuotaConfig, Quotas};
 use crate::store::Class;
 
 const START: Millis = 1_763_856_000_000;
@@ -65,7 +65,7 @@ enum Event {
 
 fn run(plan: Plan) -> (Crm, u64) {
     let mut random = StdRng::seed_from_u64(plan.seed);
-    let quotas = Quotas::new(Tuning::default());
+    let quotas = Quotas::new(QuotaConfig::default());
     let connection = ConnectionId::from("acme");
     let window = QuotaDescriptor {
         name: "burst".into(),
@@ -84,7 +84,7 @@ fn run(plan: Plan) -> (Crm, u64) {
         also: Vec::new(),
         ..window.clone()
     };
-    quotas.register(&connection, "app", &[window, daily]).unwrap();
+    quotas.configure(&connection, None, &[window, daily]).unwrap();
     let mut crm = Crm {
         limit: plan.limit as usize,
         per: plan.per,

@@ -1,10 +1,10 @@
 use tandem_core::Millis;
 use tandem_core::descriptor::{QuotaDescriptor, QuotaKind, QuotaScope};
-use tandem_core::exchange::{Charge, QuotaState, Throttle, Wait};
+use tandem_core::exchange::{Charge, QuotaState, Wait};
 use tandem_core::id::ConnectionId;
 
 use super::turns::{SHARE, Turns};
-use super::{Admission, Cause, NEVER, Outcome, Permit, Quotas, Tuning};
+use super::{Admission, Cause, NEVER, Outcome, Permit, QuotaConfig, Quotas};
 use crate::store::Class;
 
 const NOW: Millis = 1_763_898_000_000;
@@ -27,12 +27,15 @@ fn quota(name: &str, kind: QuotaKind, limit: u64) -> QuotaDescriptor {
 
 /// burst 10 in 10 s (also daily), daily 25, search 2 in 10 s (also daily).
 fn hubspot() -> Quotas {
-    let quotas = Quotas::new(Tuning::default());
+    hubspot_in(Quotas::new(QuotaConfig::default()))
+}
+
+fn hubspot_in(quotas: Quotas) -> Quotas {
     let mut burst = quota("burst", QuotaKind::Window, 10);
     burst.also = vec!["daily".into()];
     let mut search = quota("search", QuotaKind::Window, 2);
     search.also = vec!["daily".into()];
-    quotas.register(&acme(), "app", &[burst, quota("daily", QuotaKind::Daily, 25), search]).unwrap();
+    quotas.configure(&acme(), Some("app"), &[burst, quota("daily", QuotaKind::Daily, 25), search]).unwrap();
     quotas
 }
 
@@ -43,14 +46,14 @@ fn charge(quota: &str, amount: u32) -> Vec<Charge> {
 fn go(quotas: &Quotas, charges: &[Charge], class: Class, now: Millis) -> Permit {
     match quotas.admit(&acme(), charges, class, now) {
         Admission::Go(permit) => permit,
-        Admission::Wait { until, cause } => panic!("has to wait until {until}: {cause:?}"),
+        Admission::Wait { until, cause, .. } => panic!("has to wait until {until}: {cause:?}"),
     }
 }
 
 fn wait(quotas: &Quotas, charges: &[Charge], class: Class, now: Millis) -> (Millis, String) {
     match quotas.admit(&acme(), charges, class, now) {
         Admission::Go(_) => panic!("goes"),
-        Admission::Wait { until, cause: Cause::Quota { quota, .. } } => (until, quota),
+        Admission::Wait { until, cause: Cause::Quota, detail } => (until, detail),
         Admission::Wait { cause, .. } => panic!("waits for {cause:?}"),
     }
 }
@@ -108,10 +111,10 @@ fn what_was_not_sent_comes_back_and_what_was_forgotten_does_not() {
 
 #[test]
 fn a_daily_budget_comes_back_at_midnight_of_its_zone() {
-    let quotas = Quotas::new(Tuning::default());
+    let quotas = Quotas::new(QuotaConfig::default());
     let mut daily = quota("daily", QuotaKind::Daily, 3);
     daily.time_zone = Some("Asia/Tokyo".into());
-    quotas.register(&acme(), "app", &[daily]).unwrap();
+    quotas.configure(&acme(), Some("app"), &[daily]).unwrap();
     spend(&quotas, 3, NOW);
     let (until, _) = wait(&quotas, &[], Class::Live, NOW);
     // Midnight in Tokyo is 15:00 UTC; NOW is 11:40 UTC.
@@ -123,46 +126,45 @@ fn a_daily_budget_comes_back_at_midnight_of_its_zone() {
 fn a_counter_survives_a_restart_on_its_day_only() {
     let before = hubspot();
     spend(&before, 10, NOW);
-    let saved = before.snapshots(NOW);
-    assert_eq!(saved.len(), 1);
-    assert!(before.snapshots(NOW).is_empty(), "nothing changed since");
-    let (key, bytes) = saved.first().unwrap();
-    assert_eq!(*key, Quotas::connection_key(&acme()));
+    let saved = before.snapshot();
+    assert!(before.snapshot().is_empty(), "nothing changed since");
 
-    let after = hubspot();
-    after.restore(key, bytes, NOW + 60_000).unwrap();
+    let after = Quotas::new(QuotaConfig::default());
+    after.restore(&saved).unwrap();
+    let again = after.snapshot();
+    assert!(again.is_empty(), "nothing was used yet");
+    let after = hubspot_in(after);
     assert_eq!(used(&after, "daily", NOW + 60_000), 10);
     let tomorrow = hubspot();
-    tomorrow.restore(key, bytes, NOW + 86_400_000).unwrap();
+    tomorrow.restore(&saved).unwrap();
     assert_eq!(used(&tomorrow, "daily", NOW + 86_400_000), 0);
-    assert!(after.restore(key, b"garbage", NOW).is_err());
+    assert!(after.restore(b"garbage").is_err());
 }
 
 #[test]
 fn a_long_window_survives_a_restart() {
     let make = || {
-        let quotas = Quotas::new(Tuning::default());
+        let quotas = Quotas::new(QuotaConfig::default());
         let mut day = quota("rolling", QuotaKind::Window, 100);
         day.per_ms = Some(86_400_000);
-        quotas.register(&acme(), "app", &[day]).unwrap();
+        quotas.configure(&acme(), Some("app"), &[day]).unwrap();
         quotas
     };
     let before = make();
     spend(&before, 60, NOW);
     let hanging = go(&before, &charge("rolling", 5), Class::Live, NOW);
-    let saved = before.snapshots(NOW);
+    let saved = before.snapshot();
     drop(hanging);
     let after = make();
-    let (key, bytes) = saved.first().unwrap();
-    after.restore(key, bytes, NOW + 3_600_000).unwrap();
+    after.restore(&saved).unwrap();
     assert_eq!(used(&after, "rolling", NOW + 3_600_000), 65);
     assert_eq!(used(&after, "rolling", NOW + 2 * 86_400_000), 0);
 }
 
 #[test]
 fn bulk_work_leaves_a_reserve() {
-    let quotas = Quotas::new(Tuning::default());
-    quotas.register(&acme(), "app", &[quota("daily", QuotaKind::Daily, 100)]).unwrap();
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, 100)]).unwrap();
     for _ in 0..80 {
         go(&quotas, &[], Class::Backfill, NOW).finish(Outcome::Sent, NOW);
     }
@@ -178,8 +180,8 @@ fn bulk_work_leaves_a_reserve() {
 
 #[test]
 fn bulk_work_is_paced_inside_a_window_and_edits_are_not() {
-    let quotas = Quotas::new(Tuning::default());
-    quotas.register(&acme(), "app", &[quota("burst", QuotaKind::Window, 100)]).unwrap();
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("burst", QuotaKind::Window, 100)]).unwrap();
     let mut bulk = 0;
     while let Admission::Go(permit) = quotas.admit(&acme(), &[], Class::Backfill, NOW) {
         permit.finish(Outcome::Sent, NOW);
@@ -194,8 +196,8 @@ fn bulk_work_is_paced_inside_a_window_and_edits_are_not() {
 
 #[test]
 fn a_limit_of_one_is_open_to_bulk_work_and_to_costly_calls() {
-    let quotas = Quotas::new(Tuning::default());
-    quotas.register(&acme(), "app", &[quota("burst", QuotaKind::Window, 1)]).unwrap();
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("burst", QuotaKind::Window, 1)]).unwrap();
     go(&quotas, &[], Class::Backfill, NOW).finish(Outcome::Sent, NOW);
     let (until, _) = wait(&quotas, &charge("burst", 50), Class::Live, NOW + 1);
     go(&quotas, &charge("burst", 50), Class::Live, until);
@@ -203,8 +205,8 @@ fn a_limit_of_one_is_open_to_bulk_work_and_to_costly_calls() {
 
 #[test]
 fn calls_at_once_are_limited_and_come_back() {
-    let quotas = Quotas::new(Tuning::default());
-    quotas.register(&acme(), "app", &[quota("at-once", QuotaKind::Concurrency, 2)]).unwrap();
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("at-once", QuotaKind::Concurrency, 2)]).unwrap();
     let first = go(&quotas, &[], Class::Live, NOW);
     let second = go(&quotas, &[], Class::Live, NOW);
     assert_eq!(wait(&quotas, &[], Class::Live, NOW).1, "at-once");
@@ -218,21 +220,21 @@ fn calls_at_once_are_limited_and_come_back() {
 
 #[test]
 fn connections_of_an_app_share_its_quotas_and_nothing_else() {
-    let quotas = Quotas::new(Tuning::default());
+    let quotas = Quotas::new(QuotaConfig::default());
     let mut shared = quota("app", QuotaKind::Window, 3);
     shared.scope = QuotaScope::App;
     let mut own = quota("own", QuotaKind::Window, 2);
     own.also = vec!["app".into()];
     let all = [own, shared];
     for name in ["acme", "other"] {
-        quotas.register(&ConnectionId::from(name), "crm", &all).unwrap();
+        quotas.configure(&ConnectionId::from(name), Some("crm"), &all).unwrap();
     }
-    quotas.register(&ConnectionId::from("stranger"), "another-app", &all).unwrap();
+    quotas.configure(&ConnectionId::from("stranger"), Some("another-app"), &all).unwrap();
     spend(&quotas, 2, NOW);
     let other = ConnectionId::from("other");
     assert!(matches!(quotas.admit(&other, &[], Class::Live, NOW), Admission::Go(_)));
     match quotas.admit(&other, &[], Class::Live, NOW) {
-        Admission::Wait { cause: Cause::Quota { quota, .. }, .. } => assert_eq!(quota, "app"),
+        Admission::Wait { cause: Cause::Quota, detail, .. } => assert_eq!(detail, "app"),
         other => panic!("{other:?}"),
     }
     assert!(matches!(quotas.admit(&ConnectionId::from("stranger"), &[], Class::Live, NOW), Admission::Go(_)));
@@ -268,27 +270,25 @@ fn remaining_headers_lower_our_view_and_never_raise_it() {
 #[test]
 fn nothing_goes_before_a_named_wait_has_passed() {
     let quotas = hubspot();
-    let named = Throttle { quota: Some("burst".into()), wait: Wait::Until(NOW + 45_000) };
-    quotas.throttled(&acme(), &named, NOW, 1);
-    quotas.throttled(&acme(), &Throttle { wait: Wait::Until(NOW + 5_000), ..named }, NOW + 1, 1);
+    let burst = Some("burst");
+    assert_eq!(quotas.throttled(&acme(), burst, Wait::Until(NOW + 45_000), NOW, 1), NOW + 45_000);
+    assert_eq!(quotas.throttled(&acme(), burst, Wait::Until(NOW + 5_000), NOW + 1, 1), NOW + 45_000);
     assert_eq!(wait(&quotas, &[], Class::Interactive, NOW + 44_999), (NOW + 45_000, "burst".into()));
     go(&quotas, &charge("search", 1), Class::Live, NOW);
     go(&quotas, &[], Class::Live, NOW + 45_000);
 
-    let unnamed = Throttle { quota: None, wait: Wait::Until(NOW + 70_000) };
-    quotas.throttled(&acme(), &unnamed, NOW + 50_000, 1);
+    quotas.throttled(&acme(), None, Wait::Until(NOW + 70_000), NOW + 50_000, 1);
     assert_eq!(wait(&quotas, &charge("search", 1), Class::Live, NOW + 69_999).0, NOW + 70_000);
-    assert_eq!(quotas.standing(&acme(), NOW + 60_000).cause.until(), NOW + 70_000);
+    assert_eq!(quotas.standing(&acme(), NOW + 60_000).not_before, NOW + 70_000);
 }
 
 #[test]
 fn a_refusal_without_a_time_halves_the_rate_and_success_brings_it_back() {
-    let quotas = Quotas::new(Tuning::default());
-    quotas.register(&acme(), "app", &[quota("burst", QuotaKind::Window, 64)]).unwrap();
-    let throttle = Throttle { quota: Some("burst".into()), wait: Wait::Unknown };
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("burst", QuotaKind::Window, 64)]).unwrap();
     let rate = |now| quotas.standing(&acme(), now).quotas.first().unwrap().limit;
-    quotas.throttled(&acme(), &throttle, NOW, 12_345);
-    quotas.throttled(&acme(), &throttle, NOW + 1, 12_345);
+    quotas.throttled(&acme(), Some("burst"), Wait::Unknown, NOW, 12_345);
+    quotas.throttled(&acme(), Some("burst"), Wait::Unknown, NOW + 1, 12_345);
     assert_eq!(rate(NOW), 32, "refusals of one burst count once");
     let first = quotas.not_before(&acme(), Class::Live, NOW) - NOW;
     assert!((625..=1_250).contains(&first), "{first}");
@@ -296,16 +296,16 @@ fn a_refusal_without_a_time_halves_the_rate_and_success_brings_it_back() {
     let mut pauses = Vec::new();
     for _ in 0..8 {
         now = quotas.not_before(&acme(), Class::Live, now).max(now);
-        quotas.throttled(&acme(), &throttle, now, u64::MAX);
+        quotas.throttled(&acme(), Some("burst"), Wait::Unknown, now, u64::MAX);
         pauses.push(quotas.not_before(&acme(), Class::Live, now) - now);
     }
     assert!(pauses.windows(2).all(|pair| pair[1] >= pair[0]) && pauses.last() > pauses.first(), "{pauses:?}");
-    assert_eq!(rate(now), 7, "the floor");
+    assert_eq!(rate(now), 8, "the floor");
     now += 1_000_000;
     for _ in 0..20 {
         quotas.succeeded(&acme(), now);
     }
-    assert_eq!(rate(now), 11);
+    assert_eq!(rate(now), 12);
     for _ in 0..20 * 14 {
         quotas.succeeded(&acme(), now);
     }
@@ -315,7 +315,7 @@ fn a_refusal_without_a_time_halves_the_rate_and_success_brings_it_back() {
 #[test]
 fn a_daily_refusal_without_a_time_waits_for_midnight() {
     let quotas = hubspot();
-    quotas.throttled(&acme(), &Throttle { quota: Some("daily".into()), wait: Wait::Unknown }, NOW, 1);
+    quotas.throttled(&acme(), Some("daily"), Wait::Unknown, NOW, 1);
     let (until, name) = wait(&quotas, &[], Class::Live, NOW);
     assert_eq!((until, name.as_str()), (NOW - NOW % 86_400_000 + 86_400_000 + super::day::SLACK, "daily"));
 }
@@ -328,23 +328,24 @@ fn the_breaker_opens_tries_one_call_and_closes() {
     }
     drop(go(&quotas, &[], Class::Live, NOW));
     quotas.failed(&acme(), NOW, 7);
-    let Cause::Breaker { until } = quotas.standing(&acme(), NOW).cause else { panic!("it is open") };
+    let open = |now| {
+        let standing = quotas.standing(&acme(), now);
+        assert_eq!(standing.cause, Cause::Breaker);
+        standing.not_before
+    };
+    let until = open(NOW);
     assert!(until > NOW && until <= NOW + 1_000);
     quotas.failed(&acme(), NOW, 7);
-    assert_eq!(
-        quotas.standing(&acme(), NOW).cause,
-        Cause::Breaker { until },
-        "what was under way changes nothing"
-    );
+    assert_eq!(open(NOW), until, "what was under way changes nothing");
 
     let probe = go(&quotas, &[], Class::Live, until);
     assert!(matches!(
         quotas.admit(&acme(), &[], Class::Live, until),
-        Admission::Wait { cause: Cause::Breaker { .. }, .. }
+        Admission::Wait { cause: Cause::Breaker, .. }
     ));
     quotas.failed(&acme(), until, 0);
     probe.finish(Outcome::Sent, until);
-    let Cause::Breaker { until: later } = quotas.standing(&acme(), until).cause else { panic!("open again") };
+    let later = open(until);
     assert!(later - until >= 1_000, "the pause grows");
 
     drop(go(&quotas, &[], Class::Live, later));
@@ -360,13 +361,31 @@ fn standing_causes_hold_until_they_are_cleared() {
     quotas.unauthorised(&acme(), "the token was revoked");
     assert_eq!(quotas.not_before(&acme(), Class::Interactive, NOW), NEVER);
     quotas.blocked(&acme(), "scope crm.contacts.write is missing");
-    quotas.pause(&acme(), true);
-    assert_eq!(quotas.standing(&acme(), NOW).cause, Cause::Paused);
-    quotas.pause(&acme(), false);
-    assert!(matches!(quotas.standing(&acme(), NOW).cause, Cause::Blocked { .. }));
+    let standing = quotas.standing(&acme(), NOW);
+    assert_eq!((standing.cause, standing.not_before), (Cause::Blocked, NEVER));
+    assert_eq!(standing.detail, "scope crm.contacts.write is missing");
     quotas.clear(&acme());
     assert_eq!(quotas.standing(&acme(), NOW).cause, Cause::None);
-    assert_eq!(quotas.standing(&ConnectionId::from("nobody"), NOW).cause, Cause::Unknown);
+    assert_eq!(quotas.standing(&ConnectionId::from("nobody"), NOW).cause, Cause::Blocked);
+}
+
+#[test]
+fn a_share_of_the_quotas_is_left_to_others() {
+    let quotas = hubspot_in(Quotas::new(QuotaConfig { share: 60, reserve: 0 }));
+    spend(&quotas, 6, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
+    let quotas = hubspot_in(Quotas::new(QuotaConfig { share: 60, reserve: 0 }));
+    let said = |remaining| QuotaState {
+        quota: "burst".into(),
+        limit: None,
+        remaining: Some(remaining),
+        resets: Wait::Unknown,
+    };
+    quotas.observe(&acme(), &[said(6)], NOW);
+    assert_eq!(used(&quotas, "burst", NOW), 0, "others used no more than their part");
+    quotas.observe(&acme(), &[said(2)], NOW);
+    spend(&quotas, 2, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
 }
 
 #[test]
@@ -377,7 +396,7 @@ fn a_changed_descriptor_keeps_what_is_used() {
     let mut burst = quota("burst", QuotaKind::Window, 20);
     burst.also = vec!["daily".into(), "at-once".into()];
     let changed = [quota("at-once", QuotaKind::Concurrency, 9), burst, quota("daily", QuotaKind::Daily, 50)];
-    quotas.register(&acme(), "app", &changed).unwrap();
+    quotas.configure(&acme(), Some("app"), &changed).unwrap();
     hanging.finish(Outcome::Sent, NOW);
     assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (5, 5));
     let permit = go(&quotas, &charge("burst", 1), Class::Live, NOW);
@@ -387,8 +406,9 @@ fn a_changed_descriptor_keeps_what_is_used() {
 
 #[test]
 fn a_quota_that_cannot_be_understood_is_named() {
-    let quotas = Quotas::new(Tuning::default());
-    let refused = |quota: QuotaDescriptor| quotas.register(&acme(), "app", &[quota]).unwrap_err().to_string();
+    let quotas = Quotas::new(QuotaConfig::default());
+    let refused =
+        |quota: QuotaDescriptor| quotas.configure(&acme(), Some("app"), &[quota]).unwrap_err().to_string();
     let mut zone = quota("daily", QuotaKind::Daily, 1);
     zone.time_zone = Some("Mars/Olympus".into());
     assert!(refused(zone).contains("quota daily: time-zone Mars/Olympus"));
