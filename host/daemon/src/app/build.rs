@@ -11,7 +11,7 @@ use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
 use tokio::sync::{Notify, watch};
 
-use super::{Accounts, AppError, Engine, SystemClock};
+use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
 use crate::config::{Config, ConnectionConfig, Connections};
 use crate::credentials::Credentials;
@@ -20,7 +20,7 @@ use crate::intake::{Door, Intake, Route};
 use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
 use crate::provider::{EngineConfig, Providers, RuntimeConfig, Setup, View};
-use crate::quota::{Quotas, Tuning};
+use crate::quota::{QuotaConfig, Quotas};
 use crate::store::Store as _;
 use crate::store::sled::{Options, SledStore};
 use crate::telemetry::Metrics;
@@ -66,12 +66,15 @@ impl Engine {
         for error in &loaded.errors {
             tracing::error!(%error, "a provider cannot be used");
         }
-        let reserve = u8::try_from(config.quota.reserve.min(100)).unwrap_or(100);
-        let quotas = Arc::new(Quotas::new(Tuning {
-            bulk_reserve: reserve,
-            retry_reserve: reserve / 4,
-            ..Tuning::default()
+        let quotas = Arc::new(Quotas::new(QuotaConfig {
+            share: config.quota.share,
+            reserve: config.quota.reserve,
         }));
+        if let Some(counters) = store.value(COUNTERS)?
+            && let Err(error) = quotas.restore(&counters)
+        {
+            tracing::warn!(%error, "counters of quotas cannot be read");
+        }
         let credentials = Arc::new(Credentials::default());
         let accounts = Arc::new(Accounts::new(credentials.clone()));
         let client = Client::new(
@@ -236,7 +239,7 @@ impl Engine {
     /// A connection from its file and what its provider says.
     fn connection(&self, file: &ConnectionConfig, view: &View) -> Result<Connection, Vec<String>> {
         let mut findings = Vec::new();
-        let described = overridden(file, &view.connection, self.config.quota.share);
+        let described = overridden(file, &view.connection);
         let mut objects = HashMap::new();
         for (name, object) in file.enabled() {
             match self.object(file, name, &object.policy, object.direction, &described) {
@@ -249,19 +252,12 @@ impl Engine {
         if let Err(more) = self.accounts.put(file, view, &described) {
             findings.extend(more);
         }
-        let app = file.app.as_ref().map_or("", |app| app.name.as_str());
-        if let Err(error) = self.quotas.register(&file.id, app, &described.quotas) {
+        let app = file.app.as_ref().map(|app| app.name.as_str());
+        if let Err(error) = self.quotas.configure(&file.id, app, &described.quotas) {
             findings.push(format!("{}: {error}", file.file.display()));
         }
         if !findings.is_empty() {
             return Err(findings);
-        }
-        for key in [Quotas::connection_key(&file.id), Quotas::app_key(app)] {
-            if let Ok(Some(saved)) = self.store.value(&key)
-                && let Err(error) = self.quotas.restore(&key, &saved, self.clock.now())
-            {
-                tracing::warn!(%error, "counters of a quota cannot be read");
-            }
         }
         let directions = Directions::default();
         directions.pause_external(file.paused);
@@ -389,7 +385,7 @@ fn canonical_schemas() -> Result<BTreeMap<&'static str, Arc<CanonicalSchema>>, A
 }
 
 /// What the provider says of the connection, with what the operator says in its place.
-fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor, share: u32) -> ConnectionDescriptor {
+fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor) -> ConnectionDescriptor {
     let mut described = described.clone();
     if let Some(base_url) = &file.base_url {
         described.base_url.clone_from(base_url);
@@ -401,7 +397,6 @@ fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor, share: 
                 quota.per_ms = Some(millis(per));
             }
         }
-        quota.limit = (quota.limit.saturating_mul(u64::from(share.min(100))) / 100).max(1);
     }
     described
 }

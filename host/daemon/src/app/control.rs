@@ -74,27 +74,33 @@ impl Engine {
             to_external: connection.directions.external_paused(),
             to_internal: connection.directions.internal_paused(),
         };
-        let standing = self.quotas.standing(id, now).cause;
-        let (state, cause, detail) = match standing {
+        let standing = self.quotas.standing(id, now);
+        let until = standing.not_before;
+        let reason = standing.detail;
+        let (state, cause, detail) = match standing.cause {
             _ if status.paused.to_external && status.paused.to_internal => {
                 (ConnectionState::Paused, Cause::Paused, "paused; `tandem resume` lets it go on".to_owned())
             }
-            Standing::Quota { quota, until } => {
-                let what = if quota.is_empty() { "the CRM asked for a pause".to_owned() } else { format!("quota {quota} is used up") };
+            Standing::Quota => {
+                let what = if reason.is_empty() {
+                    "the CRM asked for a pause".to_owned()
+                } else {
+                    format!("quota {reason} is used up")
+                };
                 (ConnectionState::Waiting, Cause::Quota, format!("{what}; it goes on in {}", wait(until, now)))
             }
-            Standing::Breaker { until } => (
+            Standing::Breaker => (
                 ConnectionState::Waiting,
                 Cause::Breaker,
                 format!("the CRM failed too often in a row; it is tried again in {}", wait(until, now)),
             ),
-            Standing::Authorisation { reason } => (
+            Standing::Authorisation => (
                 ConnectionState::Stopped,
                 Cause::Authorisation,
                 format!("{reason}; mend its credentials, then `tandem resume --connection {id}`"),
             ),
-            Standing::Blocked { reason } => (ConnectionState::Stopped, Cause::Configuration, reason),
-            Standing::None | Standing::Paused | Standing::Unknown => {
+            Standing::Blocked => (ConnectionState::Stopped, Cause::Configuration, reason),
+            Standing::None => {
                 if status.paused.to_external || status.paused.to_internal {
                     (ConnectionState::Running, Cause::Paused, "one direction is paused".to_owned())
                 } else if self.faulty(id) {

@@ -43,6 +43,9 @@ pub type RealPipeline = Pipeline<SledStore, Providers, Client<Accounts>, Embedde
 /// Daily counters are saved so often, and when the daemon ends.
 const SAVE_COUNTERS: Duration = Duration::from_secs(5);
 
+/// Where the counters of daily quotas are kept.
+const COUNTERS: &str = "quota/counters";
+
 /// The running daemon.
 pub struct Engine {
     config: Arc<Config>,
@@ -238,13 +241,12 @@ async fn save_counters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) -> 
 
 impl Engine {
     async fn save_daily_counters(&self) -> Result<(), StoreError> {
-        let mut commit = Commit::new();
-        for (name, counters) in self.quotas.snapshots(self.clock.now()) {
-            commit.push(Op::PutValue(name, counters));
-        }
-        if commit.ops.is_empty() {
+        let counters = self.quotas.snapshot();
+        if counters.is_empty() {
             return Ok(());
         }
+        let mut commit = Commit::new();
+        commit.push(Op::PutValue(COUNTERS.into(), counters));
         self.store.commit(commit, Until::Applied).await
     }
 

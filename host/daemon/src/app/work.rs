@@ -236,7 +236,7 @@ pub(super) async fn try_again(
             () = tokio::time::sleep(TRY_AGAIN) => {
                 let now = engine.clock.now();
                 for connection in engine.pipeline.connections() {
-                    if let Cause::Authorisation { .. } | Cause::Blocked { .. } =
+                    if let Cause::Authorisation | Cause::Blocked =
                         engine.quotas.standing(&connection.id, now).cause
                     {
                         engine.quotas.clear(&connection.id);

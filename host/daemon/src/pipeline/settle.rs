@@ -256,8 +256,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match answer {
             Answer::Throttled(throttle) => {
                 self.rooms.metrics.held_back(&self.provider_of(connection), "quota");
-                self.rooms.quotas.throttled(&connection.id, &throttle, now, random);
-                let until = self.rooms.quotas.not_before(&connection.id, Class::Live, now);
+                let until = self.rooms.quotas.throttled(
+                    &connection.id,
+                    throttle.quota.as_deref(),
+                    throttle.wait,
+                    now,
+                    random,
+                );
                 later_or_back(until.min(now.saturating_add(LONGEST_HOLD)), commit)
             }
             Answer::Again(wait, effect) => {
