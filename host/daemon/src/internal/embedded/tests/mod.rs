@@ -5,6 +5,7 @@ mod crash;
 mod http;
 mod inputs;
 mod measure;
+mod model;
 mod store;
 
 use std::collections::BTreeMap;
