@@ -97,14 +97,20 @@ impl HubSpot {
 
     /// The request of a phase. The cursor is the note: it comes back with the operation.
     fn look(&self, cursor: &Cursor, limit: u32) -> Request {
-        let by_time = |operator: &str, value: u64| {
-            json!({ "propertyName": "lastmodifieddate", "operator": operator, "value": value.to_string() })
-        };
+        let by_time = |operator: &str, value: u64| json!({ "propertyName": "lastmodifieddate", "operator": operator, "value": value.to_string() });
         match &cursor.phase {
-            Phase::Idle => self.search_request(&json!([[by_time("GTE", cursor.since)]]), Some("lastmodifieddate"), 0, limit),
-            Phase::Search { from, after } => {
-                self.search_request(&json!([[by_time("GTE", *from)]]), Some("lastmodifieddate"), *after, limit)
-            }
+            Phase::Idle => self.search_request(
+                &json!([[by_time("GTE", cursor.since)]]),
+                Some("lastmodifieddate"),
+                0,
+                limit,
+            ),
+            Phase::Search { from, after } => self.search_request(
+                &json!([[by_time("GTE", *from)]]),
+                Some("lastmodifieddate"),
+                *after,
+                limit,
+            ),
             Phase::Moment { at, id } => self.search_request(
                 &json!([[
                     by_time("EQ", *at),
@@ -207,11 +213,18 @@ impl HubSpot {
         trim(&mut cursor.seen, cursor.since);
     }
 
-    fn swept(&self, mut cursor: Cursor, rows: &[Node<'_>], after: Option<String>, context: &Context) -> Reply {
+    fn swept(
+        &self,
+        mut cursor: Cursor,
+        rows: &[Node<'_>],
+        after: Option<String>,
+        context: &Context,
+    ) -> Reply {
         let mut shown = Vec::new();
         for row in rows {
             let Some(id) = row.get("id").and_then(Node::as_id) else { continue };
-            let at = row.get("archivedAt").and_then(Node::as_str).and_then(time::stamp).or_else(|| stamp_of(row));
+            let at =
+                row.get("archivedAt").and_then(Node::as_str).and_then(time::stamp).or_else(|| stamp_of(row));
             if let Some(at) = at {
                 cursor.archived_newest = cursor.archived_newest.max(at);
                 if at < cursor.archived_since || cursor.archived_seen.get(id) == Some(&at) {
@@ -238,8 +251,12 @@ impl HubSpot {
         let walk = match listing.cursor.as_deref().map(serde_json::from_slice::<Walk>) {
             None => Walk { v: VERSION, after: None, done: false },
             Some(Ok(walk)) if walk.v == VERSION => walk,
-            Some(Ok(walk)) => return Answer::CursorLost(format!("the cursor is of version {}", walk.v)).into(),
-            Some(Err(error)) => return Answer::CursorLost(format!("the cursor cannot be read: {error}")).into(),
+            Some(Ok(walk)) => {
+                return Answer::CursorLost(format!("the cursor is of version {}", walk.v)).into();
+            }
+            Some(Err(error)) => {
+                return Answer::CursorLost(format!("the cursor cannot be read: {error}")).into();
+            }
         };
         if walk.done {
             return page(Vec::new(), &walk, false);

@@ -20,13 +20,18 @@ pub(crate) fn mapping(settings: &Settings, facts: &Facts) -> Result<Mapping, Vec
     for (pointer, property) in &settings.properties {
         let place = format!("/properties/{property}");
         match pointer.as_str() {
-            // HubSpot has no property for these.
-            "/tags" => mapping = mapping.field(pointer, &place).joined_set(';'),
+            // HubSpot has no property for these; its own number of employees is a list of ranges.
+            "/tags" => {
+                mapping =
+                    mapping.field(pointer, &place).normalise("trim|set|empty-is-absent").joined_set(';');
+            }
+            "/employees" => mapping = mapping.field(pointer, &place).integer(),
             "/opted_out" => mapping = mapping.field(pointer, &place).boolean(),
             _ => {
                 if !mapping.rename(pointer, &place) {
                     let at = format!("/properties/{}", pointer.replace('~', "~0").replace('/', "~1"));
-                    let message = format!("{pointer} is no field of a contact; fields of your own go under custom");
+                    let message =
+                        format!("{pointer} is no field of a contact; fields of your own go under custom");
                     problems.push(Problem::new("invalid-setting", message).at(at));
                 }
             }
@@ -60,7 +65,9 @@ pub(crate) fn mapping(settings: &Settings, facts: &Facts) -> Result<Mapping, Vec
         if let Some(key) = &settings.key_property
             && !known.get(key).is_some_and(|property| property.unique)
         {
-            let message = format!("the account has no contact property {key} with unique values: make one, then discover again");
+            let message = format!(
+                "the account has no contact property {key} with unique values: make one, then discover again"
+            );
             problems.push(Problem::new("invalid-setting", message).at("/key_property"));
         }
     }
@@ -68,6 +75,8 @@ pub(crate) fn mapping(settings: &Settings, facts: &Facts) -> Result<Mapping, Vec
 }
 
 fn usual() -> Mapping {
+    /// HubSpot has no empty text.
+    const TEXT: &str = "text|empty-is-absent";
     const FREE_TEXT: &str = "HubSpot keeps free text here: what is not in this form is left alone";
     let value = json!({ "type": ["string", "null"], "maxLength": 65_536 });
     Mapping::object(OBJECT, NAME)
@@ -79,27 +88,61 @@ fn usual() -> Mapping {
         .others("/properties", value)
         .always("/id")
         .always("/properties")
-        .field("/email", "/properties/email").normalise("email").text()
-        .field("/given_name", "/properties/firstname").text()
-        .field("/family_name", "/properties/lastname").text()
-        .field("/phone", "/properties/phone").text()
-        .field("/mobile_phone", "/properties/mobilephone").text()
-        .field("/job_title", "/properties/jobtitle").text()
-        .field("/company_name", "/properties/company").text()
-        .field("/website", "/properties/website").text()
-        .field("/street", "/properties/address").text()
-        .field("/city", "/properties/city").text()
-        .field("/region", "/properties/state").text()
-        .field("/postal_code", "/properties/zip").text()
-        .field("/country", "/properties/country").text()
-        .field("/language", "/properties/hs_language").own(LANGUAGE)
-        .field("/lifecycle_stage", "/properties/lifecyclestage").options(stages())
-        .field("/date_of_birth", "/properties/date_of_birth").lenient(FREE_TEXT).date()
-        .field("/annual_revenue", "/properties/annualrevenue").lenient(FREE_TEXT).decimal()
-        .field("/employees", "/properties/numemployees")
-            .lenient("HubSpot may keep ranges here: they are left alone")
-            .integer()
-        .field("/notes", "/properties/message").text()
+        .field("/email", "/properties/email")
+        .normalise("email|empty-is-absent")
+        .text()
+        .field("/given_name", "/properties/firstname")
+        .normalise(TEXT)
+        .text()
+        .field("/family_name", "/properties/lastname")
+        .normalise(TEXT)
+        .text()
+        .field("/phone", "/properties/phone")
+        .normalise("phone|empty-is-absent")
+        .text()
+        .field("/mobile_phone", "/properties/mobilephone")
+        .normalise("phone|empty-is-absent")
+        .text()
+        .field("/job_title", "/properties/jobtitle")
+        .normalise(TEXT)
+        .text()
+        .field("/company_name", "/properties/company")
+        .normalise(TEXT)
+        .text()
+        .field("/website", "/properties/website")
+        .normalise("url|empty-is-absent")
+        .text()
+        .field("/street", "/properties/address")
+        .normalise(TEXT)
+        .text()
+        .field("/city", "/properties/city")
+        .normalise(TEXT)
+        .text()
+        .field("/region", "/properties/state")
+        .normalise(TEXT)
+        .text()
+        .field("/postal_code", "/properties/zip")
+        .normalise(TEXT)
+        .text()
+        .field("/country", "/properties/country")
+        .normalise(TEXT)
+        .text()
+        .field("/language", "/properties/hs_language")
+        .normalise("trim|lower|empty-is-absent")
+        .own(LANGUAGE)
+        .field("/lifecycle_stage", "/properties/lifecyclestage")
+        .options(stages())
+        .field("/date_of_birth", "/properties/date_of_birth")
+        .lenient(FREE_TEXT)
+        .normalise("date")
+        .date()
+        .field("/annual_revenue", "/properties/annualrevenue")
+        .lenient(FREE_TEXT)
+        .normalise("decimal")
+        .decimal()
+        .field("/notes", "/properties/message")
+        .normalise(TEXT)
+        .text()
 }
 
 /// The default stages. Accounts may have more; they read as "other" and stay.
@@ -158,7 +201,13 @@ mod tests {
 
     #[test]
     fn language_tags_get_their_usual_case() {
-        for (crm, canonical) in [("de", "de"), ("en-us", "en-US"), ("zh-hant-hk", "zh-Hant-HK"), ("es-419", "es-419"), ("pt_br", "pt-BR")] {
+        for (crm, canonical) in [
+            ("de", "de"),
+            ("en-us", "en-US"),
+            ("zh-hant-hk", "zh-Hant-HK"),
+            ("es-419", "es-419"),
+            ("pt_br", "pt-BR"),
+        ] {
             assert_eq!(language_tag(crm), canonical);
         }
     }

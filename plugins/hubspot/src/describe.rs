@@ -14,7 +14,7 @@ use crate::settings;
 
 pub(crate) fn descriptor() -> Descriptor {
     let refresh = Refresh {
-        url: "https://api.hubapi.com/oauth/v1/token".to_owned(),
+        url: "{base_url}/oauth/v1/token".to_owned(),
         client: "body".to_owned(),
         access_token: Some("/access_token".to_owned()),
         refresh_token: Some("/refresh_token".to_owned()),
@@ -46,6 +46,7 @@ pub(crate) fn descriptor() -> Descriptor {
             headers: Vec::new(),
             answer: WebhookAnswer::default(),
         }),
+        rules: false,
         secrets: BTreeMap::new(),
         response_headers: [
             "retry-after",
@@ -102,7 +103,7 @@ fn example(name: &str, direction: Direction, settings: Value, canonical: Value, 
 
 fn examples() -> Vec<Example> {
     let custom = json!({
-        "properties": { "/tags": "labels", "/opted_out": "no_marketing", "/phone": "direct_line" },
+        "properties": { "/tags": "labels", "/opted_out": "no_marketing", "/employees": "headcount", "/phone": "direct_line" },
         "ignore": ["/notes"],
         "custom": {
             "/custom/tier": {
@@ -124,7 +125,7 @@ fn examples() -> Vec<Example> {
                 "company_name": "Example Ltd", "website": "https://www.example.com/about?x=1",
                 "street": "1 High Street", "city": "London", "region": "Greater London", "postal_code": "SW1A 1AA",
                 "country": "United Kingdom", "language": "en-GB", "lifecycle_stage": "marketing_qualified_lead",
-                "date_of_birth": "1980-02-29", "annual_revenue": "1234567.50", "employees": 250,
+                "date_of_birth": "1980-02-29", "annual_revenue": "1234567.50",
                 "notes": "Met at the fair.\nCall in May.",
             }),
             json!({ "properties": {
@@ -133,7 +134,7 @@ fn examples() -> Vec<Example> {
                 "company": "Example Ltd", "website": "https://www.example.com/about?x=1",
                 "address": "1 High Street", "city": "London", "state": "Greater London", "zip": "SW1A 1AA",
                 "country": "United Kingdom", "hs_language": "en-gb", "lifecyclestage": "marketingqualifiedlead",
-                "date_of_birth": "1980-02-29", "annualrevenue": "1234567.50", "numemployees": "250",
+                "date_of_birth": "1980-02-29", "annualrevenue": "1234567.50",
                 "message": "Met at the fair.\nCall in May.",
             }}),
         ),
@@ -163,7 +164,7 @@ fn examples() -> Vec<Example> {
             Direction::ToCanonical,
             json!({}),
             json!({ "email": "c@example.com" }),
-            json!({ "id": "7", "properties": { "email": "c@example.com", "firstname": null, "phone": null, "numemployees": null } }),
+            json!({ "id": "7", "properties": { "email": "c@example.com", "firstname": null, "phone": null, "lifecyclestage": null } }),
         ),
         example(
             "a property that an event shows as cleared reads as null",
@@ -199,11 +200,11 @@ fn examples() -> Vec<Example> {
             Direction::ToCanonical,
             custom.clone(),
             json!({
-                "email": "e@example.com", "phone": "+49 30 1", "tags": ["vip", "new"], "opted_out": true,
+                "email": "e@example.com", "phone": "+49 30 1", "tags": ["vip", "new"], "opted_out": true, "employees": 250,
                 "custom": { "tier": "gold", "seats": 12, "renewal": "2027-01-31", "score": "0.75" },
             }),
             json!({ "properties": {
-                "email": "e@example.com", "direct_line": "+49 30 1", "labels": "vip;new", "no_marketing": "true",
+                "email": "e@example.com", "direct_line": "+49 30 1", "labels": "vip;new", "no_marketing": "true", "headcount": "250",
                 "tier": "tier_1", "seats": "12", "renewal_date": "1801353600000", "score": "0.75", "message": "not mapped here",
             }}),
         ),
@@ -221,7 +222,7 @@ fn examples() -> Vec<Example> {
             }}),
         ),
         example(
-            "a stage of the customer's own, free text for a date and a range of employees are left alone",
+            "a stage of the customer's own and free text for a date are left alone, a range of employees is not mapped",
             Direction::ToCanonical,
             json!({}),
             json!({ "lifecycle_stage": "other", "annual_revenue": "1200000" }),

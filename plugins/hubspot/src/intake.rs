@@ -25,7 +25,9 @@ impl HubSpot {
     }
 
     fn event(&self, event: &Node<'_>, rows: &mut Vec<Observed>) -> Result<(), Problem> {
-        let missing = |name: &str| Problem::new("invalid-event", format!("webhook: the event has no {name}")).at(format!("/{name}"));
+        let missing = |name: &str| {
+            Problem::new("invalid-event", format!("webhook: the event has no {name}")).at(format!("/{name}"))
+        };
         let text = |name: &str| event.get(name).and_then(Node::as_id);
         let kind = text("subscriptionType").ok_or_else(|| missing("subscriptionType"))?;
         let what = match kind.split_once('.') {

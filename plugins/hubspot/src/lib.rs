@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tandem_provider::classify::unreadable;
 use tandem_provider::{
-    Answer, ConnectionDescriptor, Context, Delivery, Descriptor, Mapping, Observed, Operation, Problem, Provider,
-    Reply, Response, Scope,
+    Answer, ConnectionDescriptor, Context, Delivery, Descriptor, Mapping, Observed, Operation, Problem,
+    Provider, Reply, Response, Scope,
 };
 
 use settings::{Facts, Settings};
@@ -68,7 +68,8 @@ impl Provider for HubSpot {
         let facts = Facts::read(facts);
         let contacts = contact::mapping(&settings, &facts)?;
         let path = settings.api_version.objects(contact::NAME);
-        let mut wanted: Vec<&str> = contacts.mapped().filter(|field| field.reads).map(|field| field.name).collect();
+        let mut wanted: Vec<&str> =
+            contacts.mapped().filter(|field| field.reads).map(|field| field.name).collect();
         wanted.push("lastmodifieddate");
         wanted.extend(settings.key_property.as_deref());
         let wanted = wanted.join(",");

@@ -25,7 +25,11 @@ impl HubSpot {
         }
         let properties = record.get("properties")?.as_object()?;
         let whole = extent == Extent::Asked
-            || self.contacts.mapped().filter(|field| field.reads).all(|field| properties.get(field.name).is_some());
+            || self
+                .contacts
+                .mapped()
+                .filter(|field| field.reads)
+                .all(|field| properties.get(field.name).is_some());
         let document = record.to_bytes();
         let mut observed =
             Observed::new(OBJECT, id, if whole { State::Whole(document) } else { State::Partial(document) });

@@ -2,9 +2,7 @@
 
 use tandem_provider::classify::{by_status, one_line, retry_after, summary};
 use tandem_provider::json::Node;
-use tandem_provider::{
-    Answer, Context, Effect, Operation, Problem, QuotaState, Response, Scope, Wait, time,
-};
+use tandem_provider::{Answer, Context, Effect, Operation, Problem, QuotaState, Response, Scope, Wait, time};
 
 use crate::HubSpot;
 
@@ -28,16 +26,10 @@ impl HubSpot {
                 problem: Problem::new("missing-scopes", missing_scopes(&body, response)),
             },
             409 if operation.writes() => Answer::Rejected(self.problems(&body, response)),
-            423 => Answer::Again {
-                wait: retry_after_or(response, context, 2_000),
-                took_effect: Effect::No,
-            },
+            423 => Answer::Again { wait: retry_after_or(response, context, 2_000), took_effect: Effect::No },
             429 => self.throttled(&body, response, context),
             // The account is being moved to another data centre.
-            477 => Answer::Again {
-                wait: retry_after_or(response, context, 60_000),
-                took_effect: Effect::No,
-            },
+            477 => Answer::Again { wait: retry_after_or(response, context, 60_000), took_effect: Effect::No },
             _ => by_status(operation, response, context),
         }
     }
@@ -150,7 +142,10 @@ fn code(word: &str, otherwise: &str) -> String {
     if word.is_empty() {
         return otherwise.to_owned();
     }
-    word.chars().take(64).map(|it| if it == '_' || it == ' ' { '-' } else { it.to_ascii_lowercase() }).collect()
+    word.chars()
+        .take(64)
+        .map(|it| if it == '_' || it == ' ' { '-' } else { it.to_ascii_lowercase() })
+        .collect()
 }
 
 fn missing_scopes(body: &Node<'_>, response: &Response) -> String {
@@ -159,7 +154,9 @@ fn missing_scopes(body: &Node<'_>, response: &Response) -> String {
         .iter()
         .chain([body])
         .filter_map(|it| it.get("context"))
-        .flat_map(|context| ["missingScopes", "requiredScopes", "requiredGranularScopes"].map(|name| context.get(name)))
+        .flat_map(|context| {
+            ["missingScopes", "requiredScopes", "requiredGranularScopes"].map(|name| context.get(name))
+        })
         .flatten()
         .flat_map(|names| names.as_list().unwrap_or_default())
         .filter_map(Node::as_str)

@@ -48,7 +48,13 @@ impl HubSpot {
 
     /// A search. Each group of `groups` is a list of filters that must all hold; one group is enough. A search is a POST that
     /// changes nothing. The published description wants all five members.
-    pub(crate) fn search_request(&self, groups: &Value, sort: Option<&str>, after: u32, limit: u32) -> Request {
+    pub(crate) fn search_request(
+        &self,
+        groups: &Value,
+        sort: Option<&str>,
+        after: u32,
+        limit: u32,
+    ) -> Request {
         let groups: Vec<Value> =
             groups.as_array().into_iter().flatten().map(|filters| json!({ "filters": filters })).collect();
         let wanted: Vec<&str> = self.wanted.split(',').collect();

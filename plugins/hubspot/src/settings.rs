@@ -154,7 +154,8 @@ impl Settings {
             problems.push(Problem::new("invalid-setting", message).at("/base_url"));
         }
         let is_name = |name: &str| {
-            !name.is_empty() && name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
+            !name.is_empty()
+                && name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
         };
         if let Some(name) = &read.key_property
             && !is_name(name)
@@ -165,7 +166,8 @@ impl Settings {
         for (pointer, name) in &read.properties {
             if !pointer.starts_with('/') || !is_name(name) {
                 let place = format!("/properties/{}", pointer.replace('~', "~0").replace('/', "~1"));
-                let message = "properties names canonical pointers and internal names: {\"/phone\": \"hs_phone\"}";
+                let message =
+                    "properties names canonical pointers and internal names: {\"/phone\": \"hs_phone\"}";
                 problems.push(Problem::new("invalid-setting", message).at(place));
             }
         }
@@ -275,10 +277,9 @@ impl Facts {
 /// JSON Schema of the settings.
 pub(crate) fn schema() -> Value {
     let limit = |description: &str, window: bool| {
-        let mut members = json!({ "limit": { "type": "integer", "minimum": 1 } });
-        if window {
-            members["per_ms"] = json!({ "type": "integer", "minimum": 1 });
-        }
+        let number = json!({ "type": "integer", "minimum": 1 });
+        let members =
+            if window { json!({ "limit": number, "per_ms": number }) } else { json!({ "limit": number }) };
         json!({
             "type": "object", "additionalProperties": false, "required": ["limit"],
             "properties": members, "description": description,
@@ -308,7 +309,7 @@ pub(crate) fn schema() -> Value {
             },
             "properties": {
                 "type": "object", "additionalProperties": name,
-                "description": "Canonical pointer to property: for fields kept elsewhere than usual, and for /tags and /opted_out, which have no usual place.",
+                "description": "Canonical pointer to property: for fields kept elsewhere than usual, and for /tags, /opted_out and /employees, which have no usual place.",
             },
             "ignore": {
                 "type": "array", "items": { "type": "string", "pattern": "^/" },

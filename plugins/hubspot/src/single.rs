@@ -42,7 +42,9 @@ impl HubSpot {
     fn find_by_search(&self, find: &Find, found: Vec<String>) -> Reply {
         let mut groups: Vec<Value> = Vec::new();
         for entry in find.identity.iter().filter(|entry| !entry.value.is_empty()) {
-            for field in self.contacts.mapped().filter(|field| field.canonical == entry.name && field.name != "email") {
+            for field in
+                self.contacts.mapped().filter(|field| field.canonical == entry.name && field.name != "email")
+            {
                 groups.push(json!([{ "propertyName": field.name, "operator": "EQ", "value": entry.value }]));
             }
         }
@@ -72,13 +74,24 @@ impl HubSpot {
             Some(id) => match self.update_request(id, write, &document) {
                 Some(request) => request.then_note(&Note::First),
                 // Nothing that HubSpot keeps has changed: there is nothing to say to it.
-                None => Answer::written(Observed::new(OBJECT, id, State::Partial(br#"{"properties":{}}"#.to_vec()))).into(),
+                None => Answer::written(Observed::new(
+                    OBJECT,
+                    id,
+                    State::Partial(br#"{"properties":{}}"#.to_vec()),
+                ))
+                .into(),
             },
         }
     }
 
     /// Goes on with an operation on one record or on the account.
-    pub(crate) fn single(&self, operation: &Operation, note: Note, response: &Response, context: &Context) -> Reply {
+    pub(crate) fn single(
+        &self,
+        operation: &Operation,
+        note: Note,
+        response: &Response,
+        context: &Context,
+    ) -> Reply {
         match (operation, note) {
             (Operation::Probe, _) => self.probed(operation, response, context).into(),
             (Operation::Discover(_), _) => self.discovered(operation, response, context).into(),
@@ -97,7 +110,14 @@ impl HubSpot {
     }
 
     /// Read, update and remove of a record that is known by its id.
-    fn about(&self, operation: &Operation, id: &str, note: &Note, response: &Response, context: &Context) -> Reply {
+    fn about(
+        &self,
+        operation: &Operation,
+        id: &str,
+        note: &Note,
+        response: &Response,
+        context: &Context,
+    ) -> Reply {
         if matches!(note, Note::Archived) {
             return match response.status {
                 // It is in the recycle bin; or it came back this very moment.
@@ -107,7 +127,9 @@ impl HubSpot {
             };
         }
         match response.status {
-            204 if matches!(operation, Operation::Remove(_)) => Answer::written(gone(id, Proof::Confirmed)).into(),
+            204 if matches!(operation, Operation::Remove(_)) => {
+                Answer::written(gone(id, Proof::Confirmed)).into()
+            }
             404 => self.read_request(id, true).then_note(&Note::Archived),
             _ if response.is_success() => self.about_record(operation, id, response, false).into(),
             _ => self.refuse(operation, response, context).into(),
@@ -254,7 +276,8 @@ impl HubSpot {
             return unreadable(operation, "the answer has no portalId");
         };
         let text = |name: &str| body.get(name).and_then(Node::as_str);
-        let offset = body.get("utcOffsetMilliseconds").and_then(Node::as_id).and_then(|it| it.parse::<i64>().ok());
+        let offset =
+            body.get("utcOffsetMilliseconds").and_then(Node::as_id).and_then(|it| it.parse::<i64>().ok());
         let facts = json!({ "account": {
             "id": portal,
             "time_zone": text("timeZone"),
@@ -288,14 +311,12 @@ impl HubSpot {
                 .collect();
             let read_only = flag(row.get("modificationMetadata").and_then(|it| it.get("readOnlyValue")))
                 || flag(row.get("calculated"));
-            let mut property = json!({
+            let property = json!({
                 "type": row.get("type").and_then(Node::as_str),
                 "unique": flag(row.get("hasUniqueValue")),
                 "read_only": read_only,
+                "options": options,
             });
-            if !options.is_empty() {
-                property["options"] = json!(options);
-            }
             properties.insert(name.to_owned(), property);
         }
         Answer::Facts(json!({ "objects": { OBJECT: { "properties": properties } } }).to_string().into_bytes())

@@ -90,7 +90,11 @@ mod tests {
     }
 
     fn response(status: u16, retry: &str) -> Response {
-        Response { status, headers: vec![Attribute::new("retry-after", retry)], body: br#"{"message":"no\nway"}"#.to_vec() }
+        Response {
+            status,
+            headers: vec![Attribute::new("retry-after", retry)],
+            body: br#"{"message":"no\nway"}"#.to_vec(),
+        }
     }
 
     #[test]
@@ -109,7 +113,10 @@ mod tests {
     fn a_broken_write_may_have_taken_effect_and_a_broken_read_has_not() {
         let context = Context::default();
         let broken = Response { status: 502, ..Response::default() };
-        assert_eq!(by_status(&read(), &broken, &context), Answer::Again { wait: Wait::Unknown, took_effect: Effect::No });
+        assert_eq!(
+            by_status(&read(), &broken, &context),
+            Answer::Again { wait: Wait::Unknown, took_effect: Effect::No }
+        );
         let remove = Operation::Remove(crate::exchange::Remove {
             object: "contact".into(),
             id: "1".into(),
@@ -124,7 +131,13 @@ mod tests {
 
     #[test]
     fn says_what_the_crm_said_in_one_line() {
-        assert_eq!(by_status(&read(), &response(401, "1"), &Context::default()), Answer::Unauthorised("no way".into()));
-        assert_eq!(summary(&Response { status: 418, ..Response::default() }), "the CRM answered with status 418");
+        assert_eq!(
+            by_status(&read(), &response(401, "1"), &Context::default()),
+            Answer::Unauthorised("no way".into())
+        );
+        assert_eq!(
+            summary(&Response { status: 418, ..Response::default() }),
+            "the CRM answered with status 418"
+        );
     }
 }

@@ -21,6 +21,8 @@ pub struct Descriptor {
     /// Webhooks, if it has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhooks: Option<Webhooks>,
+    /// `decide` has rules of its own. False: the host does not call it.
+    pub rules: bool,
     /// Names of secrets that placeholders may ask for, by operation.
     pub secrets: BTreeMap<String, Vec<String>>,
     /// Response headers that it wants to see, lower case.

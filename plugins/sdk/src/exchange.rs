@@ -273,7 +273,8 @@ impl Response {
     /// # Errors
     /// One line that says what is wrong with it.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_slice(&self.body).map_err(|error| format!("answer with status {}: {error}", self.status))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| format!("answer with status {}: {error}", self.status))
     }
 
     /// The body as a document.
@@ -699,7 +700,11 @@ impl Answer {
             scope: Scope::Object,
             problem: Problem::new(
                 "unsupported",
-                format!("this provider has no {} for {}", operation.name(), operation.object().unwrap_or("accounts")),
+                format!(
+                    "this provider has no {} for {}",
+                    operation.name(),
+                    operation.object().unwrap_or("accounts")
+                ),
             ),
         }
     }

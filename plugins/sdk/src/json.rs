@@ -211,6 +211,18 @@ impl<'a> Node<'a> {
         true
     }
 
+    /// Takes the value at a pointer out of its object.
+    pub fn remove_at<S: AsRef<str>>(&mut self, segments: &[S]) -> Option<Node<'a>> {
+        let (last, parents) = segments.split_last()?;
+        let mut node = self;
+        for segment in parents {
+            let Self::Object(members) = node else { return None };
+            node = members.get_mut(segment.as_ref())?;
+        }
+        let Self::Object(members) = node else { return None };
+        members.remove(last.as_ref())
+    }
+
     /// A copy that borrows nothing.
     #[must_use]
     pub fn into_owned(self) -> Node<'static> {
@@ -623,8 +635,26 @@ mod tests {
     fn refuses_what_is_not_json() {
         let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
         for text in [
-            "", " ", "nul", "01", "1.", "-", "1e", "\"a", "\"\u{1}\"", "[1,]", "{\"a\":1,}", "{a:1}", "1 2",
-            r#""\ud800""#, r#""\ud800A""#, r#""\udc00""#, r#""\x""#, r#"{"a":1,"a":2}"#, r#""\u12"#, &deep,
+            "",
+            " ",
+            "nul",
+            "01",
+            "1.",
+            "-",
+            "1e",
+            "\"a",
+            "\"\u{1}\"",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "1 2",
+            r#""\ud800""#,
+            r#""\ud800A""#,
+            r#""\udc00""#,
+            r#""\x""#,
+            r#"{"a":1,"a":2}"#,
+            r#""\u12"#,
+            &deep,
         ] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }

@@ -21,13 +21,13 @@ pub mod time;
 
 pub use descriptor::{
     Abilities, AuthKind, AuthScheme, Condition, ConnectionDescriptor, Descriptor, Direction, Example,
-    FieldDescriptor, ObjectDescriptor, QuotaDescriptor, QuotaKind, QuotaScope, Refresh, Verify, WebhookAnswer,
-    Webhooks,
+    FieldDescriptor, ObjectDescriptor, QuotaDescriptor, QuotaKind, QuotaScope, Refresh, Verify,
+    WebhookAnswer, Webhooks,
 };
 pub use exchange::{
-    Answer, Attribute, Change, Context, Decision, Delivery, Effect, Find, Listing, Millis, Observed, Operation,
-    Page, Problem, Proof, QuotaState, Reference, Remove, Reply, Request, Response, Ruling, Scope, State, Step,
-    Wait, Watch, Write, Written,
+    Answer, Attribute, Change, Charge, Context, Decision, Delivery, Effect, Find, Listing, Millis, Observed,
+    Operation, Page, Placeholder, Problem, Proof, QuotaState, Reference, Remove, Reply, Request, Response,
+    Ruling, Scope, State, Step, Target, Wait, Watch, Write, Written,
 };
 pub use mapping::Mapping;
 pub use provider::Provider;
@@ -101,7 +101,7 @@ macro_rules! provider {
                 }
             }
 
-            $crate::guest::bindings::export!(Component with_types_in $crate::guest::bindings);
+    $crate::guest::bindings::export!(Component with_types_in $crate::guest::bindings);
         };
     };
 }

@@ -8,7 +8,10 @@ pub const DAY: i64 = 86_400_000;
 /// Days since 1970-01-01 of a date; none when there is no such date. Years 0 to 9999.
 #[must_use]
 pub fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(0..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=month_length(year, month)).contains(&day) {
+    if !(0..=9999).contains(&year)
+        || !(1..=12).contains(&month)
+        || !(1..=month_length(year, month)).contains(&day)
+    {
         return None;
     }
     // Years begin in March, so that the leap day is a year's last (Hinnant, "chrono-compatible low-level date algorithms").
@@ -161,9 +164,13 @@ mod tests {
 
     #[test]
     fn dates_go_there_and_back() {
-        for (text, number) in
-            [("1970-01-01", 0), ("2000-02-29", 11_016), ("1969-12-31", -1), ("0000-01-01", -719_528), ("9999-12-31", 2_932_896)]
-        {
+        for (text, number) in [
+            ("1970-01-01", 0),
+            ("2000-02-29", 11_016),
+            ("1969-12-31", -1),
+            ("0000-01-01", -719_528),
+            ("9999-12-31", 2_932_896),
+        ] {
             assert_eq!(parse_date(text), Some(number), "{text}");
             assert_eq!(format_date(number).as_deref(), Some(text));
         }
@@ -172,7 +179,16 @@ mod tests {
             assert_eq!(parse_date(&format_date(number).unwrap()), Some(number));
             number += 97;
         }
-        for text in ["2001-02-29", "1900-02-29", "2020-13-01", "2020-00-10", "2020-1-1", "20200101", "2020-01-32", "2020-01-+1"] {
+        for text in [
+            "2001-02-29",
+            "1900-02-29",
+            "2020-13-01",
+            "2020-00-10",
+            "2020-1-1",
+            "20200101",
+            "2020-01-32",
+            "2020-01-+1",
+        ] {
             assert_eq!(parse_date(text), None, "{text}");
         }
     }
@@ -181,12 +197,20 @@ mod tests {
     fn times_are_read_with_any_offset() {
         let expected = Some(1_572_480_000_123);
         for text in [
-            "2019-10-31T00:00:00.123Z", "2019-10-31T01:00:00.123+01:00", "2019-10-30T19:00:00.1239-0500",
+            "2019-10-31T00:00:00.123Z",
+            "2019-10-31T01:00:00.123+01:00",
+            "2019-10-30T19:00:00.1239-0500",
             "2019-10-31 00:00:00.123456789z",
         ] {
             assert_eq!(parse_datetime(text), expected, "{text}");
         }
-        for text in ["2019-10-31T00:00:00", "2019-10-31", "2019-10-31T24:00:00Z", "2019-10-31T00:00:00.Z", "2019-10-31T00:61:00Z"] {
+        for text in [
+            "2019-10-31T00:00:00",
+            "2019-10-31",
+            "2019-10-31T24:00:00Z",
+            "2019-10-31T00:00:00.Z",
+            "2019-10-31T00:61:00Z",
+        ] {
             assert_eq!(parse_datetime(text), None, "{text}");
         }
         assert_eq!(format_datetime(1_572_480_000_123).as_deref(), Some("2019-10-31T00:00:00.123Z"));

@@ -10,7 +10,7 @@ use super::Form;
 
 /// What is wrong with a value.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(crate) struct Trouble {
     code: &'static str,
     message: String,
 }
@@ -24,7 +24,7 @@ impl Trouble {
         Self::new("wrong-type", format!("{what} was expected, not {}", found.kind()))
     }
 
-    pub(super) fn at(self, pointer: &str) -> Problem {
+    pub(crate) fn at(self, pointer: &str) -> Problem {
         Problem::new(self.code, self.message).at(pointer)
     }
 }
@@ -45,8 +45,10 @@ impl Table {
     /// A table in which unknown provider values are refused.
     #[must_use]
     pub fn new(rows: &[(&str, &str)]) -> Self {
-        let rows =
-            rows.iter().map(|(canonical, provider)| ((*canonical).to_owned(), (*provider).to_owned())).collect();
+        let rows = rows
+            .iter()
+            .map(|(canonical, provider)| ((*canonical).to_owned(), (*provider).to_owned()))
+            .collect();
         Self { rows, otherwise: None }
     }
 
@@ -145,7 +147,9 @@ fn integer(text: &str) -> Option<Cow<'_, str>> {
 /// A decimal without exponent, as it was written otherwise. None when it is not one, or longer than 400 digits.
 fn decimal(text: &str) -> Option<Cow<'_, str>> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.strip_prefix('+').unwrap_or(exponent).parse::<i32>().ok()?),
+        Some((mantissa, exponent)) => {
+            (mantissa, exponent.strip_prefix('+').unwrap_or(exponent).parse::<i32>().ok()?)
+        }
         None => (text, 0),
     };
     let bare = mantissa.strip_prefix('-').unwrap_or(mantissa);
@@ -231,7 +235,7 @@ fn number_or_text(text: String, form: Form) -> Node<'static> {
 
 impl Convert {
     /// Provider value to canonical value. Null and empty are the mapping's business.
-    pub(super) fn to_canonical<'a>(&self, have: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
+    pub(crate) fn to_canonical<'a>(&self, have: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
         let invalid = |what: &str| Trouble::new("invalid-value", format!("{what} was expected"));
         match self {
             Self::Text => match have {
@@ -262,7 +266,8 @@ impl Convert {
             Self::DateTime { .. } => {
                 let text = have.as_id().ok_or_else(|| Trouble::expected("a date with time", have))?;
                 let millis = moment(text).ok_or_else(|| invalid("a date with time"))?;
-                let text = time::format_datetime(millis).ok_or_else(|| invalid("a date of the years 0 to 9999"))?;
+                let text =
+                    time::format_datetime(millis).ok_or_else(|| invalid("a date of the years 0 to 9999"))?;
                 Ok(Node::Text(Cow::Owned(text)))
             }
             Self::Options(table) => {
@@ -291,7 +296,9 @@ impl Convert {
                         Some(table) => Cow::Owned(
                             table
                                 .to_canonical(&element)
-                                .ok_or_else(|| Trouble::new("invalid-option", "an option is not one that is mapped"))?
+                                .ok_or_else(|| {
+                                    Trouble::new("invalid-option", "an option is not one that is mapped")
+                                })?
                                 .to_owned(),
                         ),
                     };
@@ -310,7 +317,7 @@ impl Convert {
     }
 
     /// Canonical value to provider value.
-    pub(super) fn to_provider<'a>(&self, want: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
+    pub(crate) fn to_provider<'a>(&self, want: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
         let invalid = |what: &str| Trouble::new("invalid-value", format!("{what} was expected"));
         match (self, want) {
             (Self::Json, _) => Ok(want.clone()),
@@ -350,11 +357,13 @@ impl Convert {
             }
             (Self::Date { .. }, _) => Err(Trouble::expected("a date", want)),
             (Self::DateTime { millis }, Node::Text(text)) => {
-                let moment = time::parse_datetime(text).ok_or_else(|| invalid("a date with time and offset"))?;
+                let moment =
+                    time::parse_datetime(text).ok_or_else(|| invalid("a date with time and offset"))?;
                 if *millis {
                     return Ok(number_or_text(moment.to_string(), form));
                 }
-                let text = time::format_datetime(moment).ok_or_else(|| invalid("a date of the years 0 to 9999"))?;
+                let text =
+                    time::format_datetime(moment).ok_or_else(|| invalid("a date of the years 0 to 9999"))?;
                 Ok(Node::Text(Cow::Owned(text)))
             }
             (Self::DateTime { .. }, _) => Err(Trouble::expected("a date with time", want)),
@@ -365,13 +374,15 @@ impl Convert {
                 Ok(Node::Text(Cow::Owned(option.to_owned())))
             }
             (Self::Options(_), _) => Err(Trouble::expected("an option", want)),
-            (Self::Set { separator, table }, Node::List(items)) => set_to_provider(items, *separator, table.as_ref()),
+            (Self::Set { separator, table }, Node::List(items)) => {
+                set_to_provider(items, *separator, table.as_ref())
+            }
             (Self::Set { .. }, _) => Err(Trouble::expected("a set", want)),
         }
     }
 
     /// The canonical form that comes back: equal values have equal normal forms. None when the value cannot be converted.
-    pub(super) fn normal<'a>(&self, value: &Node<'a>, form: Form) -> Option<Node<'a>> {
+    pub(crate) fn normal<'a>(&self, value: &Node<'a>, form: Form) -> Option<Node<'a>> {
         match (self, value) {
             (_, Node::Null) => Some(Node::Null),
             (Self::Decimal, Node::Text(text)) => shortest(text).map(|text| Node::Text(Cow::Owned(text))),
@@ -390,7 +401,7 @@ impl Convert {
     }
 
     /// The provider's value says the same as the canonical one, however it is written.
-    pub(super) fn says(&self, have: &Node<'_>, want: &Node<'_>, form: Form) -> bool {
+    pub(crate) fn says(&self, have: &Node<'_>, want: &Node<'_>, form: Form) -> bool {
         match (self, have, want) {
             (_, Node::Null, Node::Null) => true,
             (_, Node::Null, _) | (_, _, Node::Null) => false,
@@ -420,7 +431,8 @@ fn own_form<'a, 'n>(have: &'n Node<'a>, form: Form, what: &str) -> Result<&'n st
 
 /// A part of a node's text, borrowed from the document where the node is.
 fn borrowed_again<'a>(part: Cow<'_, str>, node: &Node<'a>) -> Cow<'a, str> {
-    if let (Node::Text(Cow::Borrowed(whole)) | Node::Number(Cow::Borrowed(whole)), Cow::Borrowed(part)) = (node, &part)
+    if let (Node::Text(Cow::Borrowed(whole)) | Node::Number(Cow::Borrowed(whole)), Cow::Borrowed(part)) =
+        (node, &part)
         && whole.len() == part.len()
     {
         return Cow::Borrowed(whole);

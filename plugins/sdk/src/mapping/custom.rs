@@ -58,9 +58,9 @@ fn read<'a>(canonical: &str, entry: &'a Value) -> Result<Custom<'a>, String> {
         }
     };
     if let Some(members) = entry.as_object()
-        && let Some(name) = members.keys().find(|name| {
-            !["property", "type", "options", "direction", "normalise"].contains(&name.as_str())
-        })
+        && let Some(name) = members
+            .keys()
+            .find(|name| !["property", "type", "options", "direction", "normalise"].contains(&name.as_str()))
     {
         return Err(format!("{name} is unknown: property, type, options, direction and normalise are known"));
     }
@@ -100,7 +100,9 @@ fn read<'a>(canonical: &str, entry: &'a Value) -> Result<Custom<'a>, String> {
         None | Some("both") => Direction::Both,
         Some("to-provider") => Direction::ToProvider,
         Some("to-canonical") => Direction::ToCanonical,
-        Some(other) => return Err(format!("direction {other} is unknown: both, to-provider or to-canonical")),
+        Some(other) => {
+            return Err(format!("direction {other} is unknown: both, to-provider or to-canonical"));
+        }
     };
     Ok(Custom { property, convert, direction, normalise: text("normalise")? })
 }

@@ -192,7 +192,9 @@ impl Mapping {
             let have = document.at(&field.provider.segments);
             let value = match want {
                 Some(want) => {
-                    if have.is_some_and(|have| field.convert.says(have, want, self.form)) {
+                    let says =
+                        |have: &Node<'a>| !self.is_empty(have) && field.convert.says(have, want, self.form);
+                    if have.is_some_and(says) {
                         continue;
                     }
                     match field.convert.to_provider(want, self.form) {
@@ -204,10 +206,18 @@ impl Mapping {
                     }
                 }
                 None => match have {
-                    None | Some(Node::Null) => continue,
+                    None => continue,
                     Some(have) if self.is_empty(have) => continue,
                     // What nobody could read is nobody's to clear.
-                    Some(have) if field.lenient && field.convert.to_canonical(have, self.form).is_err() => {
+                    Some(have)
+                        if field.lenient
+                            && *have != Node::Null
+                            && field.convert.to_canonical(have, self.form).is_err() =>
+                    {
+                        continue;
+                    }
+                    Some(_) if self.empty == Empty::Distinct => {
+                        document.remove_at(&field.provider.segments);
                         continue;
                     }
                     Some(_) => Node::Null,

@@ -103,7 +103,8 @@ fn object_at<'a>(root: &'a mut Value, path: &[String]) -> Option<&'a mut Map<Str
     let mut object = root.as_object_mut()?;
     for name in path {
         let members = object.entry("properties").or_insert_with(|| json!({})).as_object_mut()?;
-        object = members.entry(name.clone()).or_insert_with(|| json!({ "type": "object" })).as_object_mut()?;
+        object =
+            members.entry(name.clone()).or_insert_with(|| json!({ "type": "object" })).as_object_mut()?;
     }
     Some(object)
 }

@@ -7,19 +7,34 @@ fn strings() -> Mapping {
         .text_values()
         .always("/id")
         .always("/properties")
-        .field("/email", "/properties/email").normalise("email").text()
-        .field("/employees", "/properties/numemployees").integer()
-        .field("/revenue", "/properties/annualrevenue").decimal()
-        .field("/opted_out", "/properties/optout").boolean()
-        .field("/born", "/properties/dob").date()
-        .field("/seen", "/properties/seen").datetime_millis()
-        .field("/stage", "/properties/stage").options(
-            Table::new(&[("lead", "lead"), ("lead", "prospect"), ("customer", "customer")]).otherwise("other"),
+        .field("/email", "/properties/email")
+        .normalise("email")
+        .text()
+        .field("/employees", "/properties/numemployees")
+        .integer()
+        .field("/revenue", "/properties/annualrevenue")
+        .decimal()
+        .field("/opted_out", "/properties/optout")
+        .boolean()
+        .field("/born", "/properties/dob")
+        .date()
+        .field("/seen", "/properties/seen")
+        .datetime_millis()
+        .field("/stage", "/properties/stage")
+        .options(
+            Table::new(&[("lead", "lead"), ("lead", "prospect"), ("customer", "customer")])
+                .otherwise("other"),
         )
-        .field("/tags", "/properties/tags").joined_set(';')
-        .field("/custom/tier", "/properties/tier").text()
-        .field("/score", "/properties/hs_score").to_canonical_only().integer()
-        .field("/source", "/properties/source").to_provider_only().text()
+        .field("/tags", "/properties/tags")
+        .joined_set(';')
+        .field("/custom/tier", "/properties/tier")
+        .text()
+        .field("/score", "/properties/hs_score")
+        .to_canonical_only()
+        .integer()
+        .field("/source", "/properties/source")
+        .to_provider_only()
+        .text()
 }
 
 fn put(mapping: &Mapping, canonical: &Value, current: Option<&Value>) -> Value {
@@ -74,7 +89,11 @@ fn numbers_of_unmapped_members_keep_every_digit() {
 #[test]
 fn what_is_missing_null_or_empty_is_cleared_when_it_was_there() {
     let current = json!({ "properties": { "email": "a@b.c", "tags": "a", "tier": "gold", "dob": null } });
-    for canonical in [json!({}), json!({ "email": null, "tags": [], "custom": {} }), json!({ "email": "", "custom": { "tier": "" } })] {
+    for canonical in [
+        json!({}),
+        json!({ "email": null, "tags": [], "custom": {} }),
+        json!({ "email": "", "custom": { "tier": "" } }),
+    ] {
         assert_eq!(
             put(&strings(), &canonical, Some(&current)),
             json!({ "properties": { "email": null, "tags": null, "tier": null, "dob": null } })
@@ -86,14 +105,20 @@ fn what_is_missing_null_or_empty_is_cleared_when_it_was_there() {
 
 #[test]
 fn a_property_that_an_event_shows_as_cleared_reads_as_null() {
-    assert_eq!(get(&strings(), &json!({ "properties": { "email": "", "tier": "" } })), json!({ "email": null, "custom": { "tier": null } }));
+    assert_eq!(
+        get(&strings(), &json!({ "properties": { "email": "", "tier": "" } })),
+        json!({ "email": null, "custom": { "tier": null } })
+    );
 }
 
 #[test]
 fn one_way_fields_go_one_way() {
     let document = put(&strings(), &json!({ "score": 3, "source": "tandem" }), None);
     assert_eq!(document, json!({ "properties": { "source": "tandem" } }));
-    assert_eq!(get(&strings(), &json!({ "properties": { "source": "x", "hs_score": "7" } })), json!({ "score": 7 }));
+    assert_eq!(
+        get(&strings(), &json!({ "properties": { "source": "x", "hs_score": "7" } })),
+        json!({ "score": 7 })
+    );
 }
 
 #[test]
@@ -102,7 +127,10 @@ fn an_option_that_is_not_mapped_reads_as_the_declared_rest_and_stays() {
     assert_eq!(get(&strings(), &current), json!({ "stage": "other" }));
     assert_eq!(put(&strings(), &json!({ "stage": "other" }), Some(&current)), current);
     let problems = strings().to_provider(br#"{"stage":"other"}"#, None).unwrap_err();
-    assert_eq!((problems[0].code.as_str(), problems[0].pointer.as_deref()), ("invalid-option", Some("/stage")));
+    assert_eq!(
+        (problems[0].code.as_str(), problems[0].pointer.as_deref()),
+        ("invalid-option", Some("/stage"))
+    );
 }
 
 #[test]
@@ -115,7 +143,9 @@ fn problems_name_every_place() {
         .unwrap_err();
     let places: Vec<_> = problems.iter().map(|it| it.pointer.clone().unwrap()).collect();
     assert_eq!(places, ["/email", "/employees", "/revenue", "/opted_out", "/born", "/seen", "/tags"]);
-    let problems = strings().to_canonical(br#"{"properties":{"numemployees":"5-25","optout":"1","dob":"x"}}"#).unwrap_err();
+    let problems = strings()
+        .to_canonical(br#"{"properties":{"numemployees":"5-25","optout":"1","dob":"x"}}"#)
+        .unwrap_err();
     let places: Vec<_> = problems.iter().map(|it| it.pointer.clone().unwrap()).collect();
     assert_eq!(places, ["/properties/numemployees", "/properties/optout", "/properties/dob"]);
     assert!(strings().to_canonical(b"[]").is_err());
@@ -124,22 +154,33 @@ fn problems_name_every_place() {
 
 #[test]
 fn what_a_lenient_field_cannot_read_is_absent_and_stays() {
-    let mapping = Mapping::object("contact", "contacts").text_values()
-        .field("/employees", "/properties/n").lenient("the CRM keeps ranges").integer();
+    let mapping = Mapping::object("contact", "contacts")
+        .text_values()
+        .field("/employees", "/properties/n")
+        .lenient("the CRM keeps ranges")
+        .integer();
     let current = json!({ "properties": { "n": "5-25" } });
     assert_eq!(get(&mapping, &current), json!({}));
     assert_eq!(put(&mapping, &json!({}), Some(&current)), current);
-    assert_eq!(put(&mapping, &json!({ "employees": 7 }), Some(&current)), json!({ "properties": { "n": "7" } }));
+    assert_eq!(
+        put(&mapping, &json!({ "employees": 7 }), Some(&current)),
+        json!({ "properties": { "n": "7" } })
+    );
 }
 
 #[test]
 fn native_values_and_empty_ones_told_apart() {
-    let mapping = Mapping::object("deal", "Opportunity").tells_empty_apart()
+    let mapping = Mapping::object("deal", "Opportunity")
+        .tells_empty_apart()
         .constant("/RecordType", &json!("x"))
-        .field("/amount", "/Amount").decimal()
-        .field("/count", "/Count").integer()
-        .field("/name", "/Name").text()
-        .field("/open", "/IsOpen").boolean();
+        .field("/amount", "/Amount")
+        .decimal()
+        .field("/count", "/Count")
+        .integer()
+        .field("/name", "/Name")
+        .text()
+        .field("/open", "/IsOpen")
+        .boolean();
     let canonical = json!({ "amount": "1234567890.10", "count": 3, "name": "", "open": null });
     let out = mapping.to_provider(canonical.to_string().as_bytes(), None).unwrap();
     assert_eq!(
@@ -156,8 +197,14 @@ fn native_values_and_empty_ones_told_apart() {
 fn decimals_with_exponents_become_plain_ones() {
     let mapping = Mapping::object("x", "x").field("/a", "/a").decimal();
     for (given, plain) in [
-        ("1.5E3", "1500"), ("1.50e1", "15"), ("12e-3", "0.012"), ("-1.25E+1", "-12.5"), ("0.00", "0.00"), ("1e0", "1"),
-        ("100e-2", "1"), ("-0.5e-1", "-0.05"),
+        ("1.5E3", "1500"),
+        ("1.50e1", "15"),
+        ("12e-3", "0.012"),
+        ("-1.25E+1", "-12.5"),
+        ("0.00", "0.00"),
+        ("1e0", "1"),
+        ("100e-2", "1"),
+        ("-0.5e-1", "-0.05"),
     ] {
         let out = mapping.to_canonical(format!(r#"{{"a":{given}}}"#).as_bytes()).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!(r#"{{"a":"{plain}"}}"#), "{given}");
@@ -171,7 +218,8 @@ fn settings_add_rename_and_take_out_fields() {
         "/custom/langs": { "property": "langs", "type": "set" },
         "/custom/since": { "property": "since", "type": "date", "direction": "to-canonical" },
     });
-    let mut mapping = strings().without("/score").custom(&settings, |name| format!("/properties/{name}")).unwrap();
+    let mut mapping =
+        strings().without("/score").custom(&settings, |name| format!("/properties/{name}")).unwrap();
     assert!(mapping.rename("/email", "/properties/mail"));
     assert!(!mapping.rename("/nothing", "/properties/mail"));
     let canonical = json!({ "email": "a@b.c", "custom": { "level": "high", "langs": ["de", "en"], "since": "2020-01-01" } });
@@ -198,7 +246,10 @@ fn settings_add_rename_and_take_out_fields() {
 
 #[test]
 fn the_schema_describes_what_is_mapped() {
-    let schema = strings().member("/id", json!({ "type": "string" })).others("/properties", json!({ "type": "string" })).schema();
+    let schema = strings()
+        .member("/id", json!({ "type": "string" }))
+        .others("/properties", json!({ "type": "string" }))
+        .schema();
     assert_eq!(schema["required"], json!(["id", "properties"]));
     assert_eq!(schema["properties"]["properties"]["properties"]["email"]["type"], json!(["string", "null"]));
     assert_eq!(schema["properties"]["properties"]["additionalProperties"], json!({ "type": "string" }));
