@@ -5,18 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tandem::provider::{Offline, Setup};
 
-use crate::support::guest;
+use crate::support::{BUILD, guest};
 
 /// A provider's file, beside the guests.
 pub(crate) fn provider(name: &str) -> PathBuf {
     let guests = guest("ledger");
     let folder = guests.parent().and_then(Path::parent).expect("the guests' folder has a parent");
     let file = folder.join(format!("provider_{name}.wasm"));
-    assert!(
-        file.is_file(),
-        "there is no {}: run `cargo build -p provider-{name} --target wasm32-wasip2 --profile guest`",
-        file.display()
-    );
+    assert!(file.is_file(), "there is no {}: run `{BUILD}`", file.display());
     file
 }
 
