@@ -7,6 +7,11 @@
 //! Documents are [`json::Node`]s: strings are borrowed where they can be, and numbers stay the text that they came as, so
 //! that no value passes through binary floating point.
 
+/// Compiles the guide's provider with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/providers.md")]
+struct Guide;
+
 pub mod classify;
 pub mod descriptor;
 pub mod exchange;

@@ -157,7 +157,7 @@ pub struct LinkView {
     pub connection: ConnectionId,
     /// The CRM's record. None: not created yet.
     pub external: Option<ExternalId>,
-    /// "active", "deleted" or "detached".
+    /// "active", "deleted", "detached" or "lapsed".
     pub life: String,
     /// Counts re-creations after deletion.
     pub incarnation: u32,
@@ -386,6 +386,7 @@ impl From<&Link> for LinkView {
             Life::Active => "active",
             Life::Tombstone { .. } => "deleted",
             Life::Detached { .. } => "detached",
+            Life::Lapsed { .. } => "lapsed",
         };
         Self {
             connection: link.connection.clone(),
