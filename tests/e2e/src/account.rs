@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::Error;
 
 /// Contact properties that the judge compares.
-pub const PROPERTIES: [&str; 19] = [
+pub const PROPERTIES: [&str; 18] = [
     "email", "firstname", "lastname", "phone", "mobilephone", "jobtitle", "company", "website", "address", "city",
-    "state", "zip", "country", "hs_language", "lifecyclestage", "date_of_birth", "annualrevenue", "numemployees",
+    "state", "zip", "country", "hs_language", "lifecyclestage", "date_of_birth", "annualrevenue",
     "message",
 ];
 

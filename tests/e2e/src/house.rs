@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tandem_simulator::control::{AccountInfo, AppInfo, Client as Control, NewAccounts, NewApp, QuotaSizes};
+use tandem_simulator::control::Client as Control;
+use tandem_simulator::control::types::{AccountInfo, AppInfo, NewAccounts, NewApp, QuotaSizes};
 use tokio::process::Command;
 
 use crate::account::Account;
@@ -107,9 +108,9 @@ impl House {
         let app = control.create_app(&NewApp::default()).await?;
         let wanted = NewAccounts {
             quota: Some(plan.quota),
-            settings: Some(serde_json::from_value(
+            settings: serde_json::from_value(
                 json!({ "indexLagMinMs": plan.index_lag.0, "indexLagMaxMs": plan.index_lag.1 }),
-            )?),
+            )?,
             ..NewAccounts::new(app.app_id, plan.scopes.len())
         };
         let accounts = control.create_accounts(&wanted).await?;
@@ -349,18 +350,15 @@ impl House {
     /// # Errors
     /// It does not get quiet in time.
     pub async fn quiet(&self, deadline: Duration) -> Result<(), Error> {
-        let mut calm = 0;
+        let calm = std::cell::Cell::new(0_u32);
         until("everything is done", deadline, async || {
             let (undone, hooks) = (self.undone().await?, self.webhooks_under_way().await?);
-            if undone == 0 && hooks == 0 {
-                calm += 1;
-                if calm >= 5 {
-                    return Ok(Ok(()));
-                }
+            calm.set(if undone == 0 && hooks == 0 { calm.get() + 1 } else { 0 });
+            Ok(if calm.get() >= 5 {
+                Ok(())
             } else {
-                calm = 0;
-            }
-            Ok(Err(format!("{undone} hints undone, {hooks} webhooks under way")))
+                Err(format!("{undone} hints undone, {hooks} webhooks under way"))
+            })
         })
         .await
     }

@@ -20,8 +20,8 @@ enum Form {
     Stage,
 }
 
-/// Canonical member, HubSpot property, form.
-const FIELDS: [(&str, &str, Form); 19] = [
+/// Canonical member, HubSpot property, form. The number of employees is left out: HubSpot keeps a band of it.
+const FIELDS: [(&str, &str, Form); 18] = [
     ("email", "email", Form::Email),
     ("given_name", "firstname", Form::Text),
     ("family_name", "lastname", Form::Text),
@@ -39,7 +39,6 @@ const FIELDS: [(&str, &str, Form); 19] = [
     ("lifecycle_stage", "lifecyclestage", Form::Stage),
     ("date_of_birth", "date_of_birth", Form::Text),
     ("annual_revenue", "annualrevenue", Form::Number),
-    ("employees", "numemployees", Form::Number),
     ("notes", "message", Form::Text),
 ];
 

@@ -19,10 +19,9 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # Errors
 /// The deadline passed; the text names what was waited for and what was last seen.
-pub async fn until<T, F, Fut>(what: &str, deadline: Duration, mut condition: F) -> Result<T, Error>
+pub async fn until<T, F>(what: &str, deadline: Duration, condition: F) -> Result<T, Error>
 where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<Result<T, String>, Error>>,
+    F: AsyncFn() -> Result<Result<T, String>, Error>,
 {
     let end = Instant::now() + deadline;
     loop {

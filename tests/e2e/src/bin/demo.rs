@@ -12,7 +12,7 @@ use tandem_e2e::house::{ADMIN, House, Plan, is_in_memory};
 use tandem_e2e::ledger::{Act, Ledger, Side, key_of_document};
 use tandem_e2e::people::{Dice, edit, person, property};
 use tandem_e2e::{Error, process, until};
-use tandem_simulator::control::QuotaSizes;
+use tandem_simulator::control::types::QuotaSizes;
 
 /// Shows Tandem at work in about a minute: a daemon, two simulated HubSpot accounts and a judge, all on this machine.
 #[derive(Parser)]
@@ -165,11 +165,11 @@ async fn fill(show: &mut Show<'_>, contacts: u64) -> Result<(), Error> {
         }
     }
     show.say(&format!("System A has them, durably ({:.0} a second)", contacts as f64 / began.elapsed().as_secs_f64()));
-    let mut shown = 0;
+    let shown = std::cell::Cell::new(0);
     until("the accounts are filled", Duration::from_secs(90), async || {
         let there = show.contacts().await?;
-        if there >= shown + contacts / 4 && there < contacts {
-            shown = there;
+        if there >= shown.get() + contacts / 4 && there < contacts {
+            shown.set(there);
             show.say(&format!("  {there} contacts are in the accounts"));
         }
         Ok(if there >= contacts { Ok(()) } else { Err(format!("{there} of {contacts}")) })
