@@ -167,6 +167,9 @@ pub struct OwnWrite {
     /// When its answer was folded in.
     #[serde(default)]
     pub at: Millis,
+    /// The fields that it wrote, and those of the writes before it that it is known to have followed without a gap.
+    #[serde(default)]
+    pub fields: BTreeSet<String>,
 }
 
 /// One link.

@@ -140,7 +140,8 @@ fn phone(value: Value) -> Value {
     if !main.chars().all(allowed) || !main.chars().any(|c| c.is_ascii_digit()) {
         return Value::String(trimmed.to_owned());
     }
-    let international = main.starts_with('+') || main.starts_with("(+") || main.starts_with("00");
+    let dialled: String = main.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect();
+    let international = dialled.starts_with('+') || dialled.starts_with("00");
     let main = if international { main.replacen("(0)", "", 1) } else { main.to_owned() };
     let digits: String = main.chars().filter(char::is_ascii_digit).collect();
     let digits = if international && !main.contains('+') {

@@ -352,11 +352,11 @@ fn draw_up(
         }
     };
     match internal {
-        Internal::Absent => delete::internal_lost(link, state, policy, draft),
+        Internal::Absent => delete::internal_lost(link, state.as_ref(), policy, draft),
         Internal::Deleted { .. } if link.external.is_none() => {
             delete::both_gone(link, Side::Internal, now, draft);
         }
-        Internal::Deleted { .. } => delete::internal_deleted(link, state, policy, now, draft),
+        Internal::Deleted { .. } => delete::internal_deleted(link, state.as_ref(), policy, now, draft),
         Internal::Present { fields, .. } if link.external.is_none() => {
             delete::create_external(link, fields, policy, draft);
         }
@@ -366,12 +366,11 @@ fn draw_up(
                 policy,
                 internal: fields,
                 internal_at: *changed_at,
-                external: state
-                    .map_or_else(|| Cow::Owned(compare::believed(link)), |state| Cow::Borrowed(state.fields)),
-                seen: state.is_some(),
-                external_at: state.map(|state| state.changed_at),
-                ours: state.is_some_and(|state| state.ours),
-                moved: state.is_some_and(|state| state.moved),
+                external: match &state {
+                    Some(state) => Cow::Borrowed(state.fields),
+                    None => Cow::Owned(compare::believed(link)),
+                },
+                state,
             };
             let merged = merge::merge(link, &sides, own_internal, now);
             if merged.must_look {
@@ -434,3 +433,6 @@ pub struct ExternalWritten {
     /// The provider's own bytes.
     pub keep: Option<Vec<u8>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,24 @@ pub fn after_external_write(
     next.external = Some(written.id.clone());
     next.doubt = None;
     next.external_version.clone_from(&written.version);
-    next.own = Some(OwnWrite { version: written.version.clone(), stamp: written.stamp, at: now });
+    // A write that was conditional on our own last one followed it without a gap.
+    let follows = match (write, &link.own) {
+        (ExternalWrite::Update { version: Some(version), .. }, Some(own)) => {
+            own.version.as_ref() == Some(version)
+        }
+        _ => false,
+    };
+    let mut own_fields = match &link.own {
+        Some(own) if follows => own.fields.clone(),
+        _ => BTreeSet::new(),
+    };
+    own_fields.extend(changed.iter().map(|pointer| (*pointer).clone()));
+    next.own = Some(OwnWrite {
+        version: written.version.clone(),
+        stamp: written.stamp,
+        at: now,
+        fields: own_fields,
+    });
     if let Some(keep) = &written.keep {
         next.keep = Some(keep.clone());
     }

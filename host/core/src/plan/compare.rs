@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::observe::State;
 use super::sets;
 use crate::Millis;
 use crate::link::{Fields, Link, Pair, RECORD};
@@ -17,13 +18,8 @@ pub(super) struct Sides<'a> {
     pub(super) internal: &'a Fields,
     pub(super) internal_at: Option<Millis>,
     pub(super) external: Cow<'a, Fields>,
-    /// The external record was seen; otherwise its half of the base is believed.
-    pub(super) seen: bool,
-    pub(super) external_at: Option<&'a BTreeMap<String, Millis>>,
-    /// The external state is the one that our own write made.
-    pub(super) ours: bool,
-    /// The external record is known to have moved since our own write.
-    pub(super) moved: bool,
+    /// The external record, if it was seen; otherwise its half of the base is believed.
+    pub(super) state: Option<State<'a>>,
 }
 
 /// One field on both sides.
@@ -157,7 +153,7 @@ pub(super) fn known(link: &Link, pointer: &str) -> bool {
 
 /// One field on both sides. None: the external value is not known.
 pub(super) fn look<'a>(link: &Link, sides: &'a Sides<'_>, pointer: &'a str) -> Option<Look<'a>> {
-    if !sides.seen && !known(link, pointer) {
+    if sides.state.is_none() && !known(link, pointer) {
         return None;
     }
     let policy = sides.policy;
@@ -208,12 +204,11 @@ pub(super) fn internal_changed(link: &Link, internal: &Fields, policy: &ObjectPo
 }
 
 /// Whether the CRM has anything that System A should have and has not been given.
-pub(super) fn external_changed(link: &Link, external: &Fields, moved: bool, policy: &ObjectPolicy) -> bool {
+pub(super) fn external_changed(link: &Link, state: &State<'_>, policy: &ObjectPolicy) -> bool {
     inward(policy).filter(|pointer| !link.owed.contains(*pointer)).any(|pointer| {
-        let value = external.get(pointer);
+        let value = state.fields.get(pointer);
         match link.base.get(pointer) {
-            // What was assumed and turns out different is a rewrite, not a change.
-            Some(pair) if pair.assumed && !moved => false,
+            Some(pair) if pair.assumed && state.rewrote(pointer) => false,
             Some(pair) => !same(policy, pointer, value, pair.external.as_ref()),
             None => !blank(value),
         }

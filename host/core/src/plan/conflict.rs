@@ -45,7 +45,7 @@ pub(super) fn rule(
 fn newest(sides: &Sides<'_>, looks: &[Look<'_>], own_internal: bool) -> (Verdict, String) {
     let review =
         |why: &str| (Verdict::Review, format!("both sides changed it; {why}, so it is held for review"));
-    if sides.ours || own_internal {
+    if own_internal || sides.state.as_ref().is_some_and(|state| state.ours) {
         return review("the time is that of our own write");
     }
     let Some(internal) = sides.internal_at else {
@@ -53,7 +53,7 @@ fn newest(sides: &Sides<'_>, looks: &[Look<'_>], own_internal: bool) -> (Verdict
     };
     let mut external = None;
     for look in looks.iter().filter(|look| look.external_changed) {
-        match sides.external_at.and_then(|times| times.get(look.pointer)) {
+        match sides.state.as_ref().and_then(|state| state.changed_at.get(look.pointer)) {
             Some(at) => external = external.max(Some(*at)),
             None => return review("the CRM gives no time for the field"),
         }

@@ -209,12 +209,12 @@ pub(super) fn external_gone(
 /// The record is deleted in System A and as far as is known still there in the CRM.
 pub(super) fn internal_deleted(
     link: &mut Link,
-    state: Option<State<'_>>,
+    state: Option<&State<'_>>,
     policy: &ObjectPolicy,
     now: Millis,
     draft: &mut Draft,
 ) {
-    let changed = state.filter(|state| external_changed(link, state.fields, state.moved, policy));
+    let changed = state.filter(|state| external_changed(link, state, policy));
     match policy.on_internal_delete {
         OnDelete::Detach => {
             link.life = Life::Detached { at: now };
@@ -334,7 +334,7 @@ pub(super) fn tombstone(
 /// System A never had the record, and the link says that it did: its store went back in time. Nothing is deleted for that.
 pub(super) fn internal_lost(
     link: &mut Link,
-    state: Option<State<'_>>,
+    state: Option<&State<'_>>,
     policy: &ObjectPolicy,
     draft: &mut Draft,
 ) {

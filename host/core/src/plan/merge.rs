@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::compare::{Look, Sides, blank, flow, groups, look, members, same, settle};
+use super::observe::State;
 use super::{Conflict, Verdict, conflict, loops, review, sets};
 use crate::Millis;
 use crate::link::{Chosen, Link, Pair, RECORD, Side};
@@ -112,9 +113,9 @@ fn merge_group(
         }
         return;
     }
-    if sides.seen {
+    if let Some(state) = &sides.state {
         for look in &mut looks {
-            recognise_rewrite(link, sides, look, policy.on_rewrite, policy.flow);
+            recognise_rewrite(link, state, look, policy.on_rewrite, policy.flow);
         }
     }
     if link.decided.contains_key(group) {
@@ -200,14 +201,14 @@ fn looks_of<'a>(looks: &[&Look<'a>]) -> Vec<Look<'a>> {
     looks.iter().map(|look| Look { ..**look }).collect()
 }
 
-/// What was assumed and turns out different is a rewrite, not a change, unless the record is known to have moved since.
-fn recognise_rewrite(link: &mut Link, sides: &Sides<'_>, look: &mut Look<'_>, on: OnRewrite, flow: Flow) {
+/// What was assumed and turns out different is a rewrite, not a change, unless somebody may have changed it since.
+fn recognise_rewrite(link: &mut Link, state: &State<'_>, look: &mut Look<'_>, on: OnRewrite, flow: Flow) {
     if !look.assumed {
         return;
     }
     let Some(pair) = link.base.get_mut(look.pointer) else { return };
     pair.assumed = false;
-    let rewrite = look.external_changed && !sides.moved;
+    let rewrite = look.external_changed && state.rewrote(look.pointer);
     let adopt = on == OnRewrite::Adopt && flow != Flow::ToExternal && !look.internal_changed;
     if rewrite && !adopt {
         pair.external = look.external.cloned();
@@ -350,12 +351,12 @@ fn merge_set(link: &mut Link, sides: &Sides<'_>, pointer: &str, now: Millis, mer
         }
         return;
     }
-    if sides.seen
+    if let Some(state) = &sides.state
         && look.assumed
         && let Some(pair) = link.base.get_mut(pointer)
     {
         pair.assumed = false;
-        if look.external_changed && !sides.moved {
+        if look.external_changed && state.rewrote(pointer) {
             let half = pair.external.clone().unwrap_or(Value::Array(Vec::new()));
             pair.external = Some(sets::rewritten(chain, &half, pair.external.as_ref(), look.external));
         }

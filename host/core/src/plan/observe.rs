@@ -13,7 +13,7 @@ use super::{Ask, External, Source};
 use crate::Millis;
 use crate::exchange::Proof;
 use crate::id::ExternalId;
-use crate::link::{Doubt, Fields, Life, Link, RECORD, Side};
+use crate::link::{Doubt, Fields, Life, Link, OwnWrite, RECORD, Side};
 use crate::policy::ObjectPolicy;
 
 /// What an observation is worth.
@@ -29,7 +29,7 @@ pub(super) enum Seen<'a> {
 }
 
 /// The record as it is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct State<'a> {
     pub(super) fields: &'a Fields,
     pub(super) changed_at: &'a BTreeMap<String, Millis>,
@@ -37,6 +37,16 @@ pub(super) struct State<'a> {
     pub(super) ours: bool,
     /// It is known to have moved since our own write.
     pub(super) moved: bool,
+    /// Our own last write, if this is the first state that is seen since.
+    pub(super) own: Option<OwnWrite>,
+}
+
+impl State<'_> {
+    /// A field whose half was assumed and is another now was rewritten: our own last write set it, and nothing is known to
+    /// have moved the record since. Otherwise somebody may have changed it, and a change is not to be lost.
+    pub(super) fn rewrote(&self, pointer: &str) -> bool {
+        !self.moved && self.own.as_ref().is_some_and(|own| own.fields.contains(pointer))
+    }
 }
 
 /// Whether a stamp is newer than everything that the link knows, our own write included.
@@ -209,7 +219,7 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
     }
     link.doubt = None;
     link.look = false;
-    Seen::State(State { fields, changed_at, ours, moved })
+    Seen::State(State { fields, changed_at, ours, moved, own })
 }
 
 fn gone<'a>(

@@ -2,6 +2,7 @@
 //! schema cannot say.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -110,28 +111,37 @@ pub(super) fn connection(text: &[u8]) -> Result<ConnectionDescriptor, String> {
     Ok(connection)
 }
 
-/// A type that has a published schema.
+/// A type that has a published schema (`schemas/`).
 trait Published: DeserializeOwned {
     fn schema() -> Option<&'static jsonschema::Validator>;
 }
 
 impl Published for Descriptor {
     fn schema() -> Option<&'static jsonschema::Validator> {
-        None
+        static SCHEMA: LazyLock<Option<jsonschema::Validator>> =
+            LazyLock::new(|| compiled(include_str!("../../../../schemas/descriptor.schema.json")));
+        SCHEMA.as_ref()
     }
 }
 
 impl Published for ConnectionDescriptor {
     fn schema() -> Option<&'static jsonschema::Validator> {
-        None
+        static SCHEMA: LazyLock<Option<jsonschema::Validator>> =
+            LazyLock::new(|| compiled(include_str!("../../../../schemas/connection.schema.json")));
+        SCHEMA.as_ref()
     }
+}
+
+/// A schema that is compiled into the daemon. That they are schemas is a test's business.
+fn compiled(text: &str) -> Option<jsonschema::Validator> {
+    let schema: Value = serde_json::from_str(text).ok()?;
+    jsonschema::validator_for(&schema).ok()
 }
 
 fn read<T: Published>(text: &[u8]) -> Result<T, String> {
     let value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if let Some(schema) = T::schema() {
-        schema.validate(&value).map_err(|error| format!("{}: {error}", error.instance_path()))?;
-    }
+    let schema = T::schema().ok_or("this daemon was built with a broken schema of descriptors")?;
+    schema.validate(&value).map_err(|error| format!("{}: {}", error.instance_path(), error.masked()))?;
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
@@ -149,4 +159,96 @@ fn header(place: &str, name: &str) -> Result<(), String> {
     let lawful = !name.is_empty()
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
     if lawful { Ok(()) } else { Err(format!("{place}: {name:?} is no header name in lower case")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn described() -> Value {
+        json!({
+            "id": "ledger",
+            "version": "1.0",
+            "auth": { "token": { "kind": "static", "header": "authorization", "template": "Bearer {token}" } }
+        })
+    }
+
+    fn connected() -> Value {
+        json!({
+            "base-url": "https://api.example.com",
+            "hosts": ["api.example.com"],
+            "objects": {
+                "contact": { "name": "contacts", "schema": { "type": "object" }, "fields": {}, "abilities": {} }
+            },
+            "quotas": [{ "name": "burst", "kind": "window", "limit": 10, "per-ms": 1000 }]
+        })
+    }
+
+    /// The document with one member set.
+    fn with(mut document: Value, place: &str, value: Value) -> Vec<u8> {
+        let (parent, name) = place.rsplit_once('/').expect("a pointer");
+        document
+            .pointer_mut(parent)
+            .and_then(Value::as_object_mut)
+            .expect("an object")
+            .insert(name.to_owned(), value);
+        document.to_string().into_bytes()
+    }
+
+    #[test]
+    fn sensible_descriptors_are_read() {
+        assert_eq!(descriptor(described().to_string().as_bytes()).expect("read").id, "ledger");
+        assert_eq!(connection(connected().to_string().as_bytes()).expect("read").hosts, ["api.example.com"]);
+        let later = with(described(), "/something-new", json!({ "from": "a later version" }));
+        assert!(descriptor(&later).is_ok(), "unknown members are ignored");
+    }
+
+    #[test]
+    fn descriptors_that_make_no_sense_are_refused_at_their_place() {
+        let cases = [
+            ("/id", json!("Led ger"), "/id"),
+            ("/version", json!("1 0"), "/version"),
+            ("/auth", json!({}), "/auth"),
+            ("/auth/token/template", json!("Bearer"), "/auth/token/template"),
+            ("/auth/token/header", json!("Authorization"), "/auth/token/header"),
+            ("/auth/token/kind", json!("oauth2"), "/auth/token"),
+            ("/response-headers", json!(["set-cookie"]), "/response-headers"),
+            ("/webhooks", json!({ "verify": { "scheme": "path" }, "account": "portal" }), "/webhooks"),
+        ];
+        for (place, value, says) in cases {
+            let error = descriptor(&with(described(), place, value)).expect_err(place);
+            assert!(error.starts_with(says), "{place}: {error}");
+        }
+    }
+
+    #[test]
+    fn connection_descriptors_that_make_no_sense_are_refused_at_their_place() {
+        let quota = |more: Value| {
+            let mut quota = json!({ "name": "burst", "kind": "window", "limit": 10, "per-ms": 1000 });
+            quota.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            json!([quota])
+        };
+        let cases = [
+            ("/base-url", json!("ftp://api.example.com"), "/base-url"),
+            ("/base-url", json!("https://api.example.com/"), "/base-url"),
+            ("/hosts", json!(["other.example.com"]), "/hosts"),
+            ("/objects", json!({}), "/objects"),
+            ("/objects/contact/schema", json!({ "type": "no such type" }), "/objects/contact/schema"),
+            (
+                "/objects/contact/fields",
+                json!({ "email": { "provider": ["/email"] } }),
+                "/objects/contact/fields",
+            ),
+            ("/quotas", json!([]), "/quotas"),
+            ("/quotas", quota(json!({ "limit": 0 })), "/quotas"),
+            ("/quotas", quota(json!({ "per-ms": null })), "/quotas"),
+            ("/quotas", quota(json!({ "also": ["daily"] })), "/quotas"),
+        ];
+        for (place, value, says) in cases {
+            let error = connection(&with(connected(), place, value.clone())).expect_err(place);
+            assert!(error.starts_with(says), "{place} {value}: {error}");
+        }
+    }
 }

@@ -15,8 +15,10 @@ pub struct Limits {
     pub deadline: Duration,
     /// CPU time that each KiB of input adds.
     pub deadline_per_kib: Duration,
-    /// CPU time to make an instance and configure it, and to describe.
-    pub deadline_of_start: Duration,
+    /// CPU time of each of instantiating, describing and configuring while a version or a connection is admitted.
+    pub deadline_of_admission: Duration,
+    /// CPU time of each of instantiating and configuring in a lane, where others wait.
+    pub deadline_of_instance: Duration,
     /// A call is also stopped when it has taken so many times its CPU deadline by the clock on the wall.
     pub wall_factor: u32,
     /// Everything that one call copies out of the sandbox.
@@ -57,7 +59,8 @@ impl Default for Limits {
             table_elements: 65_536,
             deadline: Duration::from_millis(100),
             deadline_per_kib: Duration::from_micros(100),
-            deadline_of_start: Duration::from_secs(2),
+            deadline_of_admission: Duration::from_secs(2),
+            deadline_of_instance: Duration::from_millis(250),
             wall_factor: 20,
             copied_bytes: 32 << 20,
             document_bytes: 1 << 20,

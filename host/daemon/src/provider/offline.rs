@@ -53,6 +53,7 @@ impl Offline {
         })?;
         let workshop = Workshop {
             engine,
+            start: limits.deadline_of_admission,
             limits: Arc::new(limits),
             counters: Arc::new(Counters::default()),
             stderr: Stderr::Whole,

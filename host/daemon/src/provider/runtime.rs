@@ -18,7 +18,7 @@ use super::load::{self, LoadError, LoadStep, SLOW_LOAD, Setup};
 use super::registry::{Connection, Registry, Version};
 use super::{Fault, FaultKind, Provider, Runtime, View};
 
-/// Mappings that one instance may take: memory, its guards, its image, and what the kernel splits. Measured: 5.
+/// Mappings that one instance may take: memory, its guards, its image, and what the kernel splits. Measured: 4.
 const MAPPINGS: usize = 8;
 
 /// How the room is built.
@@ -46,7 +46,7 @@ impl Default for RuntimeConfig {
             limits: Limits::default(),
             breaker: BreakerConfig::default(),
             lanes: None,
-            warm_bytes: 6 << 30,
+            warm_bytes: 4 << 30,
             warm_instances: 4096,
         }
     }
@@ -101,12 +101,14 @@ impl Providers {
     pub fn start(config: &RuntimeConfig) -> Result<Self, StartError> {
         let engine = Engine::new(&config.engine)?;
         let limits = Arc::new(config.limits.clone());
-        let workshop = || Workshop {
+        let workshop = |start| Workshop {
             engine: engine.clone(),
+            start,
             limits: Arc::clone(&limits),
             counters: Arc::new(Counters::default()),
             stderr: Stderr::Place,
         };
+        let in_lane = limits.deadline_of_instance;
         let lanes = config
             .lanes
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
@@ -118,19 +120,25 @@ impl Providers {
         let failed = |error: std::io::Error| StartError::Thread { reason: error.to_string() };
 
         let suspects =
-            Lane::start("lane-suspects".to_owned(), workshop(), little, config.breaker.clone(), None)
+            Lane::start("lane-suspects".to_owned(), workshop(in_lane), little, config.breaker.clone(), None)
                 .map_err(failed)?;
         let mut all = Vec::with_capacity(lanes + 1);
         for index in 0..lanes {
             let way = Suspects { index: lanes, sender: suspects.sender.clone() };
             all.push(
-                Lane::start(format!("lane-{index}"), workshop(), share, config.breaker.clone(), Some(way))
-                    .map_err(failed)?,
+                Lane::start(
+                    format!("lane-{index}"),
+                    workshop(in_lane),
+                    share,
+                    config.breaker.clone(),
+                    Some(way),
+                )
+                .map_err(failed)?,
             );
         }
         all.push(suspects);
         Ok(Self(Arc::new(Inner {
-            workshop: workshop(),
+            workshop: workshop(limits.deadline_of_admission),
             registry: Registry::default(),
             lanes: all,
             breaker: config.breaker.clone(),

@@ -16,4 +16,5 @@ mod faults;
 mod lanes;
 mod ledger;
 mod measure;
+mod plugins;
 mod support;

@@ -125,6 +125,35 @@ fn calls() {
     }
 }
 
+#[test]
+#[ignore = "a measurement"]
+fn hubspot() {
+    let began = Instant::now();
+    let limits = Limits { calls: u32::MAX / 2, ..Limits::default() };
+    let mut offline = Offline::load_with(
+        &crate::plugins::provider("hubspot"),
+        &Setup::default(),
+        &EngineConfig::default(),
+        limits,
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
+    println!("hubspot: {} bytes, loaded without kept code in {:?}", offline.version().bytes, began.elapsed());
+    let example = offline.view().descriptor.examples[0].clone();
+    let (document, canonical) =
+        (example.document.to_string().into_bytes(), example.canonical.to_string().into_bytes());
+    println!("document: {} bytes, canonical: {} bytes", document.len(), canonical.len());
+    let provider = offline.provider().expect("an instance");
+    each("hubspot: to-canonical", 10_000, || {
+        provider.to_canonical("contact", &document).expect("no fault").expect("mapped");
+    });
+    each("hubspot: to-provider", 10_000, || {
+        provider.to_provider("contact", &canonical, Some(&document)).expect("no fault").expect("mapped");
+    });
+    each("hubspot: a fresh instance, configured", 500, || {
+        offline.renew().expect("fresh");
+    });
+}
+
 async fn visits(
     providers: &Providers,
     connections: &[ConnectionId],

@@ -9,12 +9,13 @@ use tandem::provider::{
 };
 use tandem_core::id::{ConnectionId, ProviderId};
 
-const BUILD: &str = "cargo build -p tandem-guests --examples --target wasm32-wasip2 --profile guest";
+/// Builds everything that these tests load.
+pub(crate) const BUILD: &str = "cargo build -p tandem-guests -p provider-hubspot --lib --examples --target wasm32-wasip2 --profile guest";
 
 /// A guest's file.
 pub(crate) fn guest(name: &str) -> PathBuf {
     let folder = std::env::var_os("TANDEM_GUESTS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wasm32-wasip2/guest/examples"),
+        || Path::new(env!("CARGO_TARGET_TMPDIR")).join("../wasm32-wasip2/guest/examples"),
         PathBuf::from,
     );
     let file = folder.join(format!("{name}.wasm"));

@@ -9,6 +9,9 @@
 //! - a kill while a snapshot is written leaves `snap.*.generating`, which makes the next open fail: removed before opening
 //!   (it was never renamed, so it never counted);
 //! - the directory and the `conf` file are not synced: done once after opening, since snapshots are written only there;
+//! - it writes over a segment that was given up once the copies of its pages are flushed, synced or not: a segment is
+//!   reused no sooner than a whole segment was written after that, and a group commit (2 MiB of documents) is a fraction of
+//!   one, so that a sync of ours lies in between;
 //! - its background flusher only logs a failure: switched off.
 
 use std::fs::{self, File};

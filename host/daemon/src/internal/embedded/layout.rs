@@ -294,4 +294,38 @@ mod tests {
         let value = encode_block(11, &entries.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(decode_block(&value).unwrap(), entries);
     }
+
+    /// What format 1 looks like on disk. Whoever has to change this raises [`FORMAT`] and keeps reading the old one.
+    #[test]
+    fn values_of_format_1_are_read_and_written_byte_for_byte() {
+        let header = Header {
+            version: 300,
+            changed_at: 5,
+            deleted: false,
+            origin: "api".into(),
+            identity: vec![[7; 32]],
+        };
+        let mut record = b"\x01CCCC\xac\x02\x05\x00\x03api\x01".to_vec();
+        record.extend_from_slice(&[7; 32]);
+        record.extend_from_slice(b"{}");
+        let crc = crc32fast::hash(&record[ENVELOPE..]).to_le_bytes();
+        record[1..ENVELOPE].copy_from_slice(&crc);
+        assert_eq!(encode_record(&header, b"{}").unwrap(), record);
+        assert_eq!(decode_record(&record).unwrap(), (header, b"{}".as_slice()));
+        assert_eq!(record_key("s", "o", "i"), b"rs\0o\0i");
+        assert_eq!(feed_key(1), *b"f\0\0\0\0\0\0\0\x01");
+        assert_eq!(identity_key("s", "o", &[b'h'; 32]), [b"is\0o\0".as_slice(), &[b'h'; 32]].concat());
+        let entry = Entry {
+            version: 2,
+            scope: "s".into(),
+            object: "o".into(),
+            id: "i".into(),
+            at: 1,
+            origin: "a".into(),
+            deleted: true,
+        };
+        let block = encode_block(2, &[&entry]).unwrap();
+        assert_eq!(&block[ENVELOPE..], b"\x02\x01\x01s\x01o\x01i\x01\x01a\x01");
+        assert_eq!(decode_block(&block).unwrap(), [entry]);
+    }
 }

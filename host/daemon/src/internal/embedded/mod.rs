@@ -1,7 +1,7 @@
 //! System A, embedded: a record store in the daemon with its own files and its own HTTP API.
 //!
 //! For owners who have no service of their own yet, for the demo, and for tests: the pipeline reaches it only through
-//! [`Internal`](super::Internal), people and programs through [`api`].
+//! [`Internal`], people and programs through [`api`].
 //!
 //! What holds:
 //!

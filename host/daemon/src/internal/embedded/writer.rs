@@ -20,8 +20,8 @@ use super::{InternalError, Shared};
 
 /// Writes that are decided and synced together, at most.
 const MAX_GROUP: usize = 1024;
-/// Bytes of documents that are synced together, about.
-const MAX_GROUP_BYTES: usize = 4 << 20;
+/// Bytes of documents that are synced together, about: well below a segment, see [`super::disk`].
+const MAX_GROUP_BYTES: usize = 2 << 20;
 /// Changes in one block: the longest names times this stay below the largest value.
 const MAX_BLOCK: usize = 200;
 /// Blocks that one commit drops at most when the feed is cut.
@@ -107,6 +107,7 @@ impl Writer {
 
     /// Works until nobody can submit any more or a sync fails.
     pub(super) fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
+        let _fallen = Fallen(Arc::clone(&self.shared));
         let mut waiting = Vec::with_capacity(MAX_GROUP);
         loop {
             if waiting.is_empty() && submissions.blocking_recv_many(&mut waiting, MAX_GROUP) == 0 {
@@ -347,6 +348,17 @@ impl Writer {
             .map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX));
         self.clock = self.clock.max(now);
         self.clock
+    }
+}
+
+/// Says so when the thread panics: sled does on some kinds of damage.
+struct Fallen(Arc<Shared>);
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.failure.set("the writer panicked".into());
+        }
     }
 }
 

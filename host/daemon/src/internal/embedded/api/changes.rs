@@ -55,10 +55,10 @@ pub(super) async fn changes(
         (None, None) => None,
     };
     let limit = if streamed { STREAM_PAGE } else { limit_of(asked.limit)? };
-    let notify = api.store.inner.shared.tail.changed(&scope);
     let page = page(&api.store, &scope, cursor, limit).await?;
     if streamed {
         api.store.counters().streams.fetch_add(1, Ordering::Relaxed);
+        let notify = api.store.inner.shared.tail.changed(&scope);
         let draining = api.store.draining();
         let follower = Follower {
             store: api.store,
