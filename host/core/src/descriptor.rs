@@ -24,6 +24,9 @@ pub struct Descriptor {
     /// How webhooks are verified, routed and answered. None: the provider has no webhooks.
     #[serde(default)]
     pub webhooks: Option<Webhooks>,
+    /// `decide` has rules of its own. False: the host does not call it.
+    #[serde(default)]
+    pub rules: bool,
     /// Names of secrets that placeholders may ask for, by operation.
     #[serde(default)]
     pub secrets: BTreeMap<String, Vec<String>>,

@@ -60,6 +60,13 @@ pub enum Life {
         /// When it was cut.
         at: Millis,
     },
+    /// Deleted on one side and left alone by policy: made again there when the other side changes.
+    Lapsed {
+        /// Which side deleted.
+        by: Side,
+        /// When it was seen.
+        at: Millis,
+    },
 }
 
 /// A side of a link.
@@ -82,6 +89,9 @@ impl Side {
         }
     }
 }
+
+/// The name of the group that is the record as a whole: a deletion against a change.
+pub const RECORD: &str = "";
 
 /// A field group that waits for a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +122,54 @@ pub struct Doubt {
     pub since: Millis,
     /// How often it was looked for since.
     pub looks: u32,
+    /// When it was looked for last.
+    #[serde(default)]
+    pub last: Millis,
+}
+
+/// What a person decided about a field group, until it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Whose values were chosen.
+    pub choice: Chosen,
+    /// The values that were chosen; a field that is missing is cleared.
+    #[serde(default)]
+    pub values: Fields,
+    /// Fields that System A has still to get.
+    #[serde(default)]
+    pub to_internal: BTreeSet<String>,
+    /// Fields that the CRM has still to get.
+    #[serde(default)]
+    pub to_external: BTreeSet<String>,
+}
+
+/// Whose values were chosen in review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chosen {
+    /// System A's.
+    Internal,
+    /// The CRM's.
+    External,
+    /// Others, given by the person.
+    Value,
+}
+
+/// Our own last write to the CRM, until the record is seen again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnWrite {
+    /// The version that it was answered with.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The stamp that it was answered with.
+    #[serde(default)]
+    pub stamp: Option<u64>,
+    /// When its answer was folded in.
+    #[serde(default)]
+    pub at: Millis,
+    /// The fields that it wrote, and those of the writes before it that it is known to have followed without a gap.
+    #[serde(default)]
+    pub fields: BTreeSet<String>,
 }
 
 /// One link.
@@ -129,7 +187,7 @@ pub struct Link {
     /// Where the link stands in its life.
     #[serde(default)]
     pub life: Life,
-    /// The base.
+    /// The base. A mapped field without an entry has never been compared.
     #[serde(default)]
     pub base: BTreeMap<String, Pair>,
     /// Version of the internal record that was last seen.
@@ -147,7 +205,7 @@ pub struct Link {
     /// Fields whose reference is not linked yet.
     #[serde(default)]
     pub owed: BTreeSet<String>,
-    /// Held field groups by group name.
+    /// Held field groups by group name; the group [`RECORD`] is the record as a whole.
     #[serde(default)]
     pub held: BTreeMap<String, Held>,
     /// Frozen fields: they went back and forth too often. Value: why.
@@ -162,6 +220,18 @@ pub struct Link {
     /// The external record was missed once.
     #[serde(default)]
     pub doubt: Option<Doubt>,
+    /// What was decided in review and is not written yet, by group name.
+    #[serde(default)]
+    pub decided: BTreeMap<String, Decided>,
+    /// Our own last write to the CRM, until the record is seen again.
+    #[serde(default)]
+    pub own: Option<OwnWrite>,
+    /// The internal version that our own last write to System A made.
+    #[serde(default)]
+    pub own_internal: Option<u64>,
+    /// The external half is not to be believed: the next plan has to see the record.
+    #[serde(default)]
+    pub look: bool,
     /// When the link was last committed.
     #[serde(default)]
     pub committed_at: Millis,
@@ -188,6 +258,10 @@ impl Link {
             alternations: BTreeMap::new(),
             refused: BTreeMap::new(),
             doubt: None,
+            decided: BTreeMap::new(),
+            own: None,
+            own_internal: None,
+            look: false,
             committed_at: 0,
         }
     }
@@ -200,6 +274,26 @@ impl Link {
             object: self.entity.object.clone(),
             id,
         })
+    }
+
+    /// Both records are gone: nothing is remembered but ids, versions and stamps.
+    pub(crate) fn bury(&mut self, by: Side, at: Millis) {
+        self.forget();
+        self.life = Life::Tombstone { by, at };
+    }
+
+    /// Forgets everything about the values of the two records.
+    pub(crate) fn forget(&mut self) {
+        self.base.clear();
+        self.owed.clear();
+        self.held.clear();
+        self.decided.clear();
+        self.frozen.clear();
+        self.alternations.clear();
+        self.refused.clear();
+        self.doubt = None;
+        self.own = None;
+        self.look = false;
     }
 
     /// The key that Tandem stores in the CRM's record, where it has a place for it. Stable for the link's incarnation.

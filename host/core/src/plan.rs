@@ -1,6 +1,27 @@
 //! The planner: from what both sides had when they last agreed and what they have now, to what is written next.
 //!
 //! Pure. At most one write for each side, the next base, conflicts, and the reason in words.
+//!
+//! How it is used: [`plan`] from what is known; when it asks, find that out and plan again; commit the plan's link; carry out
+//! its writes; fold each outcome in with [`after_external_write`] and [`after_internal_write`] and commit; plan once more with the
+//! CRM's answer ([`observed_answer`]). Losing any step does no harm: the state decides anew.
+//!
+//! What is kept to:
+//! - Each side is compared with its own half of the base, up to the field's normaliser. Null and absent count as the same.
+//! - A half moves by agreement, by a write that was answered, or by a decision; never because a write was planned.
+//! - Nothing is written from what is not known: a field without a half is compared only with a record that was seen.
+//! - The same observation twice changes nothing the second time.
+//! - Left alone, plan, write and fold settle within [`SETTLES_WITHIN`] rounds.
+
+mod answer;
+mod compare;
+mod conflict;
+mod delete;
+mod loops;
+mod merge;
+mod observe;
+mod review;
+mod sets;
 
 use std::collections::BTreeSet;
 
@@ -9,8 +30,15 @@ use serde::{Deserialize, Serialize};
 use crate::Millis;
 use crate::exchange::Proof;
 use crate::id::ExternalId;
-use crate::link::{Fields, Link};
+use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
+
+pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
+pub use review::{Choice, DecideError, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze};
+
+/// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One
+/// for what was changed, one for what the CRM made of it, one that finds nothing.
+pub const SETTLES_WITHIN: usize = 3;
 
 /// What System A has.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,7 +232,28 @@ pub struct Plan {
     pub reason: String,
 }
 
+/// What is being drawn up.
+#[derive(Default)]
+struct Draft {
+    internal: Option<InternalWrite>,
+    external: Option<ExternalWrite>,
+    ask: Option<Ask>,
+    conflicts: Vec<Conflict>,
+    reasons: Vec<String>,
+}
+
+impl Draft {
+    fn say(&mut self, reason: &str) {
+        if !reason.is_empty() {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
 /// Decides what is written next.
+///
+/// `now` is the moment of the decision; `external` says what is known of the CRM's record, at best from a request that began
+/// after the link's last commit.
 #[must_use]
 pub fn plan(
     link: &Link,
@@ -213,15 +262,164 @@ pub fn plan(
     policy: &ObjectPolicy,
     now: Millis,
 ) -> Plan {
-    let _ = (internal, external, policy, now);
-    Plan {
-        link: link.clone(),
-        internal: None,
-        external: None,
-        ask: None,
-        conflicts: Vec::new(),
-        reason: String::new(),
+    let mut next = link.clone();
+    let mut draft = Draft::default();
+    if draw_up(&mut next, link, internal, external, policy, now, &mut draft) == Drawn::MustLook {
+        next.clone_from(link);
+        draft.ask = Some(Ask::ReadExternal);
+        draft.say("a field was never compared with the external record; it is read first");
     }
+    if draft.ask.is_some() {
+        draft.internal = None;
+        draft.external = None;
+    }
+    let looked = next.committed_at;
+    next.committed_at = link.committed_at;
+    if next == *link {
+        next.committed_at = looked;
+    } else {
+        next.committed_at = link.committed_at.max(now);
+    }
+    let reason = if draft.reasons.is_empty() {
+        "nothing to do: both sides are as they last agreed".to_owned()
+    } else {
+        draft.reasons.join("; ")
+    };
+    Plan {
+        link: next,
+        internal: draft.internal,
+        external: draft.external,
+        ask: draft.ask,
+        conflicts: draft.conflicts,
+        reason,
+    }
+}
+
+/// How far the drawing up got.
+#[derive(PartialEq, Eq)]
+enum Drawn {
+    /// As far as it goes.
+    Up,
+    /// What was drawn up does not count: the external record has to be seen first.
+    MustLook,
+}
+
+fn draw_up(
+    link: &mut Link,
+    before: &Link,
+    internal: &Internal,
+    external: &External,
+    policy: &ObjectPolicy,
+    now: Millis,
+    draft: &mut Draft,
+) -> Drawn {
+    if let Life::Detached { .. } = link.life {
+        draft.say("the link was cut");
+        return Drawn::Up;
+    }
+    if let (Some(version), Some(seen)) = (version_of(internal), link.internal_version)
+        && version < seen
+    {
+        draft.ask = Some(Ask::ReadInternal);
+        draft.say("the internal record is older than what is known; it is read again");
+        return Drawn::Up;
+    }
+    let mut external = external;
+    if let Life::Tombstone { at, .. } = link.life {
+        if !delete::tombstone(link, at, internal, external, policy, draft) {
+            link.internal_version = version_of(internal).max(link.internal_version);
+            return Drawn::Up;
+        }
+        if !matches!(external, External::Whole { .. }) {
+            external = &External::Unseen;
+        }
+    }
+    let own_internal = link.own_internal.is_some() && link.own_internal == version_of(internal);
+    let deleted = matches!(internal, Internal::Deleted { .. });
+    let seen = observe::judge(link, deleted, external, policy, now);
+    link.internal_version = version_of(internal).max(link.internal_version);
+    let state = match seen {
+        observe::Seen::Ask(_, _) if deleted && link.external.is_none() => None,
+        observe::Seen::Ask(ask, why) => {
+            // Nothing was decided from the internal record yet.
+            link.internal_version = before.internal_version;
+            draft.ask = Some(ask);
+            draft.say(why);
+            return Drawn::Up;
+        }
+        observe::Seen::Gone => {
+            match internal {
+                Internal::Present { fields, version, .. } => {
+                    delete::external_gone(link, fields, *version, policy, now, draft);
+                }
+                Internal::Deleted { .. } => delete::both_gone(link, Side::Internal, now, draft),
+                Internal::Absent => delete::both_gone(link, Side::External, now, draft),
+            }
+            return Drawn::Up;
+        }
+        observe::Seen::State(state) => Some(state),
+        observe::Seen::Believed(why) => {
+            draft.say(why);
+            None
+        }
+    };
+    match internal {
+        Internal::Absent => delete::internal_lost(link, state.as_ref(), policy, draft),
+        Internal::Deleted { .. } if link.external.is_none() => {
+            delete::both_gone(link, Side::Internal, now, draft);
+        }
+        Internal::Deleted { .. } => delete::internal_deleted(link, state.as_ref(), policy, now, draft),
+        Internal::Present { fields, .. } if link.external.is_none() => {
+            delete::create_external(link, fields, policy, draft);
+        }
+        Internal::Present { fields, version, changed_at } => {
+            link.life = Life::Active;
+            let sides =
+                compare::Sides { policy, internal: fields, internal_at: *changed_at, state, link: before };
+            let merged = merge::merge(link, &sides, own_internal, now);
+            if merged.must_look {
+                return Drawn::MustLook;
+            }
+            draft.reasons.extend(merged.reasons);
+            draft.conflicts.extend(merged.conflicts);
+            if !merged.to_internal.is_empty() {
+                let (fields, changed) = laid_on(fields.clone(), merged.to_internal);
+                draft.internal = Some(InternalWrite::Update { expected: *version, fields, changed });
+            }
+            if !merged.to_external.is_empty() {
+                let known = policy
+                    .mapped
+                    .iter()
+                    .filter_map(|pointer| Some((pointer.clone(), sides.external(pointer)?.clone())))
+                    .collect();
+                let (fields, changed) = laid_on(known, merged.to_external);
+                let (version, stamp) = delete::precondition(link);
+                draft.external = Some(ExternalWrite::Update { fields, changed, version, stamp });
+            }
+        }
+    }
+    Drawn::Up
+}
+
+fn version_of(internal: &Internal) -> Option<u64> {
+    match internal {
+        Internal::Absent => None,
+        Internal::Present { version, .. } | Internal::Deleted { version, .. } => Some(*version),
+    }
+}
+
+fn laid_on(
+    mut fields: Fields,
+    changes: std::collections::BTreeMap<String, Option<serde_json::Value>>,
+) -> (Fields, BTreeSet<String>) {
+    let changed = changes.keys().cloned().collect();
+    for (pointer, value) in changes {
+        match value {
+            Some(value) => fields.insert(pointer, value),
+            None => fields.remove(&pointer),
+        };
+    }
+    (fields, changed)
 }
 
 /// What the CRM said to a write.
@@ -240,3 +438,6 @@ pub struct ExternalWritten {
     /// The provider's own bytes.
     pub keep: Option<Vec<u8>>,
 }
+
+#[cfg(test)]
+mod tests;

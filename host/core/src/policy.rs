@@ -137,13 +137,55 @@ pub struct ObjectPolicy {
     pub create_internal: bool,
     /// How far the clocks of both sides may differ, in milliseconds, for `newest`.
     pub clock_tolerance_ms: u64,
-    /// More alternations than this within `loop_window_ms` freeze a field.
+    /// More alternations than this within `loop_window_ms` freeze a field. 0: never.
     pub loop_limit: u32,
     /// See `loop_limit`.
     pub loop_window_ms: u64,
+    /// How long after the first miss an unconfirmed deletion is looked for again, in milliseconds. 0: [`CONFIRM_AFTER_MS`].
+    pub confirm_after_ms: u64,
 }
 
+/// How long after the first miss a deletion is looked for again, unless the policy says otherwise.
+pub const CONFIRM_AFTER_MS: u64 = 30_000;
+/// How far the clocks of both sides may differ, unless the configuration says otherwise.
+pub const CLOCK_TOLERANCE_MS: u64 = 2_000;
+/// How often a field may go back and forth, unless the configuration says otherwise.
+pub const LOOP_LIMIT: u32 = 6;
+/// Within which time a field may go back and forth [`LOOP_LIMIT`] times, unless the configuration says otherwise.
+pub const LOOP_WINDOW_MS: u64 = 600_000;
+
 impl ObjectPolicy {
+    /// A policy that maps nothing yet, creates on both sides, and has the recommended limits.
+    #[must_use]
+    pub fn recommended() -> Self {
+        Self {
+            create_external: true,
+            create_internal: true,
+            clock_tolerance_ms: CLOCK_TOLERANCE_MS,
+            loop_limit: LOOP_LIMIT,
+            loop_window_ms: LOOP_WINDOW_MS,
+            confirm_after_ms: CONFIRM_AFTER_MS,
+            ..Self::default()
+        }
+    }
+
+    /// See `confirm_after_ms`.
+    #[must_use]
+    pub fn confirm_after(&self) -> u64 {
+        if self.confirm_after_ms == 0 { CONFIRM_AFTER_MS } else { self.confirm_after_ms }
+    }
+
+    /// The policy of a group: an entry under the group's own name, else that of the first of its fields that has an entry,
+    /// else the default. A group stands or falls together, so it has one policy.
+    #[must_use]
+    pub fn group_policy<'a>(&self, group: &str, fields: impl IntoIterator<Item = &'a str>) -> FieldPolicy {
+        self.fields
+            .get(group)
+            .or_else(|| fields.into_iter().find_map(|field| self.fields.get(field)))
+            .copied()
+            .unwrap_or(self.default)
+    }
+
     /// The policy of a field.
     #[must_use]
     pub fn field(&self, pointer: &str) -> FieldPolicy {

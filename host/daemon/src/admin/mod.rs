@@ -1,1 +1,24 @@
-//! admin
+//! The admin API, metrics and health over HTTP.
+//!
+//! Invariants: every route but `/healthz` and `/readyz` wants a bearer token, compared without telling how much of it was right; a
+//! scope's token opens nothing but that scope's records in System A; errors are problem documents (RFC 9457). It shows record contents
+//! only where a person asked for one record (`explain`, `dead`, `review`), and decides nothing: everything is asked of [`Control`].
+
+mod auth;
+mod control;
+mod problem;
+mod routes;
+mod serve;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use auth::{Caller, Tokens, for_admin, for_metrics, for_scopes};
+
+pub use control::{
+    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef,
+    Unfreeze,
+};
+pub use problem::Problem;
+pub use routes::{house, router};
+pub use serve::{Serving, listen, serve};

@@ -3,6 +3,8 @@
 //! `embedded` is a record store of its own in the daemon, with its own files and an HTTP API. It shares no transaction with
 //! the queue: the state decides, so none is needed.
 
+pub mod embedded;
+
 use std::future::Future;
 
 use serde_json::Value;
@@ -80,7 +82,8 @@ pub struct Change {
 /// A piece of the change feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
-    /// In order of their happening. A record may be named once for several changes.
+    /// In order of their happening. A record may be named once for several changes. Whoever begins at the beginning is named
+    /// every record once first, deleted ones too, in any order.
     pub changes: Vec<Change>,
     /// Where the next piece starts.
     pub cursor: Vec<u8>,

@@ -1,6 +1,43 @@
 //! Providers: loading components, keeping instances in lanes, limits, faults; one module for each contract version.
 //!
 //! No type of the WebAssembly runtime leaves this room, and no HTTP happens here.
+//!
+//! A file becomes a [`Version`] (`load`: read, parsed, imports allowed, compiled, linked, described, examples run). A version
+//! with settings and facts becomes a connection (`registry`). A connection's visits run in its lane (`lane`), on its own
+//! instance (`instance`) in its own store with its own bounds (`sandbox`, `limits`), whose answers are checked (`check`).
+//! What an instance can reach is the contract's log and an empty shell (`shell`). Faults open a breaker (`breaker`).
+//!
+//! Invariants: no two connections share a sandbox; a store is dropped with the first fault in it; nothing a guest does
+//! holds a lane longer than one deadline; precompiled native code is never loaded from a folder of providers; texts of
+//! faults name places and bounds, never what a record holds.
+
+mod breaker;
+mod check;
+mod contract;
+mod counters;
+mod describe;
+mod engine;
+mod examples;
+mod instance;
+mod lane;
+mod limits;
+mod load;
+mod offline;
+mod registry;
+mod runtime;
+mod sandbox;
+mod shell;
+mod structure;
+mod v0_1;
+
+pub use breaker::BreakerConfig;
+pub use counters::{CALL_TIME_BOUNDS_US, CallFigures, Snapshot};
+pub use engine::{Allocation, Engine, EngineConfig, EngineError};
+pub use limits::Limits;
+pub use load::{LoadError, LoadStep, Setup};
+pub use offline::Offline;
+pub use registry::Version;
+pub use runtime::{Loaded, Providers, RuntimeConfig, StartError};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -38,6 +75,12 @@ pub enum FaultKind {
         /// The limit.
         limit_bytes: u64,
     },
+    /// It asked for too many table elements.
+    #[error("needed more than its {limit} table elements")]
+    Table {
+        /// The limit.
+        limit: u64,
+    },
     /// It trapped; the text is the trap and the end of what it wrote to stderr.
     #[error("trapped: {what}")]
     Trap {
@@ -70,6 +113,31 @@ pub enum FaultKind {
         /// Why, and the way out.
         what: String,
     },
+}
+
+impl FaultKind {
+    /// Words for the kinds, for metrics.
+    pub const LABELS: [&'static str; 8] =
+        ["deadline", "memory", "table", "trap", "output", "broken", "configure", "absent"];
+
+    fn index(&self) -> usize {
+        match self {
+            Self::Deadline { .. } => 0,
+            Self::Memory { .. } => 1,
+            Self::Table { .. } => 2,
+            Self::Trap { .. } => 3,
+            Self::Output { .. } => 4,
+            Self::Broken { .. } => 5,
+            Self::Configure { .. } => 6,
+            Self::Absent { .. } => 7,
+        }
+    }
+
+    /// The kind in one word.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        Self::LABELS.get(self.index()).copied().unwrap_or_default()
+    }
 }
 
 /// One instance, from inside its lane. Every call is synchronous and bounded.

@@ -131,6 +131,8 @@ pub struct Intent {
     pub key: String,
     /// Identity values (pointer, normal form), to recognise it by.
     pub identity: Vec<(String, String)>,
+    /// The canonical document that is sent, as JSON: the base of the link, should the answer be lost.
+    pub sent: Vec<u8>,
     /// When it was written down.
     pub opened_at: Millis,
     /// The answer was lost: it may have taken effect. Looked for after this moment.

@@ -1,0 +1,275 @@
+//! Folds what became of a write into the link. Only what was *written* moves; everything else in an answer is an
+//! observation and is left to the next plan.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::compare::{flow, is_set, members, same};
+use super::merge::pair_of;
+use super::{External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Source, loops, sets};
+use crate::Millis;
+use crate::link::{Fields, Life, Link, OwnWrite, Pair, RECORD, Side};
+use crate::policy::{Flow, ObjectPolicy, OnReject, OnRewrite};
+
+/// After a write to the CRM was answered. `internal` is what the plan was made from.
+///
+/// Each field that was written gets its pair: what System A had, and what the CRM returned; or what was sent, *assumed*, where
+/// the CRM returned no record. Fields that it did not take are refused: left out until their internal value changes. Plan next
+/// with the returned record as [`Source::Answer`], if there is one: a person's edit of another field is in it.
+#[must_use]
+pub fn after_external_write(
+    link: &Link,
+    write: &ExternalWrite,
+    internal: &Internal,
+    written: &ExternalWritten,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Link {
+    let mut next = link.clone();
+    let nothing = Fields::new();
+    let (source, version) = match internal {
+        Internal::Present { fields, version, .. } => (fields, Some(*version)),
+        Internal::Deleted { version, .. } => (&nothing, Some(*version)),
+        Internal::Absent => (&nothing, None),
+    };
+    next.internal_version = next.internal_version.max(version);
+    next.committed_at = next.committed_at.max(now);
+    if let ExternalWrite::Remove { .. } = write {
+        next.own = None;
+        if written.stamp.is_some() {
+            next.external_stamp = next.external_stamp.max(written.stamp);
+        }
+        next.bury(Side::Internal, now);
+        return next;
+    }
+    let (fields, changed): (&Fields, BTreeSet<&String>) = match write {
+        ExternalWrite::Create { fields } => (fields, fields.keys().collect()),
+        ExternalWrite::Update { fields, changed, .. } => (fields, changed.iter().collect()),
+        ExternalWrite::Remove { .. } => return next,
+    };
+    next.external = Some(written.id.clone());
+    next.doubt = None;
+    next.external_version.clone_from(&written.version);
+    // A write that was conditional on our own last one followed it without a gap.
+    let follows = match (write, &link.own) {
+        (ExternalWrite::Update { version: Some(version), .. }, Some(own)) => {
+            own.version.as_ref() == Some(version)
+        }
+        _ => false,
+    };
+    let mut own_fields = match &link.own {
+        Some(own) if follows => own.fields.clone(),
+        _ => BTreeSet::new(),
+    };
+    own_fields.extend(changed.iter().map(|pointer| (*pointer).clone()));
+    next.own = Some(OwnWrite {
+        version: written.version.clone(),
+        stamp: written.stamp,
+        at: now,
+        fields: own_fields,
+    });
+    if let Some(keep) = &written.keep {
+        next.keep = Some(keep.clone());
+    }
+    for pointer in changed {
+        if !policy.mapped.contains(pointer) {
+            continue;
+        }
+        decision_delivered(&mut next, pointer, Side::External);
+        if written.unapplied.contains(pointer) {
+            next.refused.insert(pointer.clone(), source.get(pointer).cloned().unwrap_or(Value::Null));
+            continue;
+        }
+        let sent = fields.get(pointer);
+        let returned = written.fields.as_ref().map(|fields| fields.get(pointer));
+        let pair =
+            external_pair(&pair_of(link, pointer), pointer, source.get(pointer), sent, returned, policy);
+        next.base.insert(pointer.clone(), pair);
+        next.refused.remove(pointer);
+        if matches!(write, ExternalWrite::Update { .. }) {
+            loops::record(&mut next, pointer, Side::External, policy, now);
+        }
+    }
+    next
+}
+
+/// A decided value has reached a side; the decision is forgotten when it has reached all that it was meant for.
+fn decision_delivered(link: &mut Link, pointer: &str, side: Side) {
+    link.decided.retain(|_, decided| {
+        let left = match side {
+            Side::Internal => &mut decided.to_internal,
+            Side::External => &mut decided.to_external,
+        };
+        let reached = left.remove(pointer);
+        !(reached && decided.to_internal.is_empty() && decided.to_external.is_empty())
+    });
+}
+
+/// The pair of a field that was written to the CRM.
+fn external_pair(
+    before: &Pair,
+    pointer: &str,
+    internal: Option<&Value>,
+    sent: Option<&Value>,
+    returned: Option<Option<&Value>>,
+    policy: &ObjectPolicy,
+) -> Pair {
+    let adopt =
+        policy.field(pointer).on_rewrite == OnRewrite::Adopt && flow(policy, pointer) != Flow::ToExternal;
+    if is_set(policy, pointer) && flow(policy, pointer) == Flow::Both {
+        let chain = policy.normalise.get(pointer).map(String::as_str);
+        // When the rewrite is adopted, the base keeps what was sent, so that what was returned is a change.
+        let found = if adopt { None } else { returned.flatten() };
+        let (here, there) =
+            sets::delivered(chain, before.internal.as_ref(), before.external.as_ref(), internal, sent, found);
+        return Pair { internal: Some(here), external: Some(there), assumed: returned.is_none() };
+    }
+    // A decided value was not System A's: its half moves when it was written there.
+    let here =
+        if same(policy, pointer, internal, sent) { internal.cloned() } else { before.internal.clone() };
+    let there = match returned {
+        // What was returned is to be adopted: against the base of what was sent, it is the CRM's change.
+        Some(returned) if adopt && !same(policy, pointer, returned, sent) => sent.cloned(),
+        Some(returned) => returned.cloned(),
+        None => sent.cloned(),
+    };
+    Pair { internal: here, external: there, assumed: returned.is_none() }
+}
+
+/// After a write to System A was done and gave `version`. `external` is the observation that the plan was made from.
+#[must_use]
+pub fn after_internal_write(
+    link: &Link,
+    write: &InternalWrite,
+    version: u64,
+    external: &External,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Link {
+    let mut next = link.clone();
+    next.internal_version = next.internal_version.max(Some(version));
+    next.own_internal = Some(version);
+    next.committed_at = next.committed_at.max(now);
+    let whole = match external {
+        External::Whole { fields, .. } => Some(fields),
+        _ => None,
+    };
+    match write {
+        InternalWrite::Delete { .. } => next.bury(Side::External, now),
+        InternalWrite::Create { fields } => {
+            next.life = Life::Active;
+            next.decided.remove(RECORD);
+            next.held.remove(RECORD);
+            if let External::Whole { id, version, stamp, .. } = external {
+                next.external = Some(id.clone());
+                next.external_version.clone_from(version);
+                if stamp.is_some() {
+                    next.external_stamp = *stamp;
+                }
+            }
+            for pointer in &policy.mapped {
+                if next.owed.contains(pointer) {
+                    continue;
+                }
+                let there = whole.and_then(|fields| fields.get(pointer)).or_else(|| fields.get(pointer));
+                let pair =
+                    Pair { internal: fields.get(pointer).cloned(), external: there.cloned(), assumed: false };
+                next.base.insert(pointer.clone(), pair);
+            }
+        }
+        InternalWrite::Update { fields, changed, .. } => {
+            for pointer in changed.iter().filter(|pointer| policy.mapped.contains(pointer)) {
+                decision_delivered(&mut next, pointer, Side::Internal);
+                let before = pair_of(link, pointer);
+                let written = fields.get(pointer);
+                let there = whole.map(|fields| fields.get(pointer));
+                let pair = internal_pair(&before, pointer, written, there, policy);
+                next.base.insert(pointer.clone(), pair);
+                next.refused.remove(pointer);
+                loops::record(&mut next, pointer, Side::Internal, policy, now);
+            }
+        }
+    }
+    next
+}
+
+/// The pair of a field that was written to System A. `external`: what the CRM was seen to have.
+fn internal_pair(
+    before: &Pair,
+    pointer: &str,
+    written: Option<&Value>,
+    external: Option<Option<&Value>>,
+    policy: &ObjectPolicy,
+) -> Pair {
+    if is_set(policy, pointer) && flow(policy, pointer) == Flow::Both {
+        let chain = policy.normalise.get(pointer).map(String::as_str);
+        let source = external.unwrap_or(before.external.as_ref());
+        let (there, here) = sets::delivered(
+            chain,
+            before.external.as_ref(),
+            before.internal.as_ref(),
+            source,
+            written,
+            written,
+        );
+        return Pair { internal: Some(here), external: Some(there), assumed: before.assumed };
+    }
+    let there = match external {
+        Some(external) if same(policy, pointer, external, written) => external.cloned(),
+        _ => before.external.clone(),
+    };
+    Pair { internal: written.cloned(), external: there, assumed: before.assumed && external.is_none() }
+}
+
+/// After the CRM rejected some fields of a write: with `omit-and-flag` they are left out, with the whole of their groups,
+/// until their internal value changes; the next plan writes the rest. None: the write as a whole is to be set aside,
+/// because a field's policy says so or because the CRM named no mapped field.
+#[must_use]
+pub fn after_external_reject(
+    link: &Link,
+    pointers: &BTreeSet<String>,
+    internal: &Internal,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Option<Link> {
+    let Internal::Present { fields, .. } = internal else { return None };
+    if pointers.is_empty() {
+        return None;
+    }
+    let mut next = link.clone();
+    for pointer in pointers {
+        if !policy.mapped.contains(pointer) {
+            return None;
+        }
+        let group = policy.group(pointer);
+        let set = is_set(policy, pointer);
+        let on_reject = if set || group == pointer {
+            policy.field(pointer).on_reject
+        } else {
+            policy.group_policy(group, members(policy, group)).on_reject
+        };
+        if on_reject == OnReject::Hold {
+            return None;
+        }
+        let left_out: Vec<&str> = if set { vec![pointer.as_str()] } else { members(policy, group).collect() };
+        for field in left_out {
+            next.refused.insert(field.to_owned(), fields.get(field).cloned().unwrap_or(Value::Null));
+        }
+    }
+    next.committed_at = next.committed_at.max(now);
+    Some(next)
+}
+
+/// The answer of a write as an observation for the next plan. None: the CRM returned no record.
+#[must_use]
+pub fn observed_answer(written: &ExternalWritten) -> Option<External> {
+    Some(External::Whole {
+        id: written.id.clone(),
+        fields: written.fields.clone()?,
+        version: written.version.clone(),
+        stamp: written.stamp,
+        source: Source::Answer,
+        changed_at: std::collections::BTreeMap::new(),
+    })
+}

@@ -1,0 +1,331 @@
+//! Creation, deletion and return: what happens when a record is there on one side only.
+//!
+//! A deletion of one side acts on the other by policy. Against a change of the other side it is a conflict. Both gone is a
+//! tombstone; a record comes back from there only by a direct read of the CRM, or by System A's own word, as a new
+//! incarnation.
+
+use super::compare::{external_changed, internal_changed, inward, outward, same};
+use super::observe::State;
+use super::{
+    Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
+};
+use crate::Millis;
+use crate::link::{Chosen, Fields, Held, Life, Link, RECORD, Side};
+use crate::policy::{ObjectPolicy, OnDelete, OnDeleteConflict};
+
+/// The record is there in System A and nowhere else.
+pub(super) fn create_external(link: &Link, internal: &Fields, policy: &ObjectPolicy, draft: &mut Draft) {
+    if !policy.create_external {
+        draft.say("not linked; new records are not created in the CRM");
+        return;
+    }
+    let refused = |pointer: &str| {
+        link.refused
+            .get(pointer)
+            .is_some_and(|refused| same(policy, pointer, internal.get(pointer), Some(refused)))
+    };
+    let fields: Fields = outward(policy)
+        .filter(|pointer| !link.owed.contains(*pointer) && !refused(pointer))
+        .filter_map(|pointer| Some((pointer.to_owned(), internal.get(pointer)?.clone())))
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    if fields.is_empty() {
+        draft.say("nothing of the record flows to the CRM");
+        return;
+    }
+    draft.say("new in System A: created in the CRM");
+    draft.external = Some(ExternalWrite::Create { fields });
+}
+
+/// The record is there in the CRM and not in System A.
+pub(super) fn create_internal(external: &Fields, policy: &ObjectPolicy, draft: &mut Draft) {
+    if !policy.create_internal {
+        draft.say("not in System A; new records are not created there");
+        return;
+    }
+    let fields = inward(policy)
+        .filter_map(|pointer| Some((pointer.to_owned(), external.get(pointer)?.clone())))
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    draft.say("new in the CRM: created in System A");
+    draft.internal = Some(InternalWrite::Create { fields });
+}
+
+/// Starts a new incarnation: nothing of the old one is remembered but the order of things.
+fn reborn(link: &mut Link) {
+    link.incarnation = link.incarnation.saturating_add(1);
+    link.forget();
+    link.life = Life::Active;
+}
+
+/// Starts a new incarnation whose record in the CRM is still to be made.
+fn reborn_without_external(link: &mut Link) {
+    reborn(link);
+    link.external = None;
+    link.external_version = None;
+    link.external_stamp = None;
+    link.keep = None;
+}
+
+/// Both are gone.
+pub(super) fn both_gone(link: &mut Link, by: Side, now: Millis, draft: &mut Draft) {
+    link.bury(by, now);
+    draft.say("gone on both sides");
+}
+
+fn lapse(link: &mut Link, by: Side, now: Millis) {
+    if !matches!(link.life, Life::Lapsed { by: before, .. } if before == by) {
+        link.life = Life::Lapsed { by, at: now };
+    }
+}
+
+/// Who wins when one side deleted and the other changed. None: held.
+fn rule(
+    link: &mut Link,
+    deleted: Side,
+    internal: &Fields,
+    external: &Fields,
+    policy: &ObjectPolicy,
+    now: Millis,
+    draft: &mut Draft,
+) -> Option<Side> {
+    let survivor = match deleted {
+        Side::Internal => Side::External,
+        Side::External => Side::Internal,
+    };
+    let (winner, why) =
+        match (link.decided.get(RECORD).map(|decided| decided.choice), policy.on_delete_conflict) {
+            (Some(Chosen::Internal), _) => (Some(Side::Internal), "decided in review"),
+            (Some(Chosen::External), _) => (Some(Side::External), "decided in review"),
+            (_, OnDeleteConflict::Update) => (Some(survivor), "the update wins by policy"),
+            (_, OnDeleteConflict::Delete) => (Some(deleted), "the deletion wins by policy"),
+            (_, OnDeleteConflict::Review) => (None, "held for review by policy"),
+        };
+    let why =
+        format!("deleted on the {} side and changed on the {} side; {why}", deleted.name(), survivor.name());
+    if winner.is_none() {
+        let held = Held {
+            fields: policy.mapped.iter().cloned().collect(),
+            internal: only_mapped(internal, policy),
+            external: only_mapped(external, policy),
+            since: now,
+            why: why.clone(),
+        };
+        review::hold_values(link, RECORD, held);
+    } else {
+        link.held.remove(RECORD);
+    }
+    draft.say(&why);
+    draft.conflicts.push(Conflict {
+        group: RECORD.to_owned(),
+        fields: policy.mapped.iter().cloned().collect(),
+        ruling: match winner {
+            Some(Side::Internal) => Verdict::Internal,
+            Some(Side::External) => Verdict::External,
+            None => Verdict::Review,
+        },
+        why,
+    });
+    winner
+}
+
+fn only_mapped(fields: &Fields, policy: &ObjectPolicy) -> Fields {
+    fields
+        .iter()
+        .filter(|(pointer, _)| policy.mapped.contains(pointer))
+        .map(|(pointer, value)| (pointer.clone(), value.clone()))
+        .collect()
+}
+
+/// The record is there in System A and is gone from the CRM beyond doubt.
+pub(super) fn external_gone(
+    link: &mut Link,
+    internal: &Fields,
+    version: u64,
+    policy: &ObjectPolicy,
+    now: Millis,
+    draft: &mut Draft,
+) {
+    let changed = internal_changed(link, internal, policy);
+    match policy.on_external_delete {
+        OnDelete::Detach => {
+            link.life = Life::Detached { at: now };
+            link.doubt = None;
+            draft.say("deleted in the CRM: the link is cut");
+        }
+        OnDelete::Ignore if changed && policy.create_external => {
+            reborn_without_external(link);
+            draft.say("deleted in the CRM and changed in System A since");
+            create_external(link, internal, policy, draft);
+        }
+        OnDelete::Ignore => {
+            lapse(link, Side::External, now);
+            link.doubt = None;
+            draft.say("deleted in the CRM: left alone until it changes in System A");
+        }
+        OnDelete::Delete if !changed => {
+            draft.say("deleted in the CRM: deleted in System A");
+            draft.internal = Some(InternalWrite::Delete { expected: version });
+        }
+        OnDelete::Delete => match rule(link, Side::External, internal, &Fields::new(), policy, now, draft) {
+            Some(Side::Internal) if policy.create_external => {
+                reborn_without_external(link);
+                create_external(link, internal, policy, draft);
+            }
+            Some(Side::Internal) => {
+                lapse(link, Side::External, now);
+                link.doubt = None;
+                draft.say("new records are not created in the CRM");
+            }
+            Some(Side::External) => draft.internal = Some(InternalWrite::Delete { expected: version }),
+            None => {}
+        },
+    }
+}
+
+/// The record is deleted in System A and as far as is known still there in the CRM.
+pub(super) fn internal_deleted(
+    link: &mut Link,
+    state: Option<&State<'_>>,
+    policy: &ObjectPolicy,
+    now: Millis,
+    draft: &mut Draft,
+) {
+    let changed = state.filter(|state| external_changed(link, state, policy));
+    match policy.on_internal_delete {
+        OnDelete::Detach => {
+            link.life = Life::Detached { at: now };
+            draft.say("deleted in System A: the link is cut");
+        }
+        OnDelete::Ignore => match changed {
+            Some(state) if policy.create_internal => {
+                reborn(link);
+                draft.say("deleted in System A and changed in the CRM since");
+                create_internal(state.fields, policy, draft);
+            }
+            _ => {
+                lapse(link, Side::Internal, now);
+                draft.say("deleted in System A: left alone until it changes in the CRM");
+            }
+        },
+        OnDelete::Delete => {
+            let decided = link.decided.get(RECORD).map(|decided| decided.choice);
+            if state.is_none()
+                && policy.on_delete_conflict != OnDeleteConflict::Delete
+                && decided != Some(Chosen::Internal)
+            {
+                // A deletion cannot be taken back everywhere: one look first, since an update may win.
+                draft.ask = Some(Ask::ReadExternal);
+                draft.say("deleted in System A: a look at the external record before it is removed");
+                return;
+            }
+            let Some(state) = changed else {
+                draft.say("deleted in System A: removed from the CRM");
+                draft.external = Some(remove(link));
+                return;
+            };
+            match rule(link, Side::Internal, &Fields::new(), state.fields, policy, now, draft) {
+                Some(Side::External) if policy.create_internal => {
+                    reborn(link);
+                    create_internal(state.fields, policy, draft);
+                }
+                Some(Side::External) => {
+                    lapse(link, Side::Internal, now);
+                    draft.say("new records are not created in System A");
+                }
+                Some(Side::Internal) => draft.external = Some(remove(link)),
+                None => {}
+            }
+        }
+    }
+}
+
+fn remove(link: &Link) -> ExternalWrite {
+    let (version, stamp) = precondition(link);
+    ExternalWrite::Remove { version, stamp }
+}
+
+/// What a conditional write may rely on: the record as it was last seen, or as our own write left it.
+pub(super) fn precondition(link: &Link) -> (Option<String>, Option<u64>) {
+    match &link.own {
+        Some(own) => (own.version.clone(), own.stamp),
+        None => (link.external_version.clone(), link.external_stamp),
+    }
+}
+
+/// A hint about a link whose records are both gone. True: it came back, and planning goes on.
+pub(super) fn tombstone(
+    link: &mut Link,
+    at: Millis,
+    internal: &Internal,
+    external: &External,
+    policy: &ObjectPolicy,
+    draft: &mut Draft,
+) -> bool {
+    if let Internal::Present { version, .. } = internal
+        && link.internal_version.is_none_or(|seen| *version > seen)
+    {
+        reborn_without_external(link);
+        draft.say("it came back in System A");
+        return true;
+    }
+    let old = |stamp: &Option<u64>| matches!((stamp, link.external_stamp), (Some(stamp), Some(seen)) if *stamp <= seen);
+    match external {
+        External::Unseen | External::Gone { .. } => draft.say("gone on both sides"),
+        External::Partial { stamp, .. } if old(stamp) => draft.say("gone; an older event changes nothing"),
+        External::Whole { source: Source::Read { began }, fields, id, version, stamp, .. } => {
+            if *began < at || old(stamp) {
+                draft.say("gone; an older read changes nothing");
+                return false;
+            }
+            if !policy.create_internal {
+                draft.say("it came back in the CRM; new records are not created in System A");
+                return false;
+            }
+            reborn(link);
+            link.external = Some(id.clone());
+            link.external_version.clone_from(version);
+            if stamp.is_some() {
+                link.external_stamp = *stamp;
+            }
+            draft.say("it came back in the CRM");
+            create_internal(fields, policy, draft);
+        }
+        External::Whole { stamp, source, .. } => {
+            let before = matches!(source, Source::Listing { began, .. } if *began <= at);
+            if old(stamp) || before || *source == Source::Answer {
+                draft.say("gone; an older row changes nothing");
+            } else {
+                draft.ask = Some(Ask::ReadExternal);
+                draft.say("gone; only a direct read brings it back");
+            }
+        }
+        External::Touched | External::Partial { .. } | External::Moved { .. } => {
+            draft.ask = Some(Ask::ReadExternal);
+            draft.say("gone; only a direct read brings it back");
+        }
+    }
+    false
+}
+
+/// System A never had the record, and the link says that it did: its store went back in time. Nothing is deleted for that.
+pub(super) fn internal_lost(
+    link: &mut Link,
+    state: Option<&State<'_>>,
+    policy: &ObjectPolicy,
+    draft: &mut Draft,
+) {
+    match state {
+        Some(state) => {
+            if policy.create_internal && !link.base.is_empty() {
+                reborn(link);
+            }
+            create_internal(state.fields, policy, draft);
+        }
+        None if link.external.is_some() && policy.create_internal => {
+            draft.ask = Some(Ask::ReadExternal);
+            draft.say("not in System A: a look at the external record first");
+        }
+        None => draft.say("neither side has the record"),
+    }
+}

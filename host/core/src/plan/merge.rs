@@ -1,0 +1,393 @@
+//! The three-way merge of two records that are both there, group by group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::compare::{Look, Sides, blank, flow, groups, look, same, settle};
+use super::observe::State;
+use super::{Conflict, Verdict, conflict, loops, review, sets};
+use crate::Millis;
+use crate::link::{Chosen, Link, Pair, RECORD, Side};
+use crate::policy::{Flow, Hold, OnRewrite};
+
+/// What the merge comes to. `None` as a value: the field is cleared.
+#[derive(Default)]
+pub(super) struct Merge {
+    pub(super) to_internal: BTreeMap<String, Option<Value>>,
+    pub(super) to_external: BTreeMap<String, Option<Value>>,
+    pub(super) conflicts: Vec<Conflict>,
+    pub(super) reasons: Vec<String>,
+    /// Nothing can be decided before the external record was seen.
+    pub(super) must_look: bool,
+}
+
+impl Merge {
+    fn say(&mut self, what: &str, fields: &[&str]) {
+        self.reasons.push(format!("{what}: {}", fields.join(", ")));
+    }
+}
+
+/// Merges. `own_internal`: the internal version is the one that our own write made.
+pub(super) fn merge(link: &mut Link, sides: &Sides<'_>, own_internal: bool, now: Millis) -> Merge {
+    let mut merge = Merge::default();
+    forget_unknown(link, sides);
+    for (group, fields) in groups(sides.policy) {
+        merge_group(link, sides, group, &fields, own_internal, now, &mut merge);
+    }
+    for pointer in &sides.policy.sets {
+        if sides.policy.mapped.contains(pointer) {
+            merge_set(link, sides, pointer, now, &mut merge);
+        }
+    }
+    if sides.policy.hold == Hold::Record
+        && !link.held.is_empty()
+        && !(merge.to_internal.is_empty() && merge.to_external.is_empty())
+    {
+        merge.to_internal.clear();
+        merge.to_external.clear();
+        merge.reasons.push("the record is held until its conflict is decided".to_owned());
+    }
+    merge
+}
+
+/// Lets go of what is no longer mapped, and of refusals that the internal value has outlived.
+fn forget_unknown(link: &mut Link, sides: &Sides<'_>) {
+    let policy = sides.policy;
+    let mapped = |pointer: &String| policy.mapped.contains(pointer);
+    link.held.retain(|group, held| group != RECORD && held.fields.iter().any(mapped));
+    link.decided.retain(|group, _| group != RECORD);
+    if link.refused.is_empty() {
+        return;
+    }
+    let outlived: BTreeSet<String> = link
+        .refused
+        .iter()
+        .filter(|(pointer, refused)| {
+            !mapped(pointer) || !same(policy, pointer, sides.internal.get(*pointer), Some(refused))
+        })
+        .map(|(pointer, _)| policy.group(pointer).to_owned())
+        .collect();
+    link.refused.retain(|pointer, _| !outlived.contains(policy.group(pointer)));
+}
+
+fn merge_group(
+    link: &mut Link,
+    sides: &Sides<'_>,
+    group: &str,
+    fields: &[&str],
+    own_internal: bool,
+    now: Millis,
+    merge: &mut Merge,
+) {
+    let policy = sides.policy.group_policy(group, fields.iter().copied());
+    let fields: Vec<&str> = fields.iter().copied().filter(|field| !link.owed.contains(*field)).collect();
+    let mut looks: Vec<Look<'_>> = Vec::with_capacity(fields.len());
+    let mut unknown = false;
+    let mut unknown_wanted = false;
+    for field in &fields {
+        match look(link, sides, field) {
+            Some(look) => looks.push(look),
+            None => {
+                unknown = true;
+                unknown_wanted |= !blank(sides.internal.get(*field));
+            }
+        }
+    }
+    if unknown
+        && policy.flow != Flow::ToInternal
+        && (unknown_wanted || looks.iter().any(|look| look.internal_changed))
+    {
+        merge.must_look = true;
+        return;
+    }
+    if looks.is_empty() {
+        return;
+    }
+    if fields.iter().any(|field| link.frozen.contains_key(*field)) {
+        for look in looks.iter().filter(|look| look.equal && (look.changed() || look.first)) {
+            settle(link, look);
+        }
+        if looks.iter().any(|look| look.changed() && !look.equal) {
+            merge.say("frozen, not written", &fields);
+        }
+        return;
+    }
+    if let Some(state) = &sides.state {
+        for look in &mut looks {
+            recognise_rewrite(link, state, look, policy.on_rewrite, policy.flow);
+        }
+    }
+    if link.decided.contains_key(group) {
+        carry_decision(link, group, &looks, sides, now, merge);
+        return;
+    }
+    if link.held.contains_key(group) {
+        if looks.iter().all(|look| look.equal || !look.changed()) {
+            for look in looks.iter().filter(|look| look.changed() || look.first) {
+                settle(link, look);
+            }
+            link.held.remove(group);
+            merge.say("both sides are the same again, the hold ends", &fields);
+        } else {
+            review::refresh(link, group, &looks);
+            merge.say("held for review", &fields);
+        }
+        return;
+    }
+    let rest: Vec<&Look<'_>> = looks.iter().filter(|look| look.changed() && !look.equal).collect();
+    let agreed = looks.iter().filter(|look| look.equal && look.changed() || look.first && !look.changed());
+    let mut settled = Vec::new();
+    for look in agreed {
+        settle(link, look);
+        if look.internal_changed && look.external_changed {
+            settled.push(look.pointer);
+        }
+    }
+    if !settled.is_empty() {
+        merge.say("agreed on both sides", &settled);
+    }
+    match policy.flow {
+        Flow::ToExternal => {
+            let (write, follow): (Vec<_>, Vec<_>) = rest.into_iter().partition(|look| look.internal_changed);
+            for look in follow {
+                settle(link, look);
+                merge.say("changed in the CRM, flows to the CRM only", &[look.pointer]);
+            }
+            to_external(link, group, &write, sides, now, merge);
+        }
+        Flow::ToInternal => {
+            let (write, follow): (Vec<_>, Vec<_>) = rest.into_iter().partition(|look| look.external_changed);
+            for look in follow {
+                settle(link, look);
+                merge.say("changed in System A, flows to System A only", &[look.pointer]);
+            }
+            to_internal(link, &write, sides, now, merge);
+        }
+        Flow::Both => {
+            let here = rest.iter().any(|look| look.internal_changed);
+            let there = rest.iter().any(|look| look.external_changed);
+            match (here, there) {
+                (false, false) => {}
+                (true, false) => to_external(link, group, &rest, sides, now, merge),
+                (false, true) => to_internal(link, &rest, sides, now, merge),
+                (true, true) => {
+                    let conflict = conflict::rule(
+                        link,
+                        sides,
+                        group,
+                        &looks_of(&rest),
+                        policy.on_conflict,
+                        own_internal,
+                    );
+                    match conflict.ruling {
+                        Verdict::Internal => to_external(link, group, &rest, sides, now, merge),
+                        Verdict::External => to_internal(link, &rest, sides, now, merge),
+                        Verdict::Review => review::hold(link, group, &looks, &conflict.why, now),
+                    }
+                    merge.reasons.push(format!(
+                        "conflict on {}: {}",
+                        conflict.fields.iter().cloned().collect::<Vec<_>>().join(", "),
+                        conflict.why
+                    ));
+                    merge.conflicts.push(conflict);
+                }
+            }
+        }
+    }
+}
+
+fn looks_of<'a>(looks: &[&Look<'a>]) -> Vec<Look<'a>> {
+    looks.iter().map(|look| Look { ..**look }).collect()
+}
+
+/// What was assumed and turns out different is a rewrite, not a change, unless somebody may have changed it since.
+fn recognise_rewrite(link: &mut Link, state: &State<'_>, look: &mut Look<'_>, on: OnRewrite, flow: Flow) {
+    if !look.assumed {
+        return;
+    }
+    let Some(pair) = link.base.get_mut(look.pointer) else { return };
+    pair.assumed = false;
+    let rewrite = look.external_changed && state.rewrote(look.pointer);
+    let adopt = on == OnRewrite::Adopt && flow != Flow::ToExternal && !look.internal_changed;
+    if rewrite && !adopt {
+        pair.external = look.external.cloned();
+        look.external_changed = false;
+    }
+}
+
+/// Puts fields on their way to the CRM.
+fn to_external(
+    link: &mut Link,
+    group: &str,
+    looks: &[&Look<'_>],
+    sides: &Sides<'_>,
+    now: Millis,
+    merge: &mut Merge,
+) {
+    if looks.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = looks.iter().map(|look| look.pointer).collect();
+    if link.refused.keys().any(|pointer| sides.policy.group(pointer) == group) {
+        merge.say("left out, the CRM refused it", &names);
+        return;
+    }
+    if freeze(link, &names, Side::External, sides, now, merge) {
+        return;
+    }
+    for look in looks {
+        merge.to_external.insert(look.pointer.to_owned(), look.internal.cloned());
+    }
+    merge.say("to the CRM", &names);
+}
+
+/// Puts fields on their way to System A.
+fn to_internal(link: &mut Link, looks: &[&Look<'_>], sides: &Sides<'_>, now: Millis, merge: &mut Merge) {
+    if looks.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = looks.iter().map(|look| look.pointer).collect();
+    if freeze(link, &names, Side::Internal, sides, now, merge) {
+        return;
+    }
+    for look in looks {
+        merge.to_internal.insert(look.pointer.to_owned(), look.external.cloned());
+    }
+    merge.say("to System A", &names);
+}
+
+/// Freezes the fields that have gone back and forth too often. True: nothing of the group is written.
+fn freeze(
+    link: &mut Link,
+    names: &[&str],
+    side: Side,
+    sides: &Sides<'_>,
+    now: Millis,
+    merge: &mut Merge,
+) -> bool {
+    let mut frozen = Vec::new();
+    for name in names {
+        if let Some(why) = loops::too_many(link, name, side, sides.policy, now) {
+            link.frozen.insert((*name).to_owned(), why);
+            frozen.push(*name);
+        }
+    }
+    if frozen.is_empty() {
+        return false;
+    }
+    merge.say("frozen, it went back and forth too often", &frozen);
+    true
+}
+
+/// Carries out what a person decided, unless the values have changed since they were looked at.
+fn carry_decision(
+    link: &mut Link,
+    group: &str,
+    looks: &[Look<'_>],
+    sides: &Sides<'_>,
+    now: Millis,
+    merge: &mut Merge,
+) {
+    let Some(mut decided) = link.decided.remove(group) else { return };
+    let here = looks.iter().any(|look| look.internal_changed);
+    let there = looks.iter().any(|look| look.external_changed);
+    let outdated = match decided.choice {
+        Chosen::Internal => there,
+        Chosen::External => here,
+        Chosen::Value => here || there,
+    };
+    let names: Vec<&str> = looks.iter().map(|look| look.pointer).collect();
+    if outdated && looks.iter().any(|look| !look.equal) {
+        let why = "changed again after it was decided; held for review";
+        review::hold(link, group, looks, why, now);
+        merge.say(why, &names);
+        return;
+    }
+    for look in looks {
+        let wanted = match decided.choice {
+            Chosen::Internal => look.internal.cloned(),
+            Chosen::External => look.external.cloned(),
+            Chosen::Value => decided.values.get(look.pointer).cloned(),
+        };
+        let has = |value| same(sides.policy, look.pointer, value, wanted.as_ref());
+        if has(look.internal) {
+            decided.to_internal.remove(look.pointer);
+        }
+        if has(look.external) {
+            decided.to_external.remove(look.pointer);
+        }
+        if decided.to_internal.contains(look.pointer) {
+            merge.to_internal.insert(look.pointer.to_owned(), wanted.clone());
+        }
+        if decided.to_external.contains(look.pointer) {
+            merge.to_external.insert(look.pointer.to_owned(), wanted);
+        }
+    }
+    if decided.to_internal.is_empty() && decided.to_external.is_empty() {
+        for look in looks.iter().filter(|look| look.equal) {
+            settle(link, look);
+        }
+    } else {
+        link.decided.insert(group.to_owned(), decided);
+        merge.say("decided in review", &names);
+    }
+}
+
+fn merge_set(link: &mut Link, sides: &Sides<'_>, pointer: &str, now: Millis, merge: &mut Merge) {
+    if link.owed.contains(pointer) {
+        return;
+    }
+    let policy = sides.policy;
+    let flow = flow(policy, pointer);
+    let chain = policy.normalise.get(pointer).map(String::as_str);
+    let Some(look) = look(link, sides, pointer) else {
+        merge.must_look |= flow != Flow::ToInternal && !blank(sides.internal.get(pointer));
+        return;
+    };
+    if link.frozen.contains_key(pointer) {
+        if look.changed() {
+            merge.say("frozen, not written", &[pointer]);
+        }
+        return;
+    }
+    if let Some(state) = &sides.state
+        && look.assumed
+        && let Some(pair) = link.base.get_mut(pointer)
+    {
+        pair.assumed = false;
+        if look.external_changed && state.rewrote(pointer) {
+            let half = pair.external.clone().unwrap_or(Value::Array(Vec::new()));
+            pair.external = Some(sets::rewritten(chain, &half, pair.external.as_ref(), look.external));
+        }
+    }
+    let merged = sets::merge(chain, link.base.get(pointer), look.internal, look.external, flow);
+    let refused = link.refused.contains_key(pointer);
+    if refused && merged.to_external.is_some() {
+        merge.say("left out, the CRM refused it", &[pointer]);
+    }
+    let to_external = merged.to_external.filter(|_| !refused);
+    if to_external.is_none() && merged.to_internal.is_none() {
+        if !refused && (merged.moved || look.first) {
+            settle(link, &look);
+        }
+        return;
+    }
+    for (value, side) in [(to_external, Side::External), (merged.to_internal, Side::Internal)] {
+        let Some(value) = value else { continue };
+        if freeze(link, &[pointer], side, sides, now, merge) {
+            merge.to_external.remove(pointer);
+            return;
+        }
+        match side {
+            Side::External => merge.to_external.insert(pointer.to_owned(), Some(value)),
+            Side::Internal => merge.to_internal.insert(pointer.to_owned(), Some(value)),
+        };
+    }
+    merge.say("elements merged", &[pointer]);
+}
+
+/// The pair of a field that was never there.
+pub(super) fn pair_of(link: &Link, pointer: &str) -> Pair {
+    link.base.get(pointer).cloned().unwrap_or_default()
+}

@@ -1,0 +1,253 @@
+//! Deletions, doubts, tombstones, returns.
+
+use super::*;
+use crate::policy::CONFIRM_AFTER_MS;
+
+fn base() -> Link {
+    agreed(&[("/phone", json!("1"))])
+}
+
+fn same() -> Internal {
+    present(1, &[("/phone", json!("1"))])
+}
+
+fn changed() -> Internal {
+    present(2, &[("/phone", json!("2"))])
+}
+
+fn gone(proof: Proof) -> External {
+    External::Gone { proof, at: NOW }
+}
+
+fn on_conflict(what: OnDeleteConflict) -> ObjectPolicy {
+    ObjectPolicy { on_delete_conflict: what, ..policy() }
+}
+
+#[test]
+fn a_record_deleted_in_system_a_is_removed_from_the_crm_after_a_last_look() {
+    let plan = run(&base(), &deleted(2), &External::Unseen, &policy());
+    assert_eq!(plan.ask, Some(Ask::ReadExternal), "an update may win, so it is looked for");
+    let plan = run(&plan.link, &deleted(2), &read(&[("/phone", json!("1"))]), &policy());
+    let write = plan.external.clone().unwrap();
+    assert!(matches!(write, ExternalWrite::Remove { .. }));
+    let link = after_external_write(&plan.link, &write, &deleted(2), &written(None), &policy(), NOW);
+    assert_eq!(link.life, Life::Tombstone { by: Side::Internal, at: NOW });
+    assert!(quiet(&run(&link, &deleted(2), &gone(Proof::Confirmed), &policy())));
+    // Where the deletion wins anyway, no look is needed.
+    let plan = run(&base(), &deleted(2), &External::Unseen, &on_conflict(OnDeleteConflict::Delete));
+    assert!(matches!(plan.external, Some(ExternalWrite::Remove { .. })));
+}
+
+#[test]
+fn a_confirmed_deletion_in_the_crm_deletes_in_system_a() {
+    let plan = run(&base(), &same(), &gone(Proof::Confirmed), &policy());
+    assert_eq!(plan.internal, Some(InternalWrite::Delete { expected: 1 }));
+    let link = after_internal_write(
+        &plan.link,
+        plan.internal.as_ref().unwrap(),
+        2,
+        &gone(Proof::Confirmed),
+        &policy(),
+        NOW,
+    );
+    assert_eq!(link.life, Life::Tombstone { by: Side::External, at: NOW });
+    assert!(quiet(&run(&link, &deleted(2), &External::Unseen, &policy())));
+}
+
+#[test]
+fn an_unconfirmed_deletion_is_looked_for_again_before_it_counts() {
+    let plan = run(&base(), &same(), &gone(Proof::Unconfirmed), &policy());
+    let due = NOW + CONFIRM_AFTER_MS;
+    assert_eq!(plan.ask, Some(Ask::ReadExternalAt(due)));
+    assert!(plan.link.doubt.is_some() && plan.internal.is_none());
+    // Meanwhile nothing is written, whoever hints.
+    let meanwhile = run(&plan.link, &changed(), &External::Unseen, &policy());
+    assert_eq!(meanwhile.ask, Some(Ask::ReadExternalAt(due)));
+    // Too early a second look does not confirm.
+    let early = External::Gone { proof: Proof::Unconfirmed, at: due - 1 };
+    let early = super::super::plan(&plan.link, &same(), &early, &policy(), due - 1);
+    assert_eq!(early.ask, Some(Ask::ReadExternalAt(due)));
+    assert_eq!(early.link.doubt.unwrap().looks, 2);
+    let late = External::Gone { proof: Proof::Unconfirmed, at: due };
+    let late = super::super::plan(&early.link, &same(), &late, &policy(), due);
+    assert_eq!(late.internal, Some(InternalWrite::Delete { expected: 1 }));
+    // A retry with a changed internal record still knows that it was confirmed.
+    let late = External::Gone { proof: Proof::Unconfirmed, at: due };
+    let retry = super::super::plan(&early.link, &changed(), &late, &policy(), due);
+    assert!(matches!(retry.external, Some(ExternalWrite::Create { .. })));
+}
+
+#[test]
+fn a_record_that_is_seen_again_ends_the_doubt() {
+    let doubted = run(&base(), &same(), &gone(Proof::Unconfirmed), &policy()).link;
+    let seen = super::super::plan(
+        &doubted,
+        &same(),
+        &whole(Source::Read { began: NOW + 1 }, None, &[("/phone", json!("1"))]),
+        &policy(),
+        NOW + 1,
+    );
+    assert!(quiet(&seen) && seen.link.doubt.is_none());
+}
+
+#[test]
+fn word_of_a_deletion_from_before_the_last_commit_is_checked() {
+    let mut link = base();
+    link.committed_at = NOW + 1;
+    let plan = run(&link, &same(), &gone(Proof::Confirmed), &policy());
+    assert_eq!((plan.ask, plan.internal), (Some(Ask::ReadExternal), None));
+}
+
+#[test]
+fn detach_cuts_the_link_and_nothing_crosses_any_more() {
+    let policy = ObjectPolicy {
+        on_internal_delete: OnDelete::Detach,
+        on_external_delete: OnDelete::Detach,
+        ..policy()
+    };
+    for (internal, external) in [(deleted(2), External::Unseen), (same(), gone(Proof::Confirmed))] {
+        let plan = run(&base(), &internal, &external, &policy);
+        assert!(quiet(&plan));
+        assert_eq!(plan.link.life, Life::Detached { at: NOW });
+        assert!(quiet(&run(&plan.link, &changed(), &read(&[("/phone", json!("9"))]), &policy)));
+    }
+}
+
+#[test]
+fn ignore_leaves_the_other_record_alone_until_it_changes() {
+    let policy = ObjectPolicy {
+        on_internal_delete: OnDelete::Ignore,
+        on_external_delete: OnDelete::Ignore,
+        ..policy()
+    };
+    let plan = run(&base(), &same(), &gone(Proof::Confirmed), &policy);
+    assert!(quiet(&plan));
+    assert_eq!(plan.link.life, Life::Lapsed { by: Side::External, at: NOW });
+    assert!(quiet(&run(&plan.link, &same(), &External::Unseen, &policy)));
+    let again = run(&plan.link, &changed(), &External::Unseen, &policy);
+    assert!(matches!(again.external, Some(ExternalWrite::Create { .. })), "{}", again.reason);
+    assert_eq!((again.link.incarnation, again.link.external.clone()), (1, None));
+
+    let plan = run(&base(), &deleted(2), &External::Unseen, &policy);
+    assert!(quiet(&plan));
+    assert!(quiet(&run(&plan.link, &deleted(2), &read(&[("/phone", json!("1"))]), &policy)));
+    let again = run(&plan.link, &deleted(2), &read(&[("/phone", json!("9"))]), &policy);
+    assert_eq!(again.internal, Some(InternalWrite::Create { fields: fields(&[("/phone", json!("9"))]) }));
+}
+
+#[test]
+fn a_lapsed_record_that_is_restored_goes_on_where_it_was() {
+    let policy = ObjectPolicy { on_external_delete: OnDelete::Ignore, ..policy() };
+    let lapsed = run(&base(), &same(), &gone(Proof::Confirmed), &policy).link;
+    assert_eq!(run(&lapsed, &same(), &External::Touched, &policy).ask, Some(Ask::ReadExternal));
+    let plan = run(&lapsed, &same(), &read(&[("/phone", json!("1"))]), &policy);
+    assert!(quiet(&plan));
+    assert_eq!(plan.link.life, Life::Active);
+}
+
+#[test]
+fn an_update_wins_over_a_deletion_by_default() {
+    let plan = run(&base(), &changed(), &gone(Proof::Confirmed), &policy());
+    assert_eq!(plan.external, Some(ExternalWrite::Create { fields: fields(&[("/phone", json!("2"))]) }));
+    assert_eq!((plan.link.incarnation, plan.link.key()), (1, "i1.1".into()));
+    assert_eq!(plan.conflicts[0].ruling, Verdict::Internal);
+    let plan = run(&base(), &deleted(2), &read(&[("/phone", json!("3"))]), &policy());
+    assert_eq!(plan.internal, Some(InternalWrite::Create { fields: fields(&[("/phone", json!("3"))]) }));
+    assert_eq!(plan.conflicts[0].ruling, Verdict::External);
+}
+
+#[test]
+fn the_deletion_wins_where_the_policy_says_so() {
+    let policy = on_conflict(OnDeleteConflict::Delete);
+    let plan = run(&base(), &changed(), &gone(Proof::Confirmed), &policy);
+    assert_eq!(plan.internal, Some(InternalWrite::Delete { expected: 2 }));
+    let plan = run(&base(), &deleted(2), &read(&[("/phone", json!("3"))]), &policy);
+    assert!(matches!(plan.external, Some(ExternalWrite::Remove { .. })));
+}
+
+#[test]
+fn deletion_against_update_can_wait_for_a_person() {
+    let policy = on_conflict(OnDeleteConflict::Review);
+    let plan = run(&base(), &changed(), &gone(Proof::Confirmed), &policy);
+    assert!(quiet(&plan));
+    assert_eq!(plan.link.held[RECORD].internal, fields(&[("/phone", json!("2"))]));
+    assert_eq!(run(&plan.link, &changed(), &External::Unseen, &policy).ask, Some(Ask::ReadExternal));
+    let later = External::Gone { proof: Proof::Confirmed, at: NOW + 1 };
+    let decided = decide_review(&plan.link, RECORD, Choice::Internal, NOW).unwrap();
+    let kept = run(&decided, &changed(), &later, &policy);
+    assert!(matches!(kept.external, Some(ExternalWrite::Create { .. })) && kept.link.decided.is_empty());
+    let decided = decide_review(&plan.link, RECORD, Choice::External, NOW).unwrap();
+    assert_eq!(
+        run(&decided, &changed(), &later, &policy).internal,
+        Some(InternalWrite::Delete { expected: 2 })
+    );
+    assert_eq!(
+        decide_review(&plan.link, RECORD, Choice::Value(Fields::new()), NOW),
+        Err(DecideError::NoValue)
+    );
+    // The record is there again on both sides: the hold has no object any more.
+    let back = run(&plan.link, &changed(), &read(&[("/phone", json!("1"))]), &policy);
+    assert!(back.link.held.is_empty());
+}
+
+#[test]
+fn both_deleted_is_a_tombstone_without_a_write() {
+    for proof in [Proof::Confirmed, Proof::Unconfirmed] {
+        let plan = run(&base(), &deleted(2), &gone(proof), &policy());
+        assert!(quiet(&plan));
+        assert!(matches!(plan.link.life, Life::Tombstone { .. }));
+    }
+    let plan = run(&unlinked(), &deleted(2), &External::Unseen, &policy());
+    assert!(quiet(&plan) && matches!(plan.link.life, Life::Tombstone { .. }));
+}
+
+#[test]
+fn a_tombstone_comes_back_only_by_a_direct_read() {
+    let mut buried = run(&base(), &deleted(2), &gone(Proof::Confirmed), &policy()).link;
+    buried.external_stamp = Some(100);
+    let phone = [("/phone", json!("1"))];
+    for hint in [
+        External::Touched,
+        External::Partial { fields: fields(&phone), stamp: None },
+        whole(Source::Listing { began: NOW + 1, consistent: true }, Some(200), &phone),
+        whole(Source::Event, Some(200), &phone),
+    ] {
+        let plan = run(&buried, &deleted(2), &hint, &policy());
+        assert_eq!((plan.ask, plan.internal), (Some(Ask::ReadExternal), None), "{hint:?}");
+        assert_eq!(plan.link, buried);
+    }
+    for old in [
+        whole(Source::Listing { began: NOW - 1, consistent: true }, None, &phone),
+        whole(Source::Listing { began: NOW + 1, consistent: false }, Some(100), &phone),
+        whole(Source::Read { began: NOW - 1 }, None, &phone),
+        External::Partial { fields: fields(&phone), stamp: Some(100) },
+        gone(Proof::Confirmed),
+        External::Unseen,
+    ] {
+        let plan = run(&buried, &deleted(2), &old, &policy());
+        assert!(quiet(&plan), "{old:?}");
+        assert_eq!(plan.link, buried);
+    }
+    let plan =
+        run(&buried, &deleted(2), &whole(Source::Read { began: NOW + 1 }, Some(200), &phone), &policy());
+    assert_eq!(plan.internal, Some(InternalWrite::Create { fields: fields(&phone) }));
+    assert_eq!((plan.link.incarnation, plan.link.life.clone()), (1, Life::Active));
+}
+
+#[test]
+fn a_tombstone_comes_back_when_system_a_has_the_record_again() {
+    let buried = run(&base(), &deleted(2), &gone(Proof::Confirmed), &policy()).link;
+    let plan = run(&buried, &present(3, &[("/phone", json!("5"))]), &External::Unseen, &policy());
+    assert_eq!(plan.external, Some(ExternalWrite::Create { fields: fields(&[("/phone", json!("5"))]) }));
+    assert_eq!(plan.link.incarnation, 1);
+    let stale = run(&buried, &present(1, &[("/phone", json!("1"))]), &External::Unseen, &policy());
+    assert!(stale.external.is_none());
+}
+
+#[test]
+fn a_store_that_went_back_in_time_deletes_nothing() {
+    let plan = run(&base(), &Internal::Absent, &External::Unseen, &policy());
+    assert_eq!(plan.ask, Some(Ask::ReadExternal));
+    let plan = run(&base(), &Internal::Absent, &read(&[("/phone", json!("1"))]), &policy());
+    assert_eq!(plan.internal, Some(InternalWrite::Create { fields: fields(&[("/phone", json!("1"))]) }));
+}

@@ -1,0 +1,251 @@
+//! Servers that store another value than was sent, or return none; refusals; the loop breaker.
+
+use super::*;
+
+/// Writes the planned update and folds the answer in.
+fn fold(plan: &Plan, internal: &Internal, answer: &ExternalWritten, policy: &ObjectPolicy) -> Link {
+    after_external_write(&plan.link, plan.external.as_ref().unwrap(), internal, answer, policy, NOW)
+}
+
+#[test]
+fn a_rewritten_value_gives_two_halves_and_no_further_write() {
+    let internal = present(2, &[("/phone", json!("0301234"))]);
+    let plan = run(&agreed(&[]), &internal, &External::Unseen, &policy());
+    let answer = written(Some(&[("/phone", json!("+49301234"))]));
+    let mut link = fold(&plan, &internal, &answer, &policy());
+    assert_eq!(pair(&link, "/phone"), (Some(json!("0301234")), Some(json!("+49301234"))));
+    let mut external = observed_answer(&answer).unwrap();
+    for _ in 0..1_000 {
+        let plan = run(&link, &internal, &external, &policy());
+        assert!(quiet(&plan), "{}", plan.reason);
+        link = plan.link;
+        external = read(&[("/phone", json!("+49301234"))]);
+    }
+}
+
+/// The lost update that a single base prescribes: after a rewrite, a person's edit in the CRM looked like a conflict and lost.
+#[test]
+fn an_edit_of_a_rewritten_field_is_carried_over_though_system_a_would_win_a_conflict() {
+    let policy = with("/phone", |field| field.on_conflict = OnConflict::Internal);
+    let internal = present(2, &[("/phone", json!("0301234"))]);
+    let plan = run(&agreed(&[]), &internal, &External::Unseen, &policy);
+    let link = fold(&plan, &internal, &written(Some(&[("/phone", json!("+49301234"))])), &policy);
+    let plan = run(&link, &internal, &read(&[("/phone", json!("+49309999"))]), &policy);
+    assert_eq!(sent_in(&plan), one("/phone", json!("+49309999")));
+    assert!(plan.external.is_none() && plan.conflicts.is_empty());
+}
+
+#[test]
+fn an_adopted_rewrite_is_carried_to_system_a_once() {
+    let policy = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
+    let internal = present(2, &[("/phone", json!("0301234"))]);
+    let plan = run(&agreed(&[]), &internal, &External::Unseen, &policy);
+    let answer = written(Some(&[("/phone", json!("+49301234"))]));
+    let link = fold(&plan, &internal, &answer, &policy);
+    let external = observed_answer(&answer).unwrap();
+    let plan = run(&link, &internal, &external, &policy);
+    assert_eq!(sent_in(&plan), one("/phone", json!("+49301234")));
+    let link = after_internal_write(&plan.link, plan.internal.as_ref().unwrap(), 3, &external, &policy, NOW);
+    let plan = run(&link, &present(3, &[("/phone", json!("+49301234"))]), &external, &policy);
+    assert!(quiet(&plan));
+}
+
+#[test]
+fn an_edit_inside_the_answer_of_our_own_write_is_carried_to_system_a() {
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let plan = run(&link, &internal, &External::Unseen, &policy());
+    let answer = written(Some(&[("/phone", json!("2")), ("/name", json!("Anna"))]));
+    let link = fold(&plan, &internal, &answer, &policy());
+    assert_eq!(pair(&link, "/name"), (Some(json!("Ann")), Some(json!("Ann"))), "only what was written moves");
+    let plan = run(&link, &internal, &observed_answer(&answer).unwrap(), &policy());
+    assert_eq!(sent_in(&plan), one("/name", json!("Anna")));
+    assert!(plan.external.is_none());
+}
+
+#[test]
+fn a_default_that_the_crm_sets_on_creation_is_carried_to_system_a() {
+    let internal = present(1, &[("/name", json!("Ann"))]);
+    let plan = run(&unlinked(), &internal, &External::Unseen, &policy());
+    let answer = written(Some(&[("/name", json!("Ann")), ("/phone", json!("default"))]));
+    let link = fold(&plan, &internal, &answer, &policy());
+    assert_eq!(link.external, Some("e1".into()));
+    let plan = run(&link, &internal, &observed_answer(&answer).unwrap(), &policy());
+    assert_eq!(sent_in(&plan), one("/phone", json!("default")));
+}
+
+#[test]
+fn without_a_returned_record_the_half_is_assumed_until_it_is_seen() {
+    let internal = present(2, &[("/phone", json!("0301234"))]);
+    let plan = run(&agreed(&[]), &internal, &External::Unseen, &policy());
+    let link = fold(&plan, &internal, &written(None), &policy());
+    assert!(link.base["/phone"].assumed);
+    assert!(quiet(&run(&link, &internal, &External::Unseen, &policy())));
+    let seen = run(&link, &internal, &read(&[("/phone", json!("0301234"))]), &policy());
+    assert!(quiet(&seen) && !seen.link.base["/phone"].assumed);
+    // Seen different: a rewrite, not a change.
+    let seen = run(&link, &internal, &read(&[("/phone", json!("+49301234"))]), &policy());
+    assert!(quiet(&seen));
+    assert_eq!(pair(&seen.link, "/phone"), (Some(json!("0301234")), Some(json!("+49301234"))));
+    let adopt = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
+    let seen = run(&link, &internal, &read(&[("/phone", json!("+49301234"))]), &adopt);
+    assert_eq!(sent_in(&seen), one("/phone", json!("+49301234")));
+}
+
+#[test]
+fn an_assumed_half_that_moved_after_our_write_is_a_change() {
+    let internal = present(2, &[("/phone", json!("2"))]);
+    let plan = run(&agreed(&[("/phone", json!("1"))]), &internal, &External::Unseen, &policy());
+    let mut answer = written(None);
+    answer.stamp = Some(50);
+    let link = fold(&plan, &internal, &answer, &policy());
+    let ours = whole(Source::Read { began: NOW }, Some(50), &[("/phone", json!("rewritten"))]);
+    assert!(quiet(&run(&link, &internal, &ours, &policy())));
+    let later = whole(Source::Read { began: NOW }, Some(51), &[("/phone", json!("edited"))]);
+    assert_eq!(sent_in(&run(&link, &internal, &later, &policy())), one("/phone", json!("edited")));
+}
+
+#[test]
+fn a_refused_field_is_left_out_until_its_internal_value_changes() {
+    let policy = with("/phone", |field| field.on_reject = OnReject::OmitAndFlag);
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let internal = present(2, &[("/phone", json!("bad")), ("/name", json!("Anna"))]);
+    let plan = run(&link, &internal, &External::Unseen, &policy);
+    assert_eq!(sent_out(&plan).len(), 2);
+    let link = after_external_reject(&plan.link, &names(&["/phone"]), &internal, &policy, NOW).unwrap();
+    assert_eq!(link.refused["/phone"], json!("bad"));
+    let plan = run(&link, &internal, &External::Unseen, &policy);
+    assert_eq!(sent_out(&plan), one("/name", json!("Anna")));
+    let better = present(3, &[("/phone", json!("good")), ("/name", json!("Ann"))]);
+    let plan = run(&link, &better, &External::Unseen, &policy);
+    assert_eq!(sent_out(&plan), one("/phone", json!("good")));
+    assert!(plan.link.refused.is_empty());
+}
+
+#[test]
+fn a_refused_field_takes_its_group_along_and_a_create_goes_without_it() {
+    let mut policy = policy();
+    policy
+        .fields
+        .insert("address".into(), FieldPolicy { on_reject: OnReject::OmitAndFlag, ..FieldPolicy::default() });
+    let internal = present(1, &[("/name", json!("Ann")), ("/street", json!("S")), ("/city", json!("C"))]);
+    let link = after_external_reject(&unlinked(), &names(&["/city"]), &internal, &policy, NOW).unwrap();
+    let plan = run(&link, &internal, &External::Unseen, &policy);
+    assert_eq!(plan.external, Some(ExternalWrite::Create { fields: fields(&[("/name", json!("Ann"))]) }));
+    assert_eq!(
+        after_external_reject(&unlinked(), &names(&["/city", "/name"]), &internal, &policy, NOW),
+        None
+    );
+    assert_eq!(after_external_reject(&unlinked(), &names(&["/other"]), &internal, &policy, NOW), None);
+    assert_eq!(after_external_reject(&unlinked(), &names(&[]), &internal, &policy, NOW), None);
+}
+
+#[test]
+fn a_field_that_the_crm_did_not_take_is_not_written_again_and_again() {
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("B"))]);
+    let plan = run(
+        &agreed(&[("/phone", json!("1")), ("/name", json!("A"))]),
+        &internal,
+        &External::Unseen,
+        &policy(),
+    );
+    let mut answer = written(Some(&[("/phone", json!("1")), ("/name", json!("B"))]));
+    answer.unapplied = names(&["/phone"]);
+    let link = fold(&plan, &internal, &answer, &policy());
+    let plan = run(&link, &internal, &observed_answer(&answer).unwrap(), &policy());
+    assert!(quiet(&plan), "{}", plan.reason);
+    assert!(plan.link.refused.contains_key("/phone"));
+}
+
+#[test]
+fn a_field_that_goes_back_and_forth_is_frozen_with_its_sequence_and_without_values() {
+    let mut policy = policy();
+    policy.loop_limit = 3;
+    policy.loop_window_ms = 60_000;
+    let mut link = agreed(&[("/phone", json!("v0")), ("/name", json!("Ann"))]);
+    let mut value = "v0".to_owned();
+    let mut writes = 0;
+    // Two robots, one on each side, that undo each other.
+    for step in 1..20_u64 {
+        let at = NOW + step * 100;
+        let new = format!("v{step}");
+        let (internal, external) = if step % 2 == 1 {
+            let internal = present(step + 1, &[("/phone", json!(new)), ("/name", json!("Ann"))]);
+            (internal, External::Unseen)
+        } else {
+            let internal = present(step, &[("/phone", json!(value)), ("/name", json!("Ann"))]);
+            let seen =
+                whole(Source::Read { began: at }, None, &[("/phone", json!(new)), ("/name", json!("Ann"))]);
+            (internal, seen)
+        };
+        let plan = super::super::plan(&link, &internal, &external, &policy, at);
+        link = plan.link.clone();
+        if let Some(write) = &plan.external {
+            writes += 1;
+            let answer = written(Some(&[("/phone", json!(new)), ("/name", json!("Ann"))]));
+            link = after_external_write(&link, write, &internal, &answer, &policy, at);
+        }
+        if let Some(write) = &plan.internal {
+            writes += 1;
+            link = after_internal_write(&link, write, step + 1, &external, &policy, at);
+        }
+        value = new;
+    }
+    // The first write and three alternations.
+    assert_eq!(writes, 4);
+    let why = &link.frozen["/phone"];
+    assert!(why.contains("external at 1000100, internal at 1000200"), "{why}");
+    assert!(!why.contains("v1"));
+    // Other fields still flow.
+    let internal = present(50, &[("/phone", json!("v")), ("/name", json!("Anna"))]);
+    assert_eq!(sent_out(&run(&link, &internal, &External::Unseen, &policy)), one("/name", json!("Anna")));
+    // An event about the frozen field costs nothing.
+    let event = External::Partial { fields: fields(&[("/phone", json!("w"))]), stamp: None };
+    let quiet_internal = present(50, &[("/phone", json!("v")), ("/name", json!("Ann"))]);
+    assert!(quiet(&run(&link, &quiet_internal, &event, &policy)));
+    // Unfrozen, it is looked at first and then flows.
+    let link = unfreeze(&link, "/phone", NOW);
+    assert_eq!(run(&link, &quiet_internal, &External::Unseen, &policy).ask, Some(Ask::ReadExternal));
+    let external =
+        whole(Source::Read { began: NOW + 10_000 }, None, &[("/phone", json!("v")), ("/name", json!("Ann"))]);
+    assert!(quiet(&run(&link, &quiet_internal, &external, &policy)));
+}
+
+#[test]
+fn writes_far_apart_or_to_one_side_only_are_no_loop() {
+    let mut policy = policy();
+    policy.loop_limit = 2;
+    policy.loop_window_ms = 1_000;
+    for apart in [10, 5_000] {
+        let mut link = agreed(&[("/phone", json!("v0"))]);
+        for step in 1..20_u64 {
+            let at = NOW + step * apart;
+            let value = json!(format!("v{step}"));
+            let both = apart > policy.loop_window_ms && step % 2 == 0;
+            let (internal, external) = if both {
+                let previous = json!(format!("v{}", step - 1));
+                let seen = whole(Source::Read { began: at }, None, &[("/phone", value.clone())]);
+                (present(step, &[("/phone", previous)]), seen)
+            } else {
+                (present(step + 1, &[("/phone", value.clone())]), External::Unseen)
+            };
+            let plan = super::super::plan(&link, &internal, &external, &policy, at);
+            link = match (&plan.external, &plan.internal) {
+                (Some(write), None) => after_external_write(
+                    &plan.link,
+                    write,
+                    &internal,
+                    &written(Some(&[("/phone", value.clone())])),
+                    &policy,
+                    at,
+                ),
+                (None, Some(write)) => {
+                    after_internal_write(&plan.link, write, step + 1, &external, &policy, at)
+                }
+                other => panic!("step {step}: {other:?} {}", plan.reason),
+            };
+        }
+        assert!(link.frozen.is_empty());
+        assert!(link.alternations["/phone"].writes.len() <= 4);
+    }
+}

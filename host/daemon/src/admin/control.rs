@@ -1,0 +1,221 @@
+//! What the admin API can ask of the running daemon. `app` answers, over the store and the pipeline.
+
+use std::future::Future;
+
+use serde::{Deserialize, Serialize};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, ScopeId};
+use tandem_core::link::Fields;
+use tandem_core::policy::Flow;
+
+use super::view::{Count, DeadView, Explanation, ProviderView, Reloaded, ReviewView, Status};
+
+/// What is paused or resumed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseTarget {
+    /// None: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// Default: both.
+    #[serde(default)]
+    pub direction: Flow,
+}
+
+/// A record, from either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordRef {
+    /// By its id in System A.
+    Internal(EntityKey),
+    /// By its id in a CRM.
+    External(ExternalKey),
+}
+
+/// Which dead letters are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadTarget {
+    /// One, by its number: `{"seq": 17}`.
+    Seq(u64),
+    /// Those of a connection: `{"connection": "acme-hubspot"}`.
+    Connection(ConnectionId),
+    /// All: `"all"`.
+    All,
+}
+
+/// A decision in review: `{"scope", "object", "id", "connection", "group", "choice"}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decide {
+    /// The scope of the internal record.
+    pub scope: ScopeId,
+    /// The canonical object.
+    pub object: ObjectName,
+    /// The internal record.
+    pub id: tandem_core::id::InternalId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The group as it is named in the review.
+    pub group: String,
+    /// What holds from now on.
+    pub choice: Choice,
+}
+
+impl Decide {
+    /// The internal record.
+    #[must_use]
+    pub fn entity(&self) -> EntityKey {
+        EntityKey { scope: self.scope.clone(), object: self.object.clone(), id: self.id.clone() }
+    }
+}
+
+/// What holds after a review: `"internal"`, `"external"` or `{"values": {"/phone": "+49 …"}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// What System A has.
+    Internal,
+    /// What the CRM has.
+    External,
+    /// These values, by field pointer, on both sides.
+    Values(Fields),
+}
+
+/// A frozen field that may flow again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unfreeze {
+    /// The scope of the internal record.
+    pub scope: ScopeId,
+    /// The canonical object.
+    pub object: ObjectName,
+    /// The internal record.
+    pub id: tandem_core::id::InternalId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The field. None: all frozen fields of the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Unfreeze {
+    /// The internal record.
+    #[must_use]
+    pub fn entity(&self) -> EntityKey {
+        EntityKey { scope: self.scope.clone(), object: self.object.clone(), id: self.id.clone() }
+    }
+}
+
+/// A reconciling look: both sides are read and compared, and what differs goes the usual way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The canonical object.
+    pub object: ObjectName,
+    /// Which records.
+    pub records: LookAt,
+}
+
+/// Which records are looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookAt {
+    /// One, by its id in System A.
+    Internal(tandem_core::id::InternalId),
+    /// One, by its id in the CRM.
+    External(tandem_core::id::ExternalId),
+    /// All that are linked.
+    All,
+}
+
+/// Whether the daemon is ready for work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is.
+    Ready,
+    /// It is not: why (starting, draining, the store failed).
+    NotReady(String),
+}
+
+/// Why something that was asked for cannot be done. The text is for people, without record contents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It does not fit the state of things: somebody decided before, a daemon is draining.
+    #[error("{0}")]
+    Conflict(String),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// It failed; asking again may help.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The running daemon, as the admin API sees it.
+pub trait Control: Send + Sync + 'static {
+    /// Whether it is ready for work.
+    fn readiness(&self) -> Readiness;
+
+    /// Metrics in the OpenMetrics text format.
+    fn metrics(&self) -> impl Future<Output = Result<String, ControlError>> + Send;
+
+    /// How it stands with one connection or all.
+    fn status(
+        &self,
+        connection: Option<ConnectionId>,
+    ) -> impl Future<Output = Result<Status, ControlError>> + Send;
+
+    /// Stops work; hints are still taken in. Answers how many connections that concerns.
+    fn pause(&self, target: PauseTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Goes on.
+    fn resume(&self, target: PauseTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Everything that is known of a record.
+    fn explain(&self, record: RecordRef) -> impl Future<Output = Result<Explanation, ControlError>> + Send;
+
+    /// Dead letters, newest first.
+    fn dead(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<DeadView>, ControlError>> + Send;
+
+    /// One dead letter in full.
+    fn dead_letter(&self, seq: u64) -> impl Future<Output = Result<DeadView, ControlError>> + Send;
+
+    /// Tries dead letters again.
+    fn replay(&self, target: DeadTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Gives dead letters up.
+    fn drop_dead(&self, target: DeadTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// What waits for a person.
+    fn reviews(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ReviewView>, ControlError>> + Send;
+
+    /// Decides a held group.
+    fn decide(&self, decision: Decide) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Lets frozen fields flow again.
+    fn unfreeze(&self, target: Unfreeze) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Looks at records that should be the same. Answers how many hints were made.
+    fn look(&self, look: Look) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// The providers.
+    fn providers(&self) -> impl Future<Output = Result<Vec<ProviderView>, ControlError>> + Send;
+
+    /// Reads the connections' files again.
+    fn reload(&self) -> impl Future<Output = Result<Reloaded, ControlError>> + Send;
+
+    /// Begins to drain and then ends, as SIGTERM does.
+    fn shut_down(&self);
+}

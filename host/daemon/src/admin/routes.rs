@@ -1,0 +1,256 @@
+//! The routes.
+//!
+//! | route | what it does | body or query |
+//! | --- | --- | --- |
+//! | `GET /healthz` | 200 while the process lives; no token | |
+//! | `GET /readyz` | 200 when it is ready for work, else 503 and why; no token | |
+//! | `GET /metrics` | metrics (admin or metrics token) | |
+//! | `GET /v1/status` | [`Status`](super::view::Status) | `?connection=` |
+//! | `POST /v1/pause`, `/v1/resume` | [`Count`](super::view::Count) of connections | [`PauseTarget`] |
+//! | `GET /v1/explain` | [`Explanation`](super::view::Explanation) | `?scope=&object=&id=` or `?connection=&object=&id=` |
+//! | `GET /v1/dead` | list of [`DeadView`](super::view::DeadView) | `?connection=&limit=` |
+//! | `GET /v1/dead/{seq}` | [`DeadView`](super::view::DeadView) in full | |
+//! | `POST /v1/dead/replay`, `/v1/dead/drop` | [`Count`](super::view::Count) of records | [`DeadTarget`] |
+//! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?connection=&limit=` |
+//! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
+//! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
+//! | `POST /v1/look` | [`Count`](super::view::Count) of hints | [`Look`] |
+//! | `GET /v1/providers` | list of [`ProviderView`](super::view::ProviderView) | |
+//! | `POST /v1/connections/reload` | [`Reloaded`](super::view::Reloaded) | |
+//! | `POST /v1/shutdown` | 202; drains as SIGTERM does | |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{StatusCode, Uri, header};
+use serde::Deserialize;
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey};
+
+use super::auth::{Tokens, for_admin, for_metrics};
+use super::control::{Control, DeadTarget, Decide, Look, PauseTarget, Readiness, RecordRef, Unfreeze};
+use super::problem::{Asked, Given, Named, Problem};
+use super::view;
+use crate::telemetry::Metrics;
+
+/// Most entries of a list.
+const LONGEST_LIST: usize = 10_000;
+
+/// Longest time of an admin request.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The admin API, metrics and health.
+pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
+    let open = Router::new()
+        .route("/healthz", get(async || "live\n"))
+        .route("/readyz", get(ready::<C>))
+        .with_state(control.clone());
+    let metrics = Router::new().route("/metrics", get(metrics::<C>)).with_state(control.clone());
+    let admin = Router::new()
+        .route("/v1/status", get(status::<C>))
+        .route("/v1/pause", post(pause::<C>))
+        .route("/v1/resume", post(resume::<C>))
+        .route("/v1/explain", get(explain::<C>))
+        .route("/v1/dead", get(dead::<C>))
+        .route("/v1/dead/{seq}", get(dead_letter::<C>))
+        .route("/v1/dead/replay", post(replay::<C>))
+        .route("/v1/dead/drop", post(drop_dead::<C>))
+        .route("/v1/review", get(reviews::<C>))
+        .route("/v1/review/decide", post(decide::<C>))
+        .route("/v1/review/unfreeze", post(unfreeze::<C>))
+        .route("/v1/look", post(look::<C>))
+        .route("/v1/providers", get(providers::<C>))
+        .route("/v1/connections/reload", post(reload::<C>))
+        .route("/v1/shutdown", post(shut_down::<C>))
+        .with_state(control);
+    let guarded = for_metrics(metrics, tokens.clone()).merge(for_admin(admin, tokens));
+    open.merge(guarded.layer(from_fn(in_time)))
+}
+
+/// Puts the daemon's routers together on one address: bodies are bounded, requests are counted by route pattern, and what no route
+/// answers is answered with a problem. None of the routers may have a fallback of its own.
+pub fn house(routers: impl IntoIterator<Item = Router>, metrics: Arc<Metrics>, max_body: usize) -> Router {
+    let merged = routers.into_iter().fold(Router::new(), Router::merge);
+    merged
+        .fallback(async |uri: Uri| {
+            Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the route is there, but not with this method")
+        })
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(from_fn_with_state(metrics, count))
+}
+
+async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    metrics.request(route.as_ref().map_or("none", MatchedPath::as_str), response.status().as_u16());
+    response
+}
+
+async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
+    tokio::time::timeout(PATIENCE, next.run(request)).await.map_err(|_| {
+        let detail = format!("it took longer than {} s", PATIENCE.as_secs());
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+    })
+}
+
+async fn ready<C: Control>(State(control): State<Arc<C>>) -> Result<&'static str, Problem> {
+    match control.readiness() {
+        Readiness::Ready => Ok("ready\n"),
+        Readiness::NotReady(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+    }
+}
+
+async fn metrics<C: Control>(State(control): State<Arc<C>>) -> Result<Response, Problem> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], control.metrics().await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfConnection {
+    connection: Option<ConnectionId>,
+}
+
+async fn status<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfConnection>,
+) -> Result<Json<view::Status>, Problem> {
+    Ok(Json(control.status(asked.connection).await?))
+}
+
+async fn pause<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<PauseTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.pause(target).await?))
+}
+
+async fn resume<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<PauseTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.resume(target).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfRecord {
+    scope: Option<String>,
+    connection: Option<String>,
+    object: String,
+    id: String,
+}
+
+async fn explain<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfRecord>,
+) -> Result<Json<view::Explanation>, Problem> {
+    let object = asked.object.into();
+    let record = match (asked.scope, asked.connection) {
+        (Some(scope), None) => {
+            RecordRef::Internal(EntityKey { scope: scope.into(), object, id: asked.id.into() })
+        }
+        (None, Some(connection)) => {
+            RecordRef::External(ExternalKey { connection: connection.into(), object, id: asked.id.into() })
+        }
+        _ => {
+            let detail =
+                "name either the scope (and an id of System A) or the connection (and an id of the CRM)";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+    };
+    Ok(Json(control.explain(record).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfList {
+    connection: Option<ConnectionId>,
+    limit: Option<usize>,
+}
+
+impl OfList {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(100).clamp(1, LONGEST_LIST)
+    }
+}
+
+async fn dead<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfList>,
+) -> Result<Json<Vec<view::DeadView>>, Problem> {
+    let limit = asked.limit();
+    Ok(Json(control.dead(asked.connection, limit).await?))
+}
+
+async fn dead_letter<C: Control>(
+    State(control): State<Arc<C>>,
+    Named(seq): Named<u64>,
+) -> Result<Json<view::DeadView>, Problem> {
+    Ok(Json(control.dead_letter(seq).await?))
+}
+
+async fn replay<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeadTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.replay(target).await?))
+}
+
+async fn drop_dead<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeadTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.drop_dead(target).await?))
+}
+
+async fn reviews<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfList>,
+) -> Result<Json<Vec<view::ReviewView>>, Problem> {
+    let limit = asked.limit();
+    Ok(Json(control.reviews(asked.connection, limit).await?))
+}
+
+async fn decide<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(decision): Given<Decide>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.decide(decision).await?))
+}
+
+async fn unfreeze<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<Unfreeze>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.unfreeze(target).await?))
+}
+
+async fn look<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(look): Given<Look>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.look(look).await?))
+}
+
+async fn providers<C: Control>(
+    State(control): State<Arc<C>>,
+) -> Result<Json<Vec<view::ProviderView>>, Problem> {
+    Ok(Json(control.providers().await?))
+}
+
+async fn reload<C: Control>(State(control): State<Arc<C>>) -> Result<Json<view::Reloaded>, Problem> {
+    Ok(Json(control.reload().await?))
+}
+
+async fn shut_down<C: Control>(State(control): State<Arc<C>>) -> (StatusCode, Json<view::Count>) {
+    control.shut_down();
+    (StatusCode::ACCEPTED, Json(view::Count { count: 1 }))
+}

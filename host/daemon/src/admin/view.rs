@@ -1,0 +1,539 @@
+//! The shapes that the admin API speaks, as JSON: made by the daemon, read by the command line.
+//!
+//! Times are milliseconds since 1970, durations milliseconds. New members may be added; readers ignore what they do not know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use tandem_core::Millis;
+use tandem_core::exchange::Problem;
+use tandem_core::id::{ConnectionId, EntityKey, ExternalId, InternalId, ObjectName, ProviderId, ScopeId};
+use tandem_core::link::{Fields, Life, Link};
+
+use crate::store::{Backlog, DeadLetter, Hint, HistoryEntry, Intent, Subject};
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// When it was started.
+    pub started_at: Millis,
+    /// Everything is paused, whatever the connections say.
+    pub paused: Paused,
+    /// SIGTERM was received or a shutdown asked for.
+    pub draining: bool,
+    /// In order of name.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// Which directions are paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Nothing is written to the CRM.
+    pub to_external: bool,
+    /// Nothing is written to System A.
+    pub to_internal: bool,
+}
+
+/// One connection in [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Its name.
+    pub connection: ConnectionId,
+    /// Provider id, version and digest prefix. None: its provider or its file cannot be used.
+    pub provider: Option<String>,
+    /// The part of System A that it serves. None: its file cannot be used.
+    pub scope: Option<ScopeId>,
+    /// Whether it works.
+    pub state: ConnectionState,
+    /// Which directions are paused.
+    pub paused: Paused,
+    /// Age of its oldest undone hint. None: everything is done.
+    pub freshness_ms: Option<u64>,
+    /// Hints that are ready.
+    pub waiting: u64,
+    /// Hints that wait for their time.
+    pub delayed: u64,
+    /// Field groups and fields that wait for a person.
+    pub review: u64,
+    /// Records that are set aside.
+    pub dead: u64,
+    /// Why the oldest undone hint is not done, or why nothing can be.
+    pub cause: Cause,
+    /// The cause in words, with the way out. Empty when there is none.
+    pub detail: String,
+}
+
+/// Whether a connection works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionState {
+    /// It works, or would if there were something to do.
+    Running,
+    /// Both directions are paused.
+    Paused,
+    /// It waits for something that passes: a quota, a breaker.
+    Waiting,
+    /// Somebody has to act: authorisation, a wrong file, a provider that is not there.
+    Stopped,
+}
+
+/// Why work is not done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Nothing holds it up.
+    #[default]
+    None,
+    /// A quota of the CRM is used up.
+    Quota,
+    /// The CRM or the component failed too often in a row; it is tried again later.
+    Breaker,
+    /// The CRM does not accept our credentials.
+    Authorisation,
+    /// A person has to decide.
+    Review,
+    /// The provider's component fails.
+    Fault,
+    /// It is paused.
+    Paused,
+    /// Its file or its provider cannot be used.
+    Configuration,
+}
+
+impl Cause {
+    /// The cause's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quota => "quota",
+            Self::Breaker => "breaker",
+            Self::Authorisation => "authorisation",
+            Self::Review => "review",
+            Self::Fault => "fault",
+            Self::Paused => "paused",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// `GET /v1/explain`: everything that is known of one record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The internal record. None: only an external record is known, and it is not linked.
+    pub entity: Option<EntityKey>,
+    /// What System A says of it now.
+    pub internal: Option<InternalView>,
+    /// Its links, one for each connection.
+    pub links: Vec<LinkView>,
+    /// Creates that are under way.
+    pub intents: Vec<IntentView>,
+    /// Hints that wait, as far as they are known to be about this record.
+    pub hints: Vec<HintView>,
+    /// Records of it that are set aside.
+    pub dead: Vec<DeadView>,
+    /// What happened, newest first.
+    pub history: Vec<HistoryView>,
+}
+
+/// What System A says of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InternalView {
+    /// Its version.
+    pub version: u64,
+    /// When it was last changed.
+    pub changed_at: Millis,
+    /// The canonical document. None: deleted.
+    pub document: Option<Value>,
+}
+
+/// One link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The CRM's record. None: not created yet.
+    pub external: Option<ExternalId>,
+    /// "active", "deleted", "detached" or "lapsed".
+    pub life: String,
+    /// Counts re-creations after deletion.
+    pub incarnation: u32,
+    /// Version of the internal record that was last seen.
+    pub internal_version: Option<u64>,
+    /// Version of the external record that was last seen.
+    pub external_version: Option<String>,
+    /// Stamp of the external record that was last seen.
+    pub external_stamp: Option<u64>,
+    /// When the link was last committed.
+    pub committed_at: Millis,
+    /// What both sides had when they last agreed, by field.
+    pub base: BTreeMap<String, PairView>,
+    /// Field groups that wait for a person.
+    pub held: BTreeMap<String, HeldView>,
+    /// Fields that went back and forth too often, and why.
+    pub frozen: BTreeMap<String, String>,
+    /// Fields that the CRM refused and that are left out until they change.
+    pub refused: Vec<String>,
+    /// References whose target is not linked yet.
+    pub owed: Vec<String>,
+}
+
+/// Both halves of a field's base. A missing half is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairView {
+    /// System A's value.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub internal: Option<Value>,
+    /// The CRM's value, in canonical form.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub external: Option<Value>,
+    /// The CRM's value is what was sent; it has not been seen since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
+}
+
+/// Keeps `null` and absent apart: a present member is always `Some`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// A held field group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// Its fields.
+    pub fields: Vec<String>,
+    /// What System A has.
+    pub internal: Fields,
+    /// What the CRM has.
+    pub external: Fields,
+    /// Since when.
+    pub since: Millis,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// A create that is under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IntentView {
+    /// Where.
+    pub connection: ConnectionId,
+    /// When it was written down.
+    pub opened_at: Millis,
+    /// The answer was lost at this moment: it may have taken effect.
+    pub unknown_since: Option<Millis>,
+}
+
+/// A hint that waits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HintView {
+    /// Its number.
+    pub seq: u64,
+    /// Whose work it is.
+    pub connection: ConnectionId,
+    /// "live", "retry" and so on.
+    pub class: String,
+    /// What brought it about.
+    pub cause: String,
+    /// When it was first noticed.
+    pub noticed_at: Millis,
+    /// Not before this moment. 0: at once.
+    pub due: Millis,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+}
+
+/// One thing that happened to a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryView {
+    /// When.
+    pub at: Millis,
+    /// Through which connection.
+    pub connection: ConnectionId,
+    /// What: "wrote-external", "conflict" and so on.
+    pub what: String,
+    /// Why, in words.
+    pub why: String,
+    /// What brought it about.
+    pub cause: String,
+    /// Provider id, version and digest prefix.
+    pub provider: String,
+    /// API calls that it cost.
+    pub calls: u32,
+    /// The base of each changed field afterwards.
+    pub delta: BTreeMap<String, PairView>,
+}
+
+/// A record that was set aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadView {
+    /// Its number, for `show`, `replay` and `drop`.
+    pub seq: u64,
+    /// Whose work it was.
+    pub connection: ConnectionId,
+    /// The canonical object. Empty for a webhook that could not be read.
+    pub object: ObjectName,
+    /// The internal record, as far as it is known.
+    pub internal: Option<InternalId>,
+    /// The CRM's record, as far as it is known.
+    pub external: Option<ExternalId>,
+    /// When it was set aside.
+    pub at: Millis,
+    /// Where it failed.
+    pub point: String,
+    /// What was wrong.
+    pub problems: Vec<Problem>,
+    /// Provider id, version and digest prefix.
+    pub provider: String,
+    /// What brought it about.
+    pub cause: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What the webhook or row said; only in `GET /v1/dead/{seq}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Value>,
+}
+
+/// A field group or field that waits for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReviewView {
+    /// The internal record.
+    pub entity: EntityKey,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The CRM's record.
+    pub external: Option<ExternalId>,
+    /// "held" (both sides changed it; decide) or "frozen" (it went back and forth; unfreeze).
+    pub kind: String,
+    /// The group's name, or the frozen field.
+    pub group: String,
+    /// The fields.
+    pub fields: Vec<String>,
+    /// What System A has. Empty when frozen.
+    pub internal_values: Fields,
+    /// What the CRM has. Empty when frozen.
+    pub external_values: Fields,
+    /// Since when. None when frozen.
+    pub since: Option<Millis>,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// One provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderView {
+    /// Its id.
+    pub provider: ProviderId,
+    /// Id, version and digest prefix. None: it could not be loaded.
+    pub label: Option<String>,
+    /// The component's file.
+    pub file: String,
+    /// Connections that use it.
+    pub connections: u64,
+    /// What is wrong with it. Empty: nothing.
+    pub detail: String,
+}
+
+/// What a connection's CRM said when it was asked without writing (`tandem check --live`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// What was asked, in order. What comes after the first failure may be missing.
+    pub steps: Vec<ProbeStep>,
+}
+
+/// One thing that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeStep {
+    /// "credentials", "permissions", "fields", "quota", with the object's name where it is about one: "fields contact".
+    pub what: String,
+    /// The answer is what the connection needs.
+    pub ok: bool,
+    /// The answer in words (`180 of 190 calls left`), or what is wrong and the way out. Without record contents.
+    pub detail: String,
+}
+
+/// What a command set in motion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// How many records or connections it concerns.
+    pub count: u64,
+}
+
+/// What became of the connections' files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Newly read.
+    pub added: Vec<ConnectionId>,
+    /// Read again because they changed.
+    pub changed: Vec<ConnectionId>,
+    /// No longer there.
+    pub removed: Vec<ConnectionId>,
+    /// Wrong, with what is wrong. They stay as they were.
+    pub refused: BTreeMap<ConnectionId, Vec<String>>,
+}
+
+// === From the store's words ===
+
+impl ConnectionStatus {
+    /// Takes the numbers of a backlog over.
+    pub fn count(&mut self, backlog: &Backlog, now: Millis) {
+        self.waiting = backlog.ready;
+        self.delayed = backlog.delayed;
+        self.freshness_ms = backlog.oldest.map(|oldest| now.saturating_sub(oldest));
+    }
+}
+
+impl From<&tandem_core::link::Pair> for PairView {
+    fn from(pair: &tandem_core::link::Pair) -> Self {
+        Self { internal: pair.internal.clone(), external: pair.external.clone(), assumed: pair.assumed }
+    }
+}
+
+impl From<&tandem_core::link::Held> for HeldView {
+    fn from(held: &tandem_core::link::Held) -> Self {
+        Self {
+            fields: held.fields.iter().cloned().collect(),
+            internal: held.internal.clone(),
+            external: held.external.clone(),
+            since: held.since,
+            why: held.why.clone(),
+        }
+    }
+}
+
+impl From<&Link> for LinkView {
+    fn from(link: &Link) -> Self {
+        let life = match link.life {
+            Life::Active => "active",
+            Life::Tombstone { .. } => "deleted",
+            Life::Detached { .. } => "detached",
+            Life::Lapsed { .. } => "lapsed",
+        };
+        Self {
+            connection: link.connection.clone(),
+            external: link.external.clone(),
+            life: life.to_owned(),
+            incarnation: link.incarnation,
+            internal_version: link.internal_version,
+            external_version: link.external_version.clone(),
+            external_stamp: link.external_stamp,
+            committed_at: link.committed_at,
+            base: link.base.iter().map(|(field, pair)| (field.clone(), pair.into())).collect(),
+            held: link.held.iter().map(|(group, held)| (group.clone(), held.into())).collect(),
+            frozen: link.frozen.clone(),
+            refused: link.refused.keys().cloned().collect(),
+            owed: link.owed.iter().cloned().collect(),
+        }
+    }
+}
+
+impl ReviewView {
+    /// Everything in a link that waits for a person.
+    #[must_use]
+    pub fn of(link: &Link) -> Vec<Self> {
+        let view = |kind: &str, group: &str| Self {
+            entity: link.entity.clone(),
+            connection: link.connection.clone(),
+            external: link.external.clone(),
+            kind: kind.to_owned(),
+            group: group.to_owned(),
+            fields: vec![group.to_owned()],
+            internal_values: Fields::new(),
+            external_values: Fields::new(),
+            since: None,
+            why: String::new(),
+        };
+        let held = link.held.iter().map(|(group, held)| Self {
+            fields: held.fields.iter().cloned().collect(),
+            internal_values: held.internal.clone(),
+            external_values: held.external.clone(),
+            since: Some(held.since),
+            why: held.why.clone(),
+            ..view("held", group)
+        });
+        let frozen =
+            link.frozen.iter().map(|(field, why)| Self { why: why.clone(), ..view("frozen", field) });
+        held.chain(frozen).collect()
+    }
+}
+
+impl From<&Intent> for IntentView {
+    fn from(intent: &Intent) -> Self {
+        Self {
+            connection: intent.connection.clone(),
+            opened_at: intent.opened_at,
+            unknown_since: intent.unknown_since,
+        }
+    }
+}
+
+impl From<&Hint> for HintView {
+    fn from(hint: &Hint) -> Self {
+        Self {
+            seq: hint.seq,
+            connection: hint.connection.clone(),
+            class: hint.class.name().to_owned(),
+            cause: hint.cause.clone(),
+            noticed_at: hint.noticed_at,
+            due: hint.due,
+            attempts: hint.attempts,
+        }
+    }
+}
+
+impl From<&HistoryEntry> for HistoryView {
+    fn from(entry: &HistoryEntry) -> Self {
+        Self {
+            at: entry.at,
+            connection: entry.connection.clone(),
+            what: entry.what.clone(),
+            why: entry.why.clone(),
+            cause: entry.cause.clone(),
+            provider: entry.provider.clone(),
+            calls: entry.calls,
+            delta: entry.delta.iter().map(|(field, pair)| (field.clone(), pair.into())).collect(),
+        }
+    }
+}
+
+impl From<&DeadLetter> for DeadView {
+    fn from(letter: &DeadLetter) -> Self {
+        let (internal, external) = match &letter.hint.subject {
+            Subject::Internal(id) => (Some(id.clone()), None),
+            Subject::External(id) => (None, Some(id.clone())),
+            Subject::Delivery(_) => (None, None),
+        };
+        Self {
+            seq: letter.seq,
+            connection: letter.hint.connection.clone(),
+            object: letter.hint.object.clone(),
+            internal: internal.or_else(|| letter.entity.as_ref().map(|entity| entity.id.clone())),
+            external,
+            at: letter.at,
+            point: letter.point.clone(),
+            problems: letter.problems.clone(),
+            provider: letter.provider.clone(),
+            cause: letter.hint.cause.clone(),
+            attempts: letter.hint.attempts,
+            observed: None,
+        }
+    }
+}
+
+impl DeadView {
+    /// With what the webhook or row said.
+    #[must_use]
+    pub fn in_full(letter: &DeadLetter) -> Self {
+        let observed = letter.hint.observed.as_ref().and_then(|observed| match &observed.state {
+            tandem_core::exchange::State::Whole(json) | tandem_core::exchange::State::Partial(json) => {
+                Some(serde_json::from_slice(json).unwrap_or_else(|_| String::from_utf8_lossy(json).into()))
+            }
+            _ => None,
+        });
+        Self { observed, ..Self::from(letter) }
+    }
+}

@@ -1,0 +1,121 @@
+//! The folder of connections. A bad file is named and leaves the others working.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tandem_core::id::ConnectionId;
+
+use super::connection::ConnectionConfig;
+use super::daemon::Config;
+use super::place::{ConfigError, Finding, Place};
+use super::raw::{NAME_RULE, is_name};
+
+/// Longest file of a connection, in bytes.
+const LONGEST: u64 = 256 * 1024;
+
+/// All connections of a folder.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    /// Those that can be used.
+    pub good: BTreeMap<ConnectionId, Arc<ConnectionConfig>>,
+    /// Those that cannot: `run` names them and goes on without them, `check` fails.
+    pub bad: Vec<BadConnection>,
+}
+
+/// A connection whose file is wrong.
+#[derive(Clone, Debug)]
+pub struct BadConnection {
+    /// The file's name without `.toml`.
+    pub id: ConnectionId,
+    /// The file.
+    pub file: PathBuf,
+    /// Everything that is wrong with it. Never empty.
+    pub findings: Vec<Finding>,
+}
+
+impl Connections {
+    /// Reads the folder: every file that ends in `.toml` and does not start with a dot, in order of name.
+    ///
+    /// # Errors
+    /// When the folder itself cannot be read.
+    pub fn load(config: &Config) -> Result<Self, ConfigError> {
+        let folder = &config.connections_dir;
+        let unreadable = |error: std::io::Error| {
+            let place = Place { key: "connections_dir".to_owned(), ..Place::file(&config.file) };
+            ConfigError {
+                findings: vec![Finding { place, what: format!("folder {}: {error}", folder.display()) }],
+            }
+        };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".toml")) else { continue };
+            if !id.starts_with('.') {
+                files.push((id.to_owned(), entry.path()));
+            }
+        }
+        files.sort();
+
+        let mut connections = Self::default();
+        for (id, file) in files {
+            match read_file(config, &id, &file) {
+                Ok(connection) => {
+                    connections.good.insert(connection.id.clone(), Arc::new(connection));
+                }
+                Err(findings) => connections.bad.push(BadConnection { id: id.into(), file, findings }),
+            }
+        }
+        connections.refuse_shared_accounts();
+        Ok(connections)
+    }
+
+    /// A delivery of a webhook must lead to one connection: an account of an app that two claim is taken from the second.
+    fn refuse_shared_accounts(&mut self) {
+        let mut owners: BTreeMap<_, &ConnectionConfig> = BTreeMap::new();
+        let mut refused = Vec::new();
+        for connection in self.good.values() {
+            let Some(account) = connection.account.as_deref() else { continue };
+            let app = connection.app.as_ref().map(|app| app.name.as_str());
+            let owner = *owners.entry((&connection.provider, app, account)).or_insert(connection);
+            if owner.id != connection.id {
+                let what = format!(
+                    "{account:?} is the account of connection {} already ({}); one account has one connection",
+                    owner.id, owner.account_place
+                );
+                let finding = Finding { place: connection.account_place.clone(), what };
+                refused.push(BadConnection {
+                    id: connection.id.clone(),
+                    file: connection.file.clone(),
+                    findings: vec![finding],
+                });
+            }
+        }
+        for bad in refused {
+            self.good.remove(&bad.id);
+            self.bad.push(bad);
+        }
+        self.bad.sort_by(|left, right| left.id.cmp(&right.id));
+    }
+
+    /// Everything that is wrong in the folder.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.bad.iter().flat_map(|bad| &bad.findings)
+    }
+}
+
+fn read_file(config: &Config, id: &str, file: &PathBuf) -> Result<ConnectionConfig, Vec<Finding>> {
+    let refuse = |what: String| vec![Finding { place: Place::file(file), what }];
+    if !is_name(id) {
+        return Err(refuse(format!("{id:?} is not a connection's name; {NAME_RULE}")));
+    }
+    let length = std::fs::metadata(file).map_err(|error| refuse(error.to_string()))?.len();
+    if length > LONGEST {
+        return Err(refuse(format!(
+            "{length} bytes are too many for a connection's file, the limit is {LONGEST}"
+        )));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+    ConnectionConfig::read(config, id.into(), file, &text)
+}

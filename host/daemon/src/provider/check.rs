@@ -1,0 +1,285 @@
+//! Whether an answer is what the contract says: JSON that is JSON, requests that may be sent, nothing beyond its bound.
+//!
+//! Messages say what is wrong and where, and never quote the answer: it may hold what a customer wrote.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use tandem_core::exchange::{
+    Answer, Attribute, Decision, HttpRequest, Observed, Operation, Problem, QuotaState, Reply, Ruling, State,
+    Step, Target, Written,
+};
+
+use super::limits::Limits;
+
+/// What is wrong, ready to follow "answered".
+pub(super) type Wrong = String;
+
+/// Headers that are the host's to set, or that would change where a message ends.
+const HOSTS_HEADERS: [&str; 12] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+];
+
+fn bytes(what: &str, found: usize, limit: usize) -> Result<(), Wrong> {
+    if found > limit { Err(format!("{what} of {found} bytes, more than its {limit}")) } else { Ok(()) }
+}
+
+fn count(what: &str, found: usize, limit: usize) -> Result<(), Wrong> {
+    if found > limit { Err(format!("{found} {what}, more than its {limit}")) } else { Ok(()) }
+}
+
+/// A JSON object within its size, its nesting within what the host reads (128), its text without lone surrogates.
+pub(super) fn document(what: &str, text: &[u8], limits: &Limits) -> Result<(), Wrong> {
+    bytes(what, text.len(), limits.document_bytes)?;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = Top.deserialize(&mut reader).and_then(|()| reader.end());
+    read.map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        match error.classify() {
+            serde_json::error::Category::Data => format!("{what} that is not a JSON object ({place})"),
+            _ => format!("{what} that is not JSON ({place})"),
+        }
+    })
+}
+
+/// Reads an object and keeps nothing.
+struct Top;
+
+impl<'de> DeserializeSeed<'de> for Top {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Any.visit_map(map)
+    }
+}
+
+/// Reads any value and keeps nothing. Unlike `IgnoredAny` it decodes strings and counts the nesting.
+struct Any;
+
+impl<'de> Deserialize<'de> for Any {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self).map(|()| Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Any {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Problems: at least one, not too many.
+pub(super) fn problems(list: &[Problem], limits: &Limits) -> Result<(), Wrong> {
+    if list.is_empty() {
+        return Err("a refusal without a problem".to_owned());
+    }
+    some_problems(list, limits)
+}
+
+fn some_problems(list: &[Problem], limits: &Limits) -> Result<(), Wrong> {
+    count("problems", list.len(), limits.rows)?;
+    list.iter().try_for_each(|one| problem(one, limits))
+}
+
+pub(super) fn problem(problem: &Problem, limits: &Limits) -> Result<(), Wrong> {
+    bytes("a problem's code", problem.code.len(), limits.text_bytes)?;
+    bytes("a problem's message", problem.message.len(), limits.text_bytes)?;
+    match &problem.pointer {
+        Some(pointer) if !pointer.is_empty() && !pointer.starts_with('/') => {
+            Err("a problem whose pointer is no JSON pointer".to_owned())
+        }
+        Some(pointer) => bytes("a problem's pointer", pointer.len(), limits.text_bytes),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn ruling(ruling: &Ruling, limits: &Limits) -> Result<(), Wrong> {
+    bytes("a rule's name", ruling.rule.len(), limits.text_bytes)?;
+    match &ruling.decision {
+        Decision::Skip(why) | Decision::Hold(why) | Decision::Remove(why) => {
+            bytes("a reason", why.len(), limits.text_bytes)
+        }
+        Decision::Sync | Decision::Read => Ok(()),
+    }
+}
+
+/// Rows of an answer or a delivery.
+pub(super) fn rows(rows: &[Observed], limits: &Limits) -> Result<(), Wrong> {
+    count("rows", rows.len(), limits.rows)?;
+    rows.iter().try_for_each(|row| observed(row, limits))
+}
+
+fn name(what: &str, text: &str, limits: &Limits) -> Result<(), Wrong> {
+    if text.is_empty() {
+        return Err(format!("an empty {what}"));
+    }
+    bytes(what, text.len(), limits.text_bytes)
+}
+
+fn attributes(what: &str, list: &[Attribute], limits: &Limits) -> Result<(), Wrong> {
+    count(what, list.len(), 256)?;
+    list.iter().try_for_each(|one| {
+        name("attribute's name", &one.name, limits)?;
+        bytes("an attribute", one.value.len(), limits.text_bytes)
+    })
+}
+
+fn observed(row: &Observed, limits: &Limits) -> Result<(), Wrong> {
+    name("object's name", &row.object, limits)?;
+    name("record's id", &row.id, limits)?;
+    match &row.state {
+        State::Partial(text) | State::Whole(text) => document("a document", text, limits)?,
+        State::Moved(to) => {
+            name("object's name", &to.object, limits)?;
+            name("record's id", &to.id, limits)?;
+        }
+        State::Touched | State::Gone(_) => {}
+    }
+    for text in [&row.version, &row.key, &row.author, &row.account].into_iter().flatten() {
+        bytes("a member of a row", text.len(), limits.text_bytes)?;
+    }
+    bytes("bytes to keep", row.keep.as_ref().map_or(0, Vec::len), limits.keep_bytes)?;
+    attributes("attributes", &row.attributes, limits)
+}
+
+fn written(done: &Written, limits: &Limits) -> Result<(), Wrong> {
+    observed(&done.observed, limits)?;
+    some_problems(&done.unapplied, limits)
+}
+
+fn request(request: &HttpRequest, limits: &Limits) -> Result<(), Wrong> {
+    if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&request.method.as_str()) {
+        return Err("a request with a method that is none of GET, POST, PUT, PATCH, DELETE".to_owned());
+    }
+    let (target, lawful) = match &request.target {
+        Target::Path(path) => {
+            (path, path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/\\"))
+        }
+        Target::Url(url) => (url, url.starts_with("https://") || url.starts_with("http://")),
+    };
+    if !lawful || target.chars().any(|c| c.is_control() || c == ' ') {
+        return Err("a request with neither a path (/…) nor a URL (https://…)".to_owned());
+    }
+    bytes("a request's target", target.len(), limits.text_bytes)?;
+    attributes("headers", &request.headers, limits)?;
+    for header in &request.headers {
+        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if !header.name.chars().all(token) || header.value.chars().any(|c| c.is_control() && c != '\t') {
+            return Err("a request with a header that is no header".to_owned());
+        }
+        if HOSTS_HEADERS.contains(&header.name.to_ascii_lowercase().as_str()) {
+            let name = header.name.to_ascii_lowercase();
+            return Err(format!("a request that sets the header {name}, which is the host's"));
+        }
+    }
+    bytes("a request's body", request.body.as_ref().map_or(0, Vec::len), limits.request_body_bytes)?;
+    count("charges", request.charges.len(), 64)?;
+    request.charges.iter().try_for_each(|charge| name("quota's name", &charge.quota, limits))?;
+    count("placeholders", request.secrets.len(), 64)?;
+    request.secrets.iter().try_for_each(|place| {
+        name("placeholder's marker", &place.marker, limits)?;
+        name("secret's name", &place.secret, limits)?;
+        if ["json", "form", "xml", "header"].contains(&place.escape.as_str()) {
+            Ok(())
+        } else {
+            Err("a placeholder with an escape that is none of json, form, xml, header".to_owned())
+        }
+    })
+}
+
+fn step(step: &Step, operation: &Operation, limits: &Limits) -> Result<(), Wrong> {
+    request(&step.request, limits)?;
+    let limit = match operation {
+        Operation::Changes(_) | Operation::Walk(_) => limits.listing_note_bytes,
+        _ => limits.note_bytes,
+    };
+    bytes("a note", step.note.len(), limit)?;
+    step.so_far.as_ref().map_or(Ok(()), |done| written(done, limits))
+}
+
+fn quota(state: &QuotaState, limits: &Limits) -> Result<(), Wrong> {
+    name("quota's name", &state.quota, limits)
+}
+
+/// A whole reply.
+pub(super) fn reply(reply: &Reply, operation: &Operation, limits: &Limits) -> Result<(), Wrong> {
+    count("quotas", reply.quotas.len(), 256)?;
+    reply.quotas.iter().try_for_each(|state| quota(state, limits))?;
+    match &reply.answer {
+        Answer::Send(next) => step(next, operation, limits),
+        Answer::Written(done) => written(done, limits),
+        Answer::Current(seen) => observed(seen, limits),
+        Answer::Found(found) => rows(found, limits),
+        Answer::Page(page) => {
+            bytes("a cursor", page.cursor.len(), limits.cursor_bytes)?;
+            rows(&page.rows, limits)
+        }
+        Answer::Watching(channel) => bytes("a channel's state", channel.state.len(), limits.cursor_bytes),
+        Answer::Facts(facts) => document("facts", facts, limits),
+        Answer::Exists(existing) => {
+            name("object's name", &existing.object, limits)?;
+            name("record's id", &existing.id, limits)
+        }
+        Answer::Rejected(list) => problems(list, limits),
+        Answer::Blocked(block) => problem(&block.problem, limits),
+        Answer::Unauthorised(why) | Answer::CursorLost(why) | Answer::Again(_, why) => {
+            bytes("a reason", why.len(), limits.text_bytes)
+        }
+        Answer::Other(word, value) => {
+            bytes("a word", word.len(), limits.text_bytes)?;
+            bytes("an answer", value.len(), limits.document_bytes)
+        }
+        Answer::Throttled(throttle) => {
+            throttle.quota.as_ref().map_or(Ok(()), |quota| name("quota's name", quota, limits))
+        }
+        Answer::Refused => Ok(()),
+    }
+}

@@ -1,0 +1,631 @@
+use tandem_core::Millis;
+use tandem_core::descriptor::{QuotaDescriptor, QuotaKind, QuotaScope};
+use tandem_core::exchange::{Charge, QuotaState, Wait};
+use tandem_core::id::ConnectionId;
+
+use super::turns::{SHARE, Turns};
+use super::{Admission, Cause, NEVER, Outcome, Permit, QuotaConfig, Quotas};
+use crate::store::Class;
+
+const NOW: Millis = 1_763_898_000_000;
+
+fn acme() -> ConnectionId {
+    ConnectionId::from("acme")
+}
+
+fn quota(name: &str, kind: QuotaKind, limit: u64) -> QuotaDescriptor {
+    QuotaDescriptor {
+        name: name.into(),
+        kind,
+        limit,
+        per_ms: (kind == QuotaKind::Window).then_some(10_000),
+        time_zone: None,
+        scope: QuotaScope::Connection,
+        also: Vec::new(),
+    }
+}
+
+/// burst 10 in 10 s (also daily), daily 25, search 2 in 10 s (also daily).
+fn hubspot() -> Quotas {
+    hubspot_in(Quotas::new(QuotaConfig::default()))
+}
+
+fn hubspot_in(quotas: Quotas) -> Quotas {
+    let mut burst = quota("burst", QuotaKind::Window, 10);
+    burst.also = vec!["daily".into()];
+    let mut search = quota("search", QuotaKind::Window, 2);
+    search.also = vec!["daily".into()];
+    quotas.configure(&acme(), Some("app"), &[burst, quota("daily", QuotaKind::Daily, 25), search]).unwrap();
+    quotas
+}
+
+fn charge(quota: &str, amount: u32) -> Vec<Charge> {
+    vec![Charge { quota: quota.into(), amount }]
+}
+
+fn go(quotas: &Quotas, charges: &[Charge], class: Class, now: Millis) -> Permit {
+    match quotas.admit(&acme(), charges, class, now) {
+        Admission::Go(permit) => permit,
+        Admission::Wait { until, cause, .. } => panic!("has to wait until {until}: {cause:?}"),
+    }
+}
+
+fn wait(quotas: &Quotas, charges: &[Charge], class: Class, now: Millis) -> (Millis, String) {
+    match quotas.admit(&acme(), charges, class, now) {
+        Admission::Go(_) => panic!("goes"),
+        Admission::Wait { until, cause: Cause::Quota, detail } => (until, detail),
+        Admission::Wait { cause, .. } => panic!("waits for {cause:?}"),
+    }
+}
+
+fn used(quotas: &Quotas, name: &str, now: Millis) -> u64 {
+    quotas.standing(&acme(), now).quotas.iter().find(|quota| quota.quota == name).unwrap().used
+}
+
+fn spend(quotas: &Quotas, calls: usize, now: Millis) {
+    for _ in 0..calls {
+        go(quotas, &[], Class::Live, now).finish(Outcome::Sent, now);
+    }
+}
+
+#[test]
+fn a_call_takes_from_all_its_quotas_or_from_none() {
+    let quotas = hubspot();
+    for _ in 0..2 {
+        go(&quotas, &charge("search", 1), Class::Live, NOW).finish(Outcome::Sent, NOW);
+    }
+    assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (0, 2));
+    let (until, name) = wait(&quotas, &charge("search", 1), Class::Live, NOW);
+    assert_eq!(name, "search");
+    assert!(until > NOW + 10_000 && until <= NOW + 10_200, "{}", until - NOW);
+    assert_eq!(used(&quotas, "daily", NOW), 2, "the refused call took nothing");
+}
+
+#[test]
+fn a_call_without_charges_takes_one_of_the_first_quota() {
+    let quotas = hubspot();
+    spend(&quotas, 10, NOW);
+    assert_eq!(wait(&quotas, &[], Class::Live, NOW).1, "burst");
+    assert_eq!(used(&quotas, "daily", NOW), 10);
+}
+
+#[test]
+fn a_window_gives_units_back_one_window_after_the_answer() {
+    let quotas = hubspot();
+    let permit = go(&quotas, &charge("burst", 10), Class::Live, NOW);
+    permit.finish(Outcome::Sent, NOW + 500);
+    let (until, _) = wait(&quotas, &[], Class::Live, NOW + 10_400);
+    assert!(until > NOW + 10_500, "{}", until - NOW);
+    go(&quotas, &[], Class::Live, until);
+}
+
+#[test]
+fn what_was_not_sent_comes_back_and_what_was_forgotten_does_not() {
+    let quotas = hubspot();
+    go(&quotas, &charge("burst", 10), Class::Live, NOW).finish(Outcome::NotSent, NOW);
+    assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (0, 0));
+    drop(go(&quotas, &charge("burst", 10), Class::Live, NOW));
+    let (until, _) = wait(&quotas, &[], Class::Live, NOW + 5_000);
+    assert!(until >= NOW + 15_000, "its time is not known: it counts from the next look");
+}
+
+#[test]
+fn a_daily_budget_comes_back_at_midnight_of_its_zone() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    let mut daily = quota("daily", QuotaKind::Daily, 3);
+    daily.time_zone = Some("Asia/Tokyo".into());
+    quotas.configure(&acme(), Some("app"), &[daily]).unwrap();
+    spend(&quotas, 3, NOW);
+    let (until, _) = wait(&quotas, &[], Class::Live, NOW);
+    // Midnight in Tokyo is 15:00 UTC; NOW is 11:40 UTC.
+    assert_eq!(until, NOW - NOW % 86_400_000 + 15 * 3_600_000 + super::day::SLACK);
+    spend(&quotas, 3, until);
+}
+
+#[test]
+fn a_counter_survives_a_restart_on_its_day_only() {
+    let before = hubspot();
+    spend(&before, 10, NOW);
+    let saved = before.snapshot();
+    assert!(before.snapshot().is_empty(), "nothing changed since");
+
+    let after = Quotas::new(QuotaConfig::default());
+    after.restore(&saved).unwrap();
+    let again = after.snapshot();
+    assert!(again.is_empty(), "nothing was used yet");
+    let after = hubspot_in(after);
+    assert_eq!(used(&after, "daily", NOW + 60_000), 10);
+    let tomorrow = hubspot();
+    tomorrow.restore(&saved).unwrap();
+    assert_eq!(used(&tomorrow, "daily", NOW + 86_400_000), 0);
+    assert!(after.restore(b"garbage").is_err());
+}
+
+#[test]
+fn a_long_window_survives_a_restart() {
+    let make = || {
+        let quotas = Quotas::new(QuotaConfig::default());
+        let mut day = quota("rolling", QuotaKind::Window, 100);
+        day.per_ms = Some(86_400_000);
+        quotas.configure(&acme(), Some("app"), &[day]).unwrap();
+        quotas
+    };
+    let before = make();
+    spend(&before, 60, NOW);
+    let hanging = go(&before, &charge("rolling", 5), Class::Live, NOW);
+    let saved = before.snapshot();
+    drop(hanging);
+    let after = make();
+    after.restore(&saved).unwrap();
+    assert_eq!(used(&after, "rolling", NOW + 3_600_000), 65);
+    assert_eq!(used(&after, "rolling", NOW + 2 * 86_400_000), 0);
+}
+
+#[test]
+fn bulk_work_leaves_a_reserve() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, 100)]).unwrap();
+    for _ in 0..80 {
+        go(&quotas, &[], Class::Backfill, NOW).finish(Outcome::Sent, NOW);
+    }
+    wait(&quotas, &[], Class::Backfill, NOW);
+    wait(&quotas, &[], Class::Reconcile, NOW);
+    for _ in 0..15 {
+        go(&quotas, &[], Class::Retry, NOW).finish(Outcome::Sent, NOW);
+    }
+    wait(&quotas, &[], Class::Retry, NOW);
+    spend(&quotas, 5, NOW);
+    wait(&quotas, &[], Class::Interactive, NOW);
+}
+
+#[test]
+fn bulk_work_is_paced_inside_a_window_and_edits_are_not() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("burst", QuotaKind::Window, 100)]).unwrap();
+    let mut bulk = 0;
+    while let Admission::Go(permit) = quotas.admit(&acme(), &[], Class::Backfill, NOW) {
+        permit.finish(Outcome::Sent, NOW);
+        bulk += 1;
+    }
+    assert_eq!(bulk, 8, "a tenth of what bulk may use");
+    let (until, _) = wait(&quotas, &[], Class::Backfill, NOW);
+    assert_eq!(until, NOW + 125, "80 in 10 s");
+    spend(&quotas, 92, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
+}
+
+#[test]
+fn a_limit_of_one_is_open_to_bulk_work_and_to_costly_calls() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("burst", QuotaKind::Window, 1)]).unwrap();
+    go(&quotas, &[], Class::Backfill, NOW).finish(Outcome::Sent, NOW);
+    let (until, _) = wait(&quotas, &charge("burst", 50), Class::Live, NOW + 1);
+    go(&quotas, &charge("burst", 50), Class::Live, until);
+}
+
+#[test]
+fn calls_at_once_are_limited_and_come_back() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("at-once", QuotaKind::Concurrency, 2)]).unwrap();
+    let first = go(&quotas, &[], Class::Live, NOW);
+    let second = go(&quotas, &[], Class::Live, NOW);
+    assert_eq!(wait(&quotas, &[], Class::Live, NOW).1, "at-once");
+    drop(first);
+    let third = go(&quotas, &[], Class::Live, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
+    second.finish(Outcome::Sent, NOW + 1);
+    third.finish(Outcome::NotSent, NOW + 1);
+    let _both = (go(&quotas, &[], Class::Live, NOW + 1), go(&quotas, &[], Class::Live, NOW + 1));
+}
+
+#[test]
+fn connections_of_an_app_share_its_quotas_and_nothing_else() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    let mut shared = quota("app", QuotaKind::Window, 3);
+    shared.scope = QuotaScope::App;
+    let mut own = quota("own", QuotaKind::Window, 2);
+    own.also = vec!["app".into()];
+    let all = [own, shared];
+    for name in ["acme", "other"] {
+        quotas.configure(&ConnectionId::from(name), Some("crm"), &all).unwrap();
+    }
+    quotas.configure(&ConnectionId::from("stranger"), Some("another-app"), &all).unwrap();
+    spend(&quotas, 2, NOW);
+    let other = ConnectionId::from("other");
+    assert!(matches!(quotas.admit(&other, &[], Class::Live, NOW), Admission::Go(_)));
+    match quotas.admit(&other, &[], Class::Live, NOW) {
+        Admission::Wait { cause: Cause::Quota, detail, .. } => assert_eq!(detail, "app"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(quotas.admit(&ConnectionId::from("stranger"), &[], Class::Live, NOW), Admission::Go(_)));
+}
+
+#[test]
+fn remaining_headers_lower_our_view_and_never_raise_it() {
+    let quotas = hubspot();
+    let said = |quota: &str, limit, remaining| QuotaState {
+        quota: quota.into(),
+        limit,
+        remaining: Some(remaining),
+        resets: Wait::Unknown,
+    };
+    spend(&quotas, 3, NOW);
+    quotas.observe(
+        &acme(),
+        &[said("burst", None, 9), said("daily", None, 24), said("nonsense", None, 0)],
+        NOW,
+    );
+    assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (3, 3), "never raised");
+    quotas.observe(&acme(), &[said("burst", None, 1), said("daily", None, 20)], NOW);
+    assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (9, 5));
+    spend(&quotas, 1, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
+    assert_eq!(used(&quotas, "burst", NOW + 10_400), 0, "foreign calls leave the window too");
+
+    quotas.observe(&acme(), &[said("burst", Some(18), 18)], NOW + 10_400);
+    spend(&quotas, 18, NOW + 10_400);
+    assert_eq!(wait(&quotas, &[], Class::Live, NOW + 10_400).1, "burst");
+}
+
+#[test]
+fn nothing_goes_before_a_named_wait_has_passed() {
+    let quotas = hubspot();
+    let burst = Some("burst");
+    assert_eq!(quotas.throttled(&acme(), burst, Wait::Until(NOW + 45_000), NOW, 1), NOW + 45_000);
+    assert_eq!(quotas.throttled(&acme(), burst, Wait::Until(NOW + 5_000), NOW + 1, 1), NOW + 45_000);
+    assert_eq!(wait(&quotas, &[], Class::Interactive, NOW + 44_999), (NOW + 45_000, "burst".into()));
+    go(&quotas, &charge("search", 1), Class::Live, NOW);
+    go(&quotas, &[], Class::Live, NOW + 45_000);
+
+    quotas.throttled(&acme(), None, Wait::Until(NOW + 70_000), NOW + 50_000, 1);
+    assert_eq!(wait(&quotas, &charge("search", 1), Class::Live, NOW + 69_999).0, NOW + 70_000);
+    assert_eq!(quotas.standing(&acme(), NOW + 60_000).not_before, NOW + 70_000);
+}
+
+#[test]
+fn a_refusal_without_a_time_halves_the_rate_and_success_brings_it_back() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    quotas.configure(&acme(), Some("app"), &[quota("burst", QuotaKind::Window, 64)]).unwrap();
+    let rate = |now| quotas.standing(&acme(), now).quotas.first().unwrap().limit;
+    quotas.throttled(&acme(), Some("burst"), Wait::Unknown, NOW, 12_345);
+    quotas.throttled(&acme(), Some("burst"), Wait::Unknown, NOW + 1, 12_345);
+    assert_eq!(rate(NOW), 32, "refusals of one burst count once");
+    let first = quotas.not_before(&acme(), Class::Live, NOW) - NOW;
+    assert!((625..=1_250).contains(&first), "{first}");
+    let mut now = NOW;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        now = quotas.not_before(&acme(), Class::Live, now).max(now);
+        quotas.throttled(&acme(), Some("burst"), Wait::Unknown, now, u64::MAX);
+        pauses.push(quotas.not_before(&acme(), Class::Live, now) - now);
+    }
+    assert!(pauses.windows(2).all(|pair| pair[1] >= pair[0]) && pauses.last() > pauses.first(), "{pauses:?}");
+    assert_eq!(rate(now), 8, "the floor");
+    now += 1_000_000;
+    for _ in 0..20 {
+        quotas.succeeded(&acme(), now);
+    }
+    assert_eq!(rate(now), 12);
+    for _ in 0..20 * 14 {
+        quotas.succeeded(&acme(), now);
+    }
+    assert_eq!(rate(now), 64, "and never above");
+}
+
+#[test]
+fn a_daily_refusal_without_a_time_waits_for_midnight() {
+    let quotas = hubspot();
+    quotas.throttled(&acme(), Some("daily"), Wait::Unknown, NOW, 1);
+    let (until, name) = wait(&quotas, &[], Class::Live, NOW);
+    assert_eq!((until, name.as_str()), (NOW - NOW % 86_400_000 + 86_400_000 + super::day::SLACK, "daily"));
+}
+
+#[test]
+fn the_breaker_opens_tries_one_call_and_closes() {
+    let quotas = hubspot();
+    for _ in 0..4 {
+        quotas.failed(&acme(), NOW, 7);
+    }
+    drop(go(&quotas, &[], Class::Live, NOW));
+    quotas.failed(&acme(), NOW, 7);
+    let open = |now| {
+        let standing = quotas.standing(&acme(), now);
+        assert_eq!(standing.cause, Cause::Breaker);
+        standing.not_before
+    };
+    let until = open(NOW);
+    assert!(until > NOW && until <= NOW + 1_000);
+    quotas.failed(&acme(), NOW, 7);
+    assert_eq!(open(NOW), until, "what was under way changes nothing");
+
+    let probe = go(&quotas, &[], Class::Live, until);
+    assert!(matches!(
+        quotas.admit(&acme(), &[], Class::Live, until),
+        Admission::Wait { cause: Cause::Breaker, .. }
+    ));
+    quotas.failed(&acme(), until, 0);
+    probe.finish(Outcome::Sent, until);
+    let later = open(until);
+    assert!(later - until >= 1_000, "the pause grows");
+
+    drop(go(&quotas, &[], Class::Live, later));
+    let probe = go(&quotas, &[], Class::Live, later + 1);
+    quotas.succeeded(&acme(), later + 1);
+    probe.finish(Outcome::Sent, later + 1);
+    assert_eq!(quotas.standing(&acme(), later + 1).cause, Cause::None);
+}
+
+#[test]
+fn standing_causes_hold_until_they_are_cleared() {
+    let quotas = hubspot();
+    quotas.unauthorised(&acme(), "the token was revoked");
+    assert_eq!(quotas.not_before(&acme(), Class::Interactive, NOW), NEVER);
+    quotas.blocked(&acme(), "scope crm.contacts.write is missing");
+    let standing = quotas.standing(&acme(), NOW);
+    assert_eq!((standing.cause, standing.not_before), (Cause::Blocked, NEVER));
+    assert_eq!(standing.detail, "scope crm.contacts.write is missing");
+    quotas.clear(&acme());
+    assert_eq!(quotas.standing(&acme(), NOW).cause, Cause::None);
+    assert_eq!(quotas.standing(&ConnectionId::from("nobody"), NOW).cause, Cause::Blocked);
+}
+
+#[test]
+fn a_share_of_the_quotas_is_left_to_others() {
+    let quotas = hubspot_in(Quotas::new(QuotaConfig { share: 60, reserve: 0 }));
+    spend(&quotas, 6, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
+    let quotas = hubspot_in(Quotas::new(QuotaConfig { share: 60, reserve: 0 }));
+    let said = |remaining| QuotaState {
+        quota: "burst".into(),
+        limit: None,
+        remaining: Some(remaining),
+        resets: Wait::Unknown,
+    };
+    quotas.observe(&acme(), &[said(6)], NOW);
+    assert_eq!(used(&quotas, "burst", NOW), 0, "others used no more than their part");
+    quotas.observe(&acme(), &[said(2)], NOW);
+    spend(&quotas, 2, NOW);
+    wait(&quotas, &[], Class::Live, NOW);
+}
+
+#[test]
+fn a_changed_descriptor_keeps_what_is_used() {
+    let quotas = hubspot();
+    spend(&quotas, 4, NOW);
+    let hanging = go(&quotas, &[], Class::Live, NOW);
+    let mut burst = quota("burst", QuotaKind::Window, 20);
+    burst.also = vec!["daily".into(), "at-once".into()];
+    let changed = [quota("at-once", QuotaKind::Concurrency, 9), burst, quota("daily", QuotaKind::Daily, 50)];
+    quotas.configure(&acme(), Some("app"), &changed).unwrap();
+    hanging.finish(Outcome::Sent, NOW);
+    assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (5, 5));
+    let permit = go(&quotas, &charge("burst", 1), Class::Live, NOW);
+    assert_eq!(used(&quotas, "at-once", NOW), 1);
+    drop(permit);
+}
+
+#[test]
+fn a_quota_that_cannot_be_understood_is_named() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    let refused =
+        |quota: QuotaDescriptor| quotas.configure(&acme(), Some("app"), &[quota]).unwrap_err().to_string();
+    let mut zone = quota("daily", QuotaKind::Daily, 1);
+    zone.time_zone = Some("Mars/Olympus".into());
+    assert!(refused(zone).contains("quota daily: time-zone Mars/Olympus"));
+    assert!(refused(quota("none", QuotaKind::Daily, 0)).contains("quota none"));
+    let mut window = quota("w", QuotaKind::Window, 1);
+    window.per_ms = None;
+    assert!(refused(window).contains("per-ms"));
+    let mut also = quota("a", QuotaKind::Daily, 1);
+    also.also = vec!["b".into()];
+    assert!(refused(also).contains("also names b"));
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_nothing_for_longer_than_a_window() {
+    let quotas = hubspot();
+    spend(&quotas, 10, NOW);
+    let earlier = NOW - 3_600_000;
+    let (until, _) = wait(&quotas, &[], Class::Live, earlier);
+    assert!(until <= earlier + 10_400, "{}", until - earlier);
+}
+
+#[test]
+fn ten_thousand_idle_connections_are_small() {
+    // Sizes that matter for memory, not timings: an account with three quotas.
+    let line = std::mem::size_of::<super::Line>();
+    let meter = std::mem::size_of::<super::Meter>() + std::mem::size_of::<Box<str>>();
+    let account = std::mem::size_of::<super::Account>() + 3 * (line + meter);
+    assert!(account < 1_500, "{account} bytes");
+}
+
+// Turns
+
+fn names(count: usize) -> Vec<ConnectionId> {
+    (0..count).map(|n| ConnectionId::from(format!("c{n:05}"))).collect()
+}
+
+fn all_ready(turns: &mut Turns, ids: &[ConnectionId], class: Class) {
+    for id in ids {
+        turns.add(id, 1, 100);
+        turns.ready(id, class, NOW);
+    }
+}
+
+#[test]
+fn turns_go_round_by_weight() {
+    let mut turns = Turns::new(2);
+    let ids = names(3);
+    all_ready(&mut turns, &ids, Class::Live);
+    turns.add(&ids[1], 3, 100);
+    let mut pieces = std::collections::BTreeMap::new();
+    for _ in 0..30 {
+        let turn = turns.next(NOW).unwrap();
+        *pieces.entry(turn.connection.to_string()).or_insert(0) += turn.budget;
+        for _ in 0..turn.budget {
+            turns.done(&turn.connection, turn.class, 1);
+        }
+    }
+    assert_eq!(pieces.into_values().collect::<Vec<_>>(), [20, 60, 20]);
+}
+
+#[test]
+fn what_was_costly_comes_off_later_turns() {
+    let mut turns = Turns::new(1);
+    let ids = names(2);
+    all_ready(&mut turns, &ids, Class::Live);
+    let mut cost = [0, 0];
+    for _ in 0..400 {
+        let turn = turns.next(NOW).unwrap();
+        let which = usize::from(turn.connection == ids[1]);
+        let calls = if which == 0 { 4 } else { 1 };
+        cost[which] += calls * turn.budget;
+        for _ in 0..turn.budget {
+            turns.done(&turn.connection, turn.class, calls);
+        }
+    }
+    assert!(cost[0].abs_diff(cost[1]) <= 8, "both spent the same: {cost:?}");
+}
+
+#[test]
+fn one_with_much_work_delays_nobody() {
+    let mut turns = Turns::new(8);
+    let ids = names(1_000);
+    all_ready(&mut turns, &ids, Class::Live);
+    for id in &ids[1..] {
+        turns.idle(id, Class::Live);
+    }
+    for _ in 0..50 {
+        let turn = turns.next(NOW).unwrap();
+        assert_eq!(turn.connection, ids[0]);
+        for _ in 0..turn.budget {
+            turns.done(&turn.connection, turn.class, 1);
+        }
+    }
+    turns.ready(&ids[7], Class::Live, NOW);
+    let next: Vec<_> = (0..2).map(|_| turns.next(NOW).unwrap().connection).collect();
+    assert!(next.contains(&ids[7]));
+}
+
+#[test]
+fn urgent_work_goes_first_and_nothing_starves() {
+    let mut turns = Turns::new(1);
+    let ids = names(4);
+    all_ready(&mut turns, &ids[..2], Class::Live);
+    all_ready(&mut turns, &ids[2..3], Class::Backfill);
+    all_ready(&mut turns, &ids[3..], Class::Retry);
+    let mut count = |now: Millis| {
+        let mut seen = std::collections::BTreeMap::new();
+        for _ in 0..SHARE * 100 {
+            let turn = turns.next(now).unwrap();
+            turns.done(&turn.connection, turn.class, 1);
+            *seen.entry(turn.class).or_insert(0_u32) += 1;
+        }
+        seen
+    };
+    assert_eq!(count(NOW + 400).get(&Class::Live), Some(&(SHARE * 100)), "nothing has aged yet");
+    let later = count(NOW + 3_600_000);
+    assert_eq!(later.get(&Class::Backfill), Some(&1));
+    assert_eq!(later.get(&Class::Retry), Some(&1));
+}
+
+#[test]
+fn aged_work_gets_its_share_and_no_more() {
+    let mut turns = Turns::new(1);
+    let ids = names(1_001);
+    all_ready(&mut turns, &ids[..1], Class::Interactive);
+    all_ready(&mut turns, &ids[1..], Class::Backfill);
+    let now = NOW + 60_000;
+    let mut urgent = 0;
+    for _ in 0..800 {
+        let turn = turns.next(now).unwrap();
+        turns.done(&turn.connection, turn.class, 1);
+        urgent += u32::from(turn.class == Class::Interactive);
+    }
+    assert_eq!(urgent, 700);
+}
+
+#[test]
+fn who_waits_is_skipped_until_the_time_has_come() {
+    let mut turns = Turns::new(1);
+    let ids = names(2);
+    all_ready(&mut turns, &ids, Class::Backfill);
+    turns.ready(&ids[0], Class::Live, NOW);
+    turns.hold(&ids[0], Class::Reconcile, NOW + 100);
+    assert_eq!(turns.next(NOW).unwrap().class, Class::Live, "urgent work of the same connection goes on");
+    turns.idle(&ids[0], Class::Live);
+    for _ in 0..3 {
+        assert_eq!(turns.next(NOW + 99).unwrap().connection, ids[1]);
+    }
+    turns.hold(&ids[1], Class::Interactive, u64::MAX);
+    assert_eq!(turns.next(NOW + 99), None);
+    assert_eq!(turns.next_wake(), Some(NOW + 100));
+    assert_eq!(turns.next(NOW + 100).unwrap().connection, ids[0]);
+    turns.hold(&ids[0], Class::Interactive, NOW + 500);
+    assert_eq!(turns.next(NOW + 200), None);
+    turns.release(&ids[1]);
+    assert_eq!(turns.next(NOW + 200).unwrap().connection, ids[1]);
+}
+
+#[test]
+fn work_at_once_is_limited_and_goes_on_when_a_piece_is_done() {
+    let mut turns = Turns::new(8);
+    let id = &names(1)[0];
+    turns.add(id, 1, 3);
+    turns.ready(id, Class::Live, NOW);
+    let turn = turns.next(NOW).unwrap();
+    assert_eq!((turn.budget, turns.running(id)), (3, 3));
+    assert_eq!(turns.next(NOW), None);
+    turns.done(id, Class::Live, 1);
+    assert_eq!(turns.next(NOW).unwrap().budget, 1);
+    turns.unused(id, Class::Live, 1);
+    turns.idle(id, Class::Live);
+    assert_eq!((turns.next(NOW), turns.running(id)), (None, 2));
+    turns.ready(id, Class::Live, NOW);
+    assert!(turns.next(NOW).is_some());
+    turns.remove(id);
+    assert_eq!(turns.next(NOW), None);
+    turns.done(id, Class::Live, 1);
+}
+
+#[test]
+fn the_same_calls_give_the_same_turns() {
+    use rand::{Rng, SeedableRng};
+    let play = || {
+        let mut random = rand::rngs::StdRng::seed_from_u64(5);
+        let mut turns = Turns::new(3);
+        let ids = names(50);
+        for id in &ids {
+            turns.add(id, random.random_range(1..4), random.random_range(1..6));
+        }
+        let mut given = Vec::new();
+        let mut out = Vec::new();
+        for step in 0..5_000_u64 {
+            let id = &ids[random.random_range(0..50)];
+            let class = Class::ALL[random.random_range(0..5)];
+            match random.random_range(0..6) {
+                0 | 1 => turns.ready(id, class, NOW + step),
+                2 => turns.hold(id, class, NOW + step + random.random_range(0..50)),
+                3 => turns.idle(id, class),
+                _ => {
+                    if let Some(turn) = turns.next(NOW + step) {
+                        out.extend((0..turn.budget).map(|_| (turn.connection.clone(), turn.class)));
+                        given.push(turn);
+                    }
+                    if !out.is_empty() && random.random_bool(0.7) {
+                        let (id, class) = out.swap_remove(random.random_range(0..out.len()));
+                        turns.done(&id, class, random.random_range(0..4));
+                    }
+                }
+            }
+        }
+        for (id, class) in out {
+            turns.done(&id, class, 1);
+        }
+        assert!(ids.iter().all(|id| turns.running(id) == 0));
+        given
+    };
+    let first = play();
+    assert!(first.len() > 500);
+    assert_eq!(first, play());
+}

@@ -1,0 +1,201 @@
+//! So many units in a rolling window.
+//!
+//! The promise: whatever the latency, the CRM never counts more than the limit in any window of its own. A bucket that refills
+//! (GCRA, token bucket) cannot give it without giving away either the burst or a good part of the rate: with limit N and burst b
+//! it lets b + N calls into one window. So the room keeps a log instead. A unit is taken when a call is admitted and comes back
+//! one window after its *answer*: the CRM counted the call somewhere between the two, so no window of the CRM's holds
+//! more. A call that hangs is assumed to have been counted within [`ARRIVAL`]. The log is coarse: releases are rounded up to
+//! 1/64 of the window, so it has at most 66 entries, none when the connection is idle, and gives away at most 1.6 % of the rate.
+//!
+//! GCRA (by `governor`) paces bulk work inside the window, so that a backfill does not spend it in one burst
+//! and leave the rest of the window empty-handed.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use tandem_core::Millis;
+
+/// Longest time between the sending of a call and the CRM's counting of it.
+pub(super) const ARRIVAL: Millis = 2_000;
+
+const PARTS: Millis = 64;
+
+/// Units that were given back, by the moment when they may be used again.
+#[derive(Debug)]
+pub(super) struct Window {
+    per: Millis,
+    tick: Millis,
+    /// (number of the tick at whose beginning they are free, units), ascending.
+    log: VecDeque<(u64, u64)>,
+    held: u64,
+    pace: Option<Box<Pace>>,
+}
+
+impl Window {
+    pub(super) fn new(per: Millis) -> Self {
+        Self { per, tick: (per / PARTS).max(1), log: VecDeque::new(), held: 0, pace: None }
+    }
+
+    pub(super) fn per(&self) -> Millis {
+        self.per
+    }
+
+    /// Units in the log.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Forgets what is free again. A clock that was set back may not keep units for longer than a window.
+    pub(super) fn roll(&mut self, now: Millis) {
+        let tick = now / self.tick;
+        while let Some(&(at, units)) = self.log.front() {
+            if at > tick {
+                break;
+            }
+            self.held -= units;
+            self.log.pop_front();
+        }
+        let last = self.tick_after(now);
+        if self.log.back().is_some_and(|&(at, _)| at > last) {
+            self.log.clear();
+            if self.held > 0 {
+                self.log.push_back((last, self.held));
+            }
+        }
+        if self.log.is_empty() && self.log.capacity() > 0 {
+            self.log = VecDeque::new();
+        }
+    }
+
+    /// Keeps units that were counted at `at` at the latest.
+    pub(super) fn keep(&mut self, units: u64, at: Millis) {
+        let free = self.tick_after(at);
+        self.held += units;
+        let mut place = self.log.len();
+        while let Some(entry) = place.checked_sub(1).and_then(|i| self.log.get_mut(i)) {
+            if entry.0 == free {
+                entry.1 += units;
+                return;
+            }
+            if entry.0 < free {
+                break;
+            }
+            place -= 1;
+        }
+        self.log.insert(place, (free, units));
+    }
+
+    /// When `units` of the log are free again; None if it does not hold so many.
+    pub(super) fn free_at(&self, units: u64) -> Option<Millis> {
+        let mut sum = 0;
+        self.log.iter().find_map(|&(at, held)| {
+            sum += held;
+            (sum >= units).then_some(at * self.tick)
+        })
+    }
+
+    /// The log as (free again at, units).
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Millis, u64)> + '_ {
+        self.log.iter().map(|&(at, units)| (at * self.tick, units))
+    }
+
+    /// Puts a saved entry back.
+    pub(super) fn restore(&mut self, free_at: Millis, units: u64) {
+        self.keep(units, free_at.saturating_sub(self.per).saturating_sub(1));
+    }
+
+    /// Asks the pacer for a unit of bulk work; the moment to come back at if it is too early.
+    pub(super) fn pace(&mut self, units: u64, limit: u64, now: Millis) -> Result<(), Millis> {
+        if self.pace.as_ref().is_none_or(|pace| pace.limit != limit) {
+            self.pace = Some(Box::new(Pace::new(limit, self.per)));
+        }
+        self.pace.as_ref().map_or(Ok(()), |pace| pace.take(units, now))
+    }
+
+    /// The first tick that begins later than one window after `at`.
+    fn tick_after(&self, at: Millis) -> u64 {
+        (at + self.per) / self.tick + 1
+    }
+}
+
+type Limiter = governor::RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Moment>>;
+
+/// GCRA over a time that the caller gives.
+struct Pace {
+    limit: u64,
+    burst: u32,
+    limiter: Limiter,
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pace").field("limit", &self.limit).field("burst", &self.burst).finish_non_exhaustive()
+    }
+}
+
+impl Pace {
+    fn new(limit: u64, per: Millis) -> Self {
+        let limit = limit.max(1);
+        let one = Duration::from_nanos((per.saturating_mul(1_000_000) / limit).max(1));
+        let burst = NonZeroU32::new(u32::try_from(limit / 10).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
+        let quota = governor::Quota::with_period(one)
+            .unwrap_or_else(|| governor::Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(burst);
+        Self { limit, burst: burst.get(), limiter: Limiter::direct_with_clock(quota, Hand::default()) }
+    }
+
+    fn take(&self, units: u64, now: Millis) -> Result<(), Millis> {
+        let units = u32::try_from(units).unwrap_or(u32::MAX).clamp(1, self.burst);
+        self.limiter.clock().set(now);
+        match NonZeroU32::new(units).map(|units| self.limiter.check_n(units)) {
+            Some(Ok(Err(early))) => Err(early.earliest_possible().0.div_ceil(1_000_000).max(now + 1)),
+            // More than the burst cannot be asked for: `units` is clamped.
+            Some(Ok(Ok(())) | Err(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// A clock whose hand the caller sets before each question.
+#[derive(Default)]
+struct Hand(std::sync::atomic::AtomicU64);
+
+impl Hand {
+    fn set(&self, now: Millis) {
+        self.0.store(now.saturating_mul(1_000_000), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hand {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+/// Nanoseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl std::ops::Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, nanos: Nanos) -> Self {
+        Self(self.0.saturating_add(nanos.as_u64()))
+    }
+}
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        Nanos::new(self.0.saturating_sub(earlier.0))
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.saturating_sub(duration.as_u64()))
+    }
+}

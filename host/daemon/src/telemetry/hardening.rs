@@ -1,0 +1,19 @@
+//! Secrets in memory must not end up in a file.
+
+use std::io;
+
+/// Switches core dumps off for this process, and with them the reading of its memory by other processes of the same user.
+///
+/// # Errors
+/// When the system refuses. The daemon goes on and says so.
+pub fn harden() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // A core pattern that pipes to a program ignores the limit; this does not.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Records in HubSpot's answers as observations.
+
+use tandem_provider::json::Node;
+use tandem_provider::{Observed, Proof, Reference, State, time};
+
+use crate::HubSpot;
+use crate::contact::OBJECT;
+use crate::requests::value_of;
+
+/// How much of a record an answer holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// We asked for everything: what is missing has no value.
+    Asked,
+    /// The answer to a write, which may show only what was written.
+    Returned,
+}
+
+impl HubSpot {
+    /// A record of an answer. None: it is no record.
+    pub(crate) fn observe(&self, record: &Node<'_>, extent: Extent) -> Option<Observed> {
+        let id = record.get("id")?.as_id()?.to_owned();
+        if record.get("archived") == Some(&Node::Bool(true)) {
+            return Some(Observed::new(OBJECT, id, State::Gone(Proof::Confirmed)));
+        }
+        let properties = record.get("properties")?.as_object()?;
+        let whole = extent == Extent::Asked
+            || self
+                .contacts
+                .mapped()
+                .filter(|field| field.reads)
+                .all(|field| properties.get(field.name).is_some());
+        let document = record.to_bytes();
+        let mut observed =
+            Observed::new(OBJECT, id, if whole { State::Whole(document) } else { State::Partial(document) });
+        observed.stamp = stamp_of(record);
+        observed.key = self.key_of(record);
+        Some(observed)
+    }
+
+    /// As [`observe`](Self::observe), for an answer about the record `id`: after a merge it bears another id.
+    pub(crate) fn observe_as(&self, id: &str, record: &Node<'_>, extent: Extent) -> Option<Observed> {
+        let observed = self.observe(record, extent)?;
+        if observed.id == id {
+            return Some(observed);
+        }
+        let to = Reference { object: OBJECT.to_owned(), id: observed.id };
+        Some(Observed { stamp: observed.stamp, ..Observed::new(OBJECT, id, State::Moved(to)) })
+    }
+
+    fn key_of(&self, record: &Node<'_>) -> Option<String> {
+        let property = self.settings.key_property.as_deref()?;
+        value_of(record, property).filter(|key| !key.is_empty()).map(str::to_owned)
+    }
+}
+
+/// A record that is not there any more.
+pub(crate) fn gone(id: &str, proof: Proof) -> Observed {
+    Observed::new(OBJECT, id, State::Gone(proof))
+}
+
+/// When the record was last modified, on HubSpot's clock.
+pub(crate) fn stamp_of(record: &Node<'_>) -> Option<u64> {
+    value_of(record, "lastmodifieddate")
+        .and_then(time::stamp)
+        .or_else(|| record.get("updatedAt").and_then(Node::as_str).and_then(time::stamp))
+}
