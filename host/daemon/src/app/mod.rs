@@ -184,7 +184,10 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
     };
     let _served = tokio::time::timeout(config.drain_grace, server).await;
     engine.save_daily_counters().await?;
-    engine.store.close().await?;
+    let store = engine.store.clone();
+    tokio::task::spawn_blocking(move || store.close())
+        .await
+        .map_err(|error| AppError::Build(error.to_string()))??;
     match ended {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
