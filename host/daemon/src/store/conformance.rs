@@ -375,6 +375,7 @@ fn intents_are_open_until_they_are_closed() {
             connection: "acme".into(),
             key: "a.1".to_owned(),
             identity: vec![("/email".to_owned(), "a@example.org".to_owned())],
+            sent: br#"{"email":"a@example.org"}"#.to_vec(),
             opened_at: 4,
             unknown_since,
         };
@@ -511,7 +512,7 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropLink(entity(id), name.into())),
         1 => (id(), connection()).prop_map(|(id, name)| Op::PutIntent(Intent {
-            entity: entity(id), connection: name.into(), key: id.to_owned(), identity: Vec::new(), opened_at: 1, unknown_since: None,
+            entity: entity(id), connection: name.into(), key: id.to_owned(), identity: Vec::new(), sent: Vec::new(), opened_at: 1, unknown_since: None,
         })),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropIntent(entity(id), name.into())),
         2 => (id(), 0_u64..100).prop_map(|(id, at)| Op::AddHistory(history(id, at))),

@@ -215,7 +215,7 @@ impl<'a> Stage<'a> {
                 match self.look(&key, hint.seq, noticed_at)? {
                     Some(before) if before == hint.noticed_at => {}
                     Some(before) => {
-                        self.remove(keys::age(conn, before, hint.class, hint.due, hint.seq), hint.seq)
+                        self.remove(keys::age(conn, before, hint.class, hint.due, hint.seq), hint.seq);
                     }
                     None => self.count(conn, hint.due, 1),
                 }
