@@ -26,6 +26,11 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the daemon until SIGTERM or SIGINT
+    ///
+    /// When it is ready it prints one line with the address of its API; with --json the line is {"api":"http://…"}.
+    Run(Run),
+
     /// Check the configuration and the providers without side effects
     Check(Check),
 
@@ -311,4 +316,11 @@ fn parse_value(text: &str) -> Result<(String, serde_json::Value), String> {
     let value = serde_json::from_str(json)
         .map_err(|error| format!("{json:?} is not JSON: {error}; text needs quotes"))?;
     Ok((pointer.to_owned(), value))
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Also end when standard input is at its end: whoever started the daemon is gone
+    #[arg(long)]
+    pub(super) until_stdin_closes: bool,
 }

@@ -11,6 +11,7 @@ mod client;
 mod failure;
 mod map;
 mod online;
+mod run;
 mod show;
 mod table;
 
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
     let config = cli.config.or_else(|| std::env::var_os("TANDEM_CONFIG").map(PathBuf::from));
     let config = config.unwrap_or_else(|| PathBuf::from("tandem.toml"));
     let done = match cli.command {
+        Command::Run(run) => run::run(&config, &run, cli.json),
         Command::Version => version(cli.json),
         Command::Check(check) => check::check(&config, &check, cli.json),
         Command::Map(map) => map::map(&config, &map, cli.json),
