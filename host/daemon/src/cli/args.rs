@@ -26,6 +26,11 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the daemon until SIGTERM or SIGINT
+    ///
+    /// When it is ready it prints one line with the address of its API; with --json the line is {"api":"http://…"}.
+    Run(Run),
+
     /// Check the configuration and the providers without side effects
     Check(Check),
 
@@ -67,6 +72,13 @@ pub(super) enum Command {
 
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// End as on SIGTERM when standard input closes, so as not to outlive the process that started it
+    #[arg(long)]
+    pub(super) until_stdin_closes: bool,
 }
 
 #[derive(Debug, Args)]

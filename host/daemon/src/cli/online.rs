@@ -84,7 +84,7 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
             let text = show::reloaded(&read(&answer)?);
             Ok((answer, text))
         }
-        Command::Check(_) | Command::Map(_) | Command::Version => {
+        Command::Run(_) | Command::Check(_) | Command::Map(_) | Command::Version => {
             Err(Failure::because("this command asks no daemon"))
         }
     }
