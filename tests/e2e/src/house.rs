@@ -111,6 +111,8 @@ impl House {
             settings: serde_json::from_value(
                 json!({ "indexLagMinMs": plan.index_lag.0, "indexLagMaxMs": plan.index_lag.1 }),
             )?,
+            // Tandem's own property: a create that was never answered is recognised by it.
+            properties: vec![key_property()],
             ..NewAccounts::new(app.app_id, plan.scopes.len())
         };
         let accounts = control.create_accounts(&wanted).await?;
@@ -189,6 +191,9 @@ impl House {
                 quota.search,
                 quota.daily.unwrap_or(1_000_000_000)
             ));
+        }
+        if !text.contains("[settings]") {
+            text.push_str("\n[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 5000\n");
         }
         if !text.contains("[objects.contact]") {
             text.push_str("\n[objects.contact]\n");
@@ -413,6 +418,15 @@ impl House {
             .env("TANDEM_TOKEN", ADMIN);
         Ok(command)
     }
+}
+
+/// A text property with unique values, in the form of HubSpot's Properties API.
+fn key_property() -> serde_json::Map<String, Value> {
+    let property = json!({
+        "name": "tandem_key", "label": "Tandem key", "groupName": "contactinformation",
+        "type": "string", "fieldType": "text", "hasUniqueValue": true,
+    });
+    property.as_object().cloned().unwrap_or_default()
 }
 
 /// Whether a folder lies on a file system that only lives in memory.

@@ -29,6 +29,8 @@ pub(super) fn run(
         let _ = super::print(&announcement(address, &data_dir, json));
     };
     let ended = runtime.block_on(app::run(config, asked.until_stdin_closes, ready));
+    // The thread that still waits for standard input would hold up the end.
+    runtime.shutdown_background();
     ended.map_err(|error| match error {
         AppError::Config(error) => error.into(),
         AppError::Listen { .. } => Failure { status: USAGE, ..Failure::new(&error) },
