@@ -10,4 +10,5 @@
 
 mod offline;
 mod online;
+mod run;
 mod support;
