@@ -276,6 +276,26 @@ impl Link {
         })
     }
 
+    /// Both records are gone: nothing is remembered but ids, versions and stamps.
+    pub(crate) fn bury(&mut self, by: Side, at: Millis) {
+        self.forget();
+        self.life = Life::Tombstone { by, at };
+    }
+
+    /// Forgets everything about the values of the two records.
+    pub(crate) fn forget(&mut self) {
+        self.base.clear();
+        self.owed.clear();
+        self.held.clear();
+        self.decided.clear();
+        self.frozen.clear();
+        self.alternations.clear();
+        self.refused.clear();
+        self.doubt = None;
+        self.own = None;
+        self.look = false;
+    }
+
     /// The key that Tandem stores in the CRM's record, where it has a place for it. Stable for the link's incarnation.
     #[must_use]
     pub fn key(&self) -> String {

@@ -23,7 +23,6 @@ mod observe;
 mod review;
 mod sets;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -265,7 +264,11 @@ pub fn plan(
 ) -> Plan {
     let mut next = link.clone();
     let mut draft = Draft::default();
-    draw_up(&mut next, internal, external, policy, now, &mut draft);
+    if draw_up(&mut next, link, internal, external, policy, now, &mut draft) == Drawn::MustLook {
+        next.clone_from(link);
+        draft.ask = Some(Ask::ReadExternal);
+        draft.say("a field was never compared with the external record; it is read first");
+    }
     if draft.ask.is_some() {
         draft.internal = None;
         draft.external = None;
@@ -292,30 +295,40 @@ pub fn plan(
     }
 }
 
+/// How far the drawing up got.
+#[derive(PartialEq, Eq)]
+enum Drawn {
+    /// As far as it goes.
+    Up,
+    /// What was drawn up does not count: the external record has to be seen first.
+    MustLook,
+}
+
 fn draw_up(
     link: &mut Link,
+    before: &Link,
     internal: &Internal,
     external: &External,
     policy: &ObjectPolicy,
     now: Millis,
     draft: &mut Draft,
-) {
+) -> Drawn {
     if let Life::Detached { .. } = link.life {
         draft.say("the link was cut");
-        return;
+        return Drawn::Up;
     }
     if let (Some(version), Some(seen)) = (version_of(internal), link.internal_version)
         && version < seen
     {
         draft.ask = Some(Ask::ReadInternal);
         draft.say("the internal record is older than what is known; it is read again");
-        return;
+        return Drawn::Up;
     }
     let mut external = external;
     if let Life::Tombstone { at, .. } = link.life {
         if !delete::tombstone(link, at, internal, external, policy, draft) {
             link.internal_version = version_of(internal).max(link.internal_version);
-            return;
+            return Drawn::Up;
         }
         if !matches!(external, External::Whole { .. }) {
             external = &External::Unseen;
@@ -323,7 +336,6 @@ fn draw_up(
     }
     let own_internal = link.own_internal.is_some() && link.own_internal == version_of(internal);
     let deleted = matches!(internal, Internal::Deleted { .. });
-    let before = link.clone();
     let seen = observe::judge(link, deleted, external, policy, now);
     link.internal_version = version_of(internal).max(link.internal_version);
     let state = match seen {
@@ -333,7 +345,7 @@ fn draw_up(
             link.internal_version = before.internal_version;
             draft.ask = Some(ask);
             draft.say(why);
-            return;
+            return Drawn::Up;
         }
         observe::Seen::Gone => {
             match internal {
@@ -343,7 +355,7 @@ fn draw_up(
                 Internal::Deleted { .. } => delete::both_gone(link, Side::Internal, now, draft),
                 Internal::Absent => delete::both_gone(link, Side::External, now, draft),
             }
-            return;
+            return Drawn::Up;
         }
         observe::Seen::State(state) => Some(state),
         observe::Seen::Believed(why) => {
@@ -362,22 +374,11 @@ fn draw_up(
         }
         Internal::Present { fields, version, changed_at } => {
             link.life = Life::Active;
-            let sides = compare::Sides {
-                policy,
-                internal: fields,
-                internal_at: *changed_at,
-                external: match &state {
-                    Some(state) => Cow::Borrowed(state.fields),
-                    None => Cow::Owned(compare::believed(link)),
-                },
-                state,
-            };
+            let sides =
+                compare::Sides { policy, internal: fields, internal_at: *changed_at, state, link: before };
             let merged = merge::merge(link, &sides, own_internal, now);
             if merged.must_look {
-                *link = before;
-                draft.ask = Some(Ask::ReadExternal);
-                draft.say("a field was never compared with the external record; it is read first");
-                return;
+                return Drawn::MustLook;
             }
             draft.reasons.extend(merged.reasons);
             draft.conflicts.extend(merged.conflicts);
@@ -386,14 +387,18 @@ fn draw_up(
                 draft.internal = Some(InternalWrite::Update { expected: *version, fields, changed });
             }
             if !merged.to_external.is_empty() {
-                let known = sides.external.iter().filter(|(pointer, _)| policy.mapped.contains(pointer));
-                let known = known.map(|(pointer, value)| (pointer.clone(), value.clone())).collect();
+                let known = policy
+                    .mapped
+                    .iter()
+                    .filter_map(|pointer| Some((pointer.clone(), sides.external(pointer)?.clone())))
+                    .collect();
                 let (fields, changed) = laid_on(known, merged.to_external);
                 let (version, stamp) = delete::precondition(link);
                 draft.external = Some(ExternalWrite::Update { fields, changed, version, stamp });
             }
         }
     }
+    Drawn::Up
 }
 
 fn version_of(internal: &Internal) -> Option<u64> {

@@ -401,7 +401,7 @@ fn spent_quotas_are_told_apart() {
         other => panic!("{other:?}"),
     };
     let setting = Setting::with(&json!({}), |new| {
-        new.quota = Some(QuotaSizes { burst: 5, daily: Some(1_000), search: 1 })
+        new.quota = Some(QuotaSizes { burst: 5, daily: Some(1_000), search: 1 });
     });
     // Probe and discover have taken two of five.
     let reply = setting.run(&Operation::Read(Reference { object: "contact".into(), id: "1".into() }));
@@ -418,7 +418,7 @@ fn spent_quotas_are_told_apart() {
     assert_eq!(throttled(last).as_deref(), Some("burst"));
 
     let setting = Setting::with(&json!({}), |new| {
-        new.quota = Some(QuotaSizes { burst: 1_000, daily: Some(4), search: 1_000 })
+        new.quota = Some(QuotaSizes { burst: 1_000, daily: Some(4), search: 1_000 });
     });
     let mut last = setting.read("1");
     for _ in 0..4 {

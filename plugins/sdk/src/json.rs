@@ -43,19 +43,28 @@ impl<'a> Members<'a> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
     }
 
-    /// As [`get`](Self::get), looking first at the place where it is likely to be. `hint` moves behind what was found:
-    /// whoever asks in the document's order finds each member at once.
-    #[must_use]
-    pub fn get_near(&self, name: &str, hint: &mut usize) -> Option<&Node<'a>> {
-        if let Some((member, value)) = self.0.get(*hint)
+    /// The place of a member. `hint` is where to look first, and moves behind what was found: whoever asks in the document's
+    /// order finds each member at once.
+    pub(crate) fn place(&self, name: &str, hint: &mut usize) -> Option<usize> {
+        if let Some((member, _)) = self.0.get(*hint)
             && member == name
         {
             *hint += 1;
-            return Some(value);
+            return Some(*hint - 1);
         }
         let place = self.0.iter().position(|(member, _)| member == name)?;
         *hint = place + 1;
+        Some(place)
+    }
+
+    /// The member at a place.
+    pub(crate) fn at(&self, place: usize) -> Option<&Node<'a>> {
         self.0.get(place).map(|(_, value)| value)
+    }
+
+    /// The member at a place, to be changed.
+    pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut Node<'a>> {
+        self.0.get_mut(place).map(|(_, value)| value)
     }
 
     /// A member that may be changed.
@@ -188,6 +197,26 @@ impl<'a> Node<'a> {
         Some(node)
     }
 
+    /// The object at a pointer, made on the way. None when something that is not an object is in the way.
+    pub(crate) fn object_at(&mut self, segments: &'a [String]) -> Option<&mut Members<'a>> {
+        let mut node = self;
+        for segment in segments {
+            let Self::Object(members) = node else { return None };
+            let place = match members.place(segment, &mut 0) {
+                Some(place) => place,
+                None => {
+                    members.push(segment.as_str(), Self::object());
+                    members.len() - 1
+                }
+            };
+            node = members.at_mut(place)?;
+        }
+        match node {
+            Self::Object(members) => Some(members),
+            _ => None,
+        }
+    }
+
     /// Sets the value at a pointer, making the objects on the way. False when something that is not an object is in the way.
     pub fn set_at<S: AsRef<str>>(&mut self, segments: &[S], value: Node<'a>) -> bool {
         let Some((last, parents)) = segments.split_last() else {
@@ -245,7 +274,12 @@ impl<'a> Node<'a> {
     /// The JSON text.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512);
+        self.to_bytes_of(512)
+    }
+
+    /// As [`to_bytes`](Self::to_bytes), with room for so many.
+    pub(crate) fn to_bytes_of(&self, capacity: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(capacity);
         self.write(&mut out);
         out
     }
@@ -300,17 +334,24 @@ impl From<&serde_json::Value> for Node<'static> {
     }
 }
 
+/// How many bytes from `from` on can stand in a string as they are: no control character, quotation mark or backslash.
+fn clean_run(bytes: &[u8], from: usize) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    rest.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')).unwrap_or(rest.len())
+}
+
 fn write_text(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
     let bytes = text.as_bytes();
-    let mut clean = 0;
-    for (index, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(bytes.get(clean..index).unwrap_or_default());
-        clean = index + 1;
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let mut at = 0;
+    loop {
+        let clean = clean_run(bytes, at);
+        out.extend_from_slice(bytes.get(at..at + clean).unwrap_or_default());
+        at += clean;
+        let Some(byte) = bytes.get(at) else { break };
+        at += 1;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -325,7 +366,6 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
             }
         }
     }
-    out.extend_from_slice(bytes.get(clean..).unwrap_or_default());
     out.push(b'"');
 }
 
@@ -479,7 +519,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
             return Ok(Node::Object(Members(members)));
         }
-        members.reserve(8);
+        members.reserve(if depth == 0 { 8 } else { 24 });
         loop {
             self.space();
             if self.peek() != Some(b'"') {
@@ -512,18 +552,16 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Result<Cow<'a, str>, Error> {
         self.at += 1;
         let from = self.at;
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    let text = self.slice(from, self.at);
-                    self.at += 1;
-                    return Ok(Cow::Borrowed(text));
-                }
-                Some(b'\\') => return self.escaped(from).map(Cow::Owned),
-                Some(byte) if byte >= 0x20 => self.at += 1,
-                Some(_) => return self.fail("a control character in a string"),
-                None => return self.fail("the text ends too early"),
+        self.at += clean_run(self.bytes, from);
+        match self.peek() {
+            Some(b'"') => {
+                let text = self.slice(from, self.at);
+                self.at += 1;
+                Ok(Cow::Borrowed(text))
             }
+            Some(b'\\') => self.escaped(from).map(Cow::Owned),
+            Some(_) => self.fail("a control character in a string"),
+            None => self.fail("the text ends too early"),
         }
     }
 
@@ -532,12 +570,7 @@ impl<'a> Parser<'a> {
         let mut text = self.slice(from, self.at).to_owned();
         loop {
             let clean = self.at;
-            while let Some(byte) = self.peek() {
-                if byte == b'"' || byte == b'\\' || byte < 0x20 {
-                    break;
-                }
-                self.at += 1;
-            }
+            self.at += clean_run(self.bytes, clean);
             text.push_str(self.slice(clean, self.at));
             match self.peek() {
                 Some(b'"') => {
@@ -597,6 +630,22 @@ impl<'a> Parser<'a> {
 }
 
 fn has_twins(members: &[(Cow<'_, str>, Node<'_>)]) -> bool {
+    // Most objects have no two names of the same length, beginning and end: one pass settles it.
+    let mut marks = 0_u128;
+    let mut likely = false;
+    for (name, _) in members {
+        let bytes = name.as_bytes();
+        let (first, last) = (bytes.first().copied().unwrap_or(0), bytes.last().copied().unwrap_or(0));
+        let middle = bytes.get(bytes.len() / 2).copied().unwrap_or(0);
+        let mixed =
+            bytes.len() * 31 + usize::from(first) * 7 + usize::from(middle) * 3 + usize::from(last) * 13;
+        let mark = 1_u128 << (mixed & 127);
+        likely |= marks & mark != 0;
+        marks |= mark;
+    }
+    if !likely {
+        return false;
+    }
     if members.len() <= 48 {
         return members
             .iter()

@@ -40,7 +40,7 @@ pub fn after_external_write(
         if written.stamp.is_some() {
             next.external_stamp = next.external_stamp.max(written.stamp);
         }
-        bury(&mut next, Side::Internal, now);
+        next.bury(Side::Internal, now);
         return next;
     }
     let (fields, changed): (&Fields, BTreeSet<&String>) = match write {
@@ -76,7 +76,7 @@ pub fn after_external_write(
         if !policy.mapped.contains(pointer) {
             continue;
         }
-        delivered_outside(&mut next, &mut decided_fields(link, pointer), pointer);
+        decision_delivered(&mut next, pointer, Side::External);
         if written.unapplied.contains(pointer) {
             next.refused.insert(pointer.clone(), source.get(pointer).cloned().unwrap_or(Value::Null));
             continue;
@@ -94,34 +94,16 @@ pub fn after_external_write(
     next
 }
 
-/// The decision that a field is part of, if it is one.
-fn decided_fields(link: &Link, pointer: &str) -> Option<String> {
-    link.decided
-        .iter()
-        .find(|(_, decided)| decided.to_external.contains(pointer) || decided.to_internal.contains(pointer))
-        .map(|(group, _)| group.clone())
-}
-
-fn delivered_outside(link: &mut Link, group: &mut Option<String>, pointer: &str) {
-    if let Some(group) = group.take()
-        && let Some(decided) = link.decided.get_mut(&group)
-    {
-        decided.to_external.remove(pointer);
-        if decided.to_external.is_empty() && decided.to_internal.is_empty() {
-            link.decided.remove(&group);
-        }
-    }
-}
-
-fn delivered_inside(link: &mut Link, group: &mut Option<String>, pointer: &str) {
-    if let Some(group) = group.take()
-        && let Some(decided) = link.decided.get_mut(&group)
-    {
-        decided.to_internal.remove(pointer);
-        if decided.to_external.is_empty() && decided.to_internal.is_empty() {
-            link.decided.remove(&group);
-        }
-    }
+/// A decided value has reached a side; the decision is forgotten when it has reached all that it was meant for.
+fn decision_delivered(link: &mut Link, pointer: &str, side: Side) {
+    link.decided.retain(|_, decided| {
+        let left = match side {
+            Side::Internal => &mut decided.to_internal,
+            Side::External => &mut decided.to_external,
+        };
+        let reached = left.remove(pointer);
+        !(reached && decided.to_internal.is_empty() && decided.to_external.is_empty())
+    });
 }
 
 /// The pair of a field that was written to the CRM.
@@ -174,7 +156,7 @@ pub fn after_internal_write(
         _ => None,
     };
     match write {
-        InternalWrite::Delete { .. } => bury(&mut next, Side::External, now),
+        InternalWrite::Delete { .. } => next.bury(Side::External, now),
         InternalWrite::Create { fields } => {
             next.life = Life::Active;
             next.decided.remove(RECORD);
@@ -198,7 +180,7 @@ pub fn after_internal_write(
         }
         InternalWrite::Update { fields, changed, .. } => {
             for pointer in changed.iter().filter(|pointer| policy.mapped.contains(pointer)) {
-                delivered_inside(&mut next, &mut decided_fields(link, pointer), pointer);
+                decision_delivered(&mut next, pointer, Side::Internal);
                 let before = pair_of(link, pointer);
                 let written = fields.get(pointer);
                 let there = whole.map(|fields| fields.get(pointer));
@@ -238,20 +220,6 @@ fn internal_pair(
         _ => before.external.clone(),
     };
     Pair { internal: written.cloned(), external: there, assumed: before.assumed && external.is_none() }
-}
-
-fn bury(link: &mut Link, by: Side, now: Millis) {
-    link.life = Life::Tombstone { by, at: now };
-    link.base.clear();
-    link.owed.clear();
-    link.held.clear();
-    link.decided.clear();
-    link.refused.clear();
-    link.frozen.clear();
-    link.alternations.clear();
-    link.doubt = None;
-    link.own = None;
-    link.look = false;
 }
 
 /// After the CRM rejected some fields of a write: with `omit-and-flag` they are left out, with the whole of their groups,

@@ -17,9 +17,20 @@ pub(super) struct Sides<'a> {
     pub(super) policy: &'a ObjectPolicy,
     pub(super) internal: &'a Fields,
     pub(super) internal_at: Option<Millis>,
-    pub(super) external: Cow<'a, Fields>,
-    /// The external record, if it was seen; otherwise its half of the base is believed.
+    /// The external record, if it was seen; otherwise what the link last knew is believed.
     pub(super) state: Option<State<'a>>,
+    /// The link before this plan.
+    pub(super) link: &'a Link,
+}
+
+impl<'a> Sides<'a> {
+    /// What the CRM has of a field, as far as is known.
+    pub(super) fn external(&self, pointer: &str) -> Option<&'a Value> {
+        match &self.state {
+            Some(state) => state.fields.get(pointer),
+            None => believed(self.link, pointer),
+        }
+    }
 }
 
 /// One field on both sides.
@@ -124,26 +135,13 @@ pub(super) fn groups(policy: &ObjectPolicy) -> BTreeMap<&str, Vec<&str>> {
     groups
 }
 
-/// What the CRM is believed to have: the external halves, and what was last seen of held groups.
-pub(super) fn believed(link: &Link) -> Fields {
-    let mut fields = Fields::new();
-    for (pointer, pair) in &link.base {
-        if let Some(value) = &pair.external {
-            fields.insert(pointer.clone(), value.clone());
-        }
+/// What the CRM is believed to have: the external half, or what was last seen of a held group.
+pub(super) fn believed<'a>(link: &'a Link, pointer: &str) -> Option<&'a Value> {
+    let held = link.held.iter().find(|(group, held)| *group != RECORD && held.fields.contains(pointer));
+    match held {
+        Some((_, held)) => held.external.get(pointer),
+        None => link.base.get(pointer).and_then(|pair| pair.external.as_ref()),
     }
-    for (group, held) in &link.held {
-        if group == RECORD {
-            continue;
-        }
-        for pointer in &held.fields {
-            match held.external.get(pointer) {
-                Some(value) => fields.insert(pointer.clone(), value.clone()),
-                None => fields.remove(pointer),
-            };
-        }
-    }
-    fields
 }
 
 /// Whether the base, or a hold, says anything of the CRM's value.
@@ -152,13 +150,13 @@ pub(super) fn known(link: &Link, pointer: &str) -> bool {
 }
 
 /// One field on both sides. None: the external value is not known.
-pub(super) fn look<'a>(link: &Link, sides: &'a Sides<'_>, pointer: &'a str) -> Option<Look<'a>> {
+pub(super) fn look<'a>(link: &Link, sides: &Sides<'a>, pointer: &'a str) -> Option<Look<'a>> {
     if sides.state.is_none() && !known(link, pointer) {
         return None;
     }
     let policy = sides.policy;
     let internal = sides.internal.get(pointer);
-    let external = sides.external.get(pointer);
+    let external = sides.external(pointer);
     let equal = same(policy, pointer, internal, external);
     let pair = link.base.get(pointer);
     let (internal_changed, external_changed) = match pair {

@@ -54,17 +54,8 @@ pub(super) fn create_internal(external: &Fields, policy: &ObjectPolicy, draft: &
 /// Starts a new incarnation: nothing of the old one is remembered but the order of things.
 fn reborn(link: &mut Link) {
     link.incarnation = link.incarnation.saturating_add(1);
+    link.forget();
     link.life = Life::Active;
-    link.base.clear();
-    link.owed.clear();
-    link.held.clear();
-    link.decided.clear();
-    link.frozen.clear();
-    link.alternations.clear();
-    link.refused.clear();
-    link.doubt = None;
-    link.own = None;
-    link.look = false;
 }
 
 /// Starts a new incarnation whose record in the CRM is still to be made.
@@ -76,24 +67,10 @@ fn reborn_without_external(link: &mut Link) {
     link.keep = None;
 }
 
-fn bury(link: &mut Link, by: Side, now: Millis, draft: &mut Draft) {
-    link.life = Life::Tombstone { by, at: now };
-    link.base.clear();
-    link.owed.clear();
-    link.held.clear();
-    link.decided.clear();
-    link.refused.clear();
-    link.frozen.clear();
-    link.alternations.clear();
-    link.doubt = None;
-    link.own = None;
-    link.look = false;
-    draft.say("gone on both sides");
-}
-
 /// Both are gone.
 pub(super) fn both_gone(link: &mut Link, by: Side, now: Millis, draft: &mut Draft) {
-    bury(link, by, now, draft);
+    link.bury(by, now);
+    draft.say("gone on both sides");
 }
 
 fn lapse(link: &mut Link, by: Side, now: Millis) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::compare::{Look, Sides, blank, flow, groups, look, members, same, settle};
+use super::compare::{Look, Sides, blank, flow, groups, look, same, settle};
 use super::observe::State;
 use super::{Conflict, Verdict, conflict, loops, review, sets};
 use crate::Millis;
@@ -80,7 +80,7 @@ fn merge_group(
     now: Millis,
     merge: &mut Merge,
 ) {
-    let policy = sides.policy.group_policy(group, members(sides.policy, group));
+    let policy = sides.policy.group_policy(group, fields.iter().copied());
     let fields: Vec<&str> = fields.iter().copied().filter(|field| !link.owed.contains(*field)).collect();
     let mut looks: Vec<Look<'_>> = Vec::with_capacity(fields.len());
     let mut unknown = false;

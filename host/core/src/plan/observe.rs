@@ -102,12 +102,11 @@ fn says_nothing_new<'a>(
     fields: &Fields,
     pointers: impl Iterator<Item = &'a String>,
 ) -> bool {
-    let believed = believed(link);
     pointers
         .filter(|pointer| policy.mapped.contains(pointer))
         .filter(|pointer| !link.frozen.contains_key(*pointer) && !link.owed.contains(*pointer))
         .all(|pointer| {
-            known(link, pointer) && same(policy, pointer, fields.get(pointer), believed.get(pointer))
+            known(link, pointer) && same(policy, pointer, fields.get(pointer), believed(link, pointer))
         })
 }
 

@@ -26,6 +26,7 @@ const ACME: &str = "the-token-of-acme-inc";
 /// A daemon that writes down what it is asked and knows one connection.
 #[derive(Default)]
 struct Fake {
+    metrics: Arc<Metrics>,
     asked: Mutex<Vec<String>>,
     not_ready: Mutex<Option<String>>,
 }
@@ -47,7 +48,7 @@ impl Control for Fake {
     }
 
     async fn metrics(&self) -> Result<String, ControlError> {
-        Ok(Metrics::new().render(&[]))
+        Ok(self.metrics.render(&[]))
     }
 
     async fn status(&self, connection: Option<ConnectionId>) -> Result<Status, ControlError> {
@@ -201,7 +202,7 @@ impl Api {
             .route("/v1/scopes/{scope}/records", get(async || "records"))
             .route("/v1/everything", get(async || "everything"));
         let routers = [router(fake.clone(), tokens()), for_scopes(system_a, tokens()), more];
-        let router = house(routers, Arc::new(Metrics::new()), 1024);
+        let router = house(routers, fake.metrics.clone(), 1024);
         let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a listener");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (end, ended) = oneshot::channel::<()>();
@@ -443,6 +444,24 @@ async fn what_does_not_fit_is_answered_with_a_problem() {
         assert!(said.contains(detail), "{method} {path}: {said}");
     }
     assert_eq!(api.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_pattern_and_never_by_path() {
+    let api = Api::start().await;
+    api.get(Some(ACME), "/v1/scopes/acme/records").await;
+    api.get(Some(ACME), "/v1/scopes/marker-of-a-scope/records").await;
+    api.get(Some(ADMIN), "/marker-of-a-path").await;
+    let (_, page) = api.get(Some(METRICS), "/metrics").await;
+    let page = page.as_str().expect("text");
+    for line in [
+        "tandem_api_requests_total{route=\"/v1/scopes/{scope}/records\",outcome=\"2xx\"} 1",
+        "tandem_api_requests_total{route=\"/v1/scopes/{scope}/records\",outcome=\"4xx\"} 1",
+        "tandem_api_requests_total{route=\"none\",outcome=\"4xx\"} 1",
+    ] {
+        assert!(page.lines().any(|written| written == line), "{line} is not in\n{page}");
+    }
+    assert!(!page.contains("marker"), "{page}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::exchange::Problem;
@@ -185,14 +185,19 @@ pub struct LinkView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairView {
     /// System A's value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub internal: Option<Value>,
     /// The CRM's value, in canonical form.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub external: Option<Value>,
     /// The CRM's value is what was sent; it has not been seen since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
+}
+
+/// Keeps `null` and absent apart: a present member is always `Some`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// A held field group.
@@ -328,6 +333,26 @@ pub struct ProviderView {
     /// Connections that use it.
     pub connections: u64,
     /// What is wrong with it. Empty: nothing.
+    pub detail: String,
+}
+
+/// What a connection's CRM said when it was asked without writing (`tandem check --live`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// What was asked, in order. What comes after the first failure may be missing.
+    pub steps: Vec<ProbeStep>,
+}
+
+/// One thing that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeStep {
+    /// "credentials", "permissions", "fields", "quota", with the object's name where it is about one: "fields contact".
+    pub what: String,
+    /// The answer is what the connection needs.
+    pub ok: bool,
+    /// The answer in words (`180 of 190 calls left`), or what is wrong and the way out. Without record contents.
     pub detail: String,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
+use tandem_core::descriptor::{AuthKind, AuthScheme};
 use tandem_core::id::{ConnectionId, ObjectName, ProviderId, ScopeId};
 use tandem_core::policy::{
     FieldPolicy, Flow, Hold, ObjectPolicy, OnConflict, OnDelete, OnDeleteConflict, OnReject, OnRewrite,
@@ -14,8 +15,9 @@ use url::{Host, Url};
 
 use super::daemon::{App, Config, read_secrets};
 use super::place::{Finding, Place};
-use super::raw::{NAME_RULE, Section, Source, Value, is_name};
+use super::raw::{Section, Source, Value};
 use super::secret::Secret;
+use super::words::{NAME_RULE, is_name};
 
 /// A connection's configuration, checked whole.
 #[derive(Clone, Debug)]
@@ -61,10 +63,29 @@ pub struct ConnectionConfig {
 /// How a connection's requests are authenticated.
 #[derive(Clone, Debug)]
 pub struct ConnectionAuth {
-    /// `scheme`: one of the provider's, by name. Default: `static` with a token, `oauth2` with a refresh token.
+    /// `scheme`: one of the provider's, by name or by kind. Default: `static` with a token, `oauth2` with a refresh token.
     pub scheme: String,
     /// What it starts from.
     pub credential: Credential,
+}
+
+impl ConnectionAuth {
+    /// The provider's scheme that is meant: the one of that name, else the only one of that kind.
+    #[must_use]
+    pub fn pick<'d>(
+        &self,
+        schemes: &'d BTreeMap<String, AuthScheme>,
+    ) -> Option<(&'d String, &'d AuthScheme)> {
+        let kind = match self.scheme.as_str() {
+            "static" => Some(AuthKind::Static),
+            "oauth2" => Some(AuthKind::Oauth2),
+            _ => None,
+        };
+        schemes.get_key_value(&self.scheme).or_else(|| {
+            let mut fitting = schemes.iter().filter(|(_, scheme)| Some(scheme.kind) == kind);
+            fitting.next().filter(|_| fitting.next().is_none())
+        })
+    }
 }
 
 /// What authentication starts from.

@@ -167,6 +167,27 @@ fn a_grant_covers_its_host_and_no_other() {
 }
 
 #[test]
+fn a_scheme_is_found_by_name_or_as_the_only_one_of_its_kind() {
+    let schemes = |names: &[(&str, &str)]| -> BTreeMap<String, tandem_core::descriptor::AuthScheme> {
+        let scheme = |kind: &str| serde_json::json!({ "kind": kind, "header": "authorization", "template": "{token}" });
+        let parsed = |kind: &str| serde_json::from_value(scheme(kind)).expect("a scheme");
+        names.iter().map(|(name, kind)| ((*name).to_owned(), parsed(kind))).collect()
+    };
+    let picked = |auth: &str, schemes: &BTreeMap<String, _>| {
+        let text =
+            format!("provider = 'p'\nscope = 's'\nhosts = []\nauth = {auth}\nobjects.contact = {{}}\n");
+        let connection = connection_file(&text).expect("a connection");
+        connection.auth.expect("authentication").pick(schemes).map(|(name, _)| name.clone())
+    };
+    let both = schemes(&[("oauth", "oauth2"), ("token", "static")]);
+    assert_eq!(picked("{ token.env = 'A' }", &both).as_deref(), Some("token"));
+    assert_eq!(picked("{ scheme = 'static', token.env = 'A' }", &both).as_deref(), Some("token"));
+    assert_eq!(picked("{ scheme = 'oauth', token.env = 'A' }", &both).as_deref(), Some("oauth"));
+    assert_eq!(picked("{ scheme = 'other', token.env = 'A' }", &both), None);
+    assert_eq!(picked("{ token.env = 'A' }", &schemes(&[("a", "static"), ("b", "static")])), None);
+}
+
+#[test]
 fn a_secret_is_read_without_its_line_end_and_never_shown() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("token"), "marker-of-a-secret\r\n").expect("a secret");

@@ -1,1 +1,320 @@
-//! intake
+//! Webhooks: verify, route to the connection, blank what is secret, store raw, answer.
+//!
+//! Invariants: nothing is answered with success before it is on disk; a delivery is verified over its raw bytes before
+//! anything is read from it; an account that nobody knows is taken in by nobody (and answered as delivered, so that the CRM
+//! does not switch the webhook off). This room never calls a provider and decides nothing.
+//!
+//! A door is an address: `/hooks/app/NAME` receives for all connections of an app, `/hooks/connection/NAME` for one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::{HeaderMap, StatusCode, Uri, header};
+use secrecy::SecretString;
+use serde_json::Value;
+use tandem_core::Millis;
+use tandem_core::descriptor::Webhooks;
+use tandem_core::exchange::{Attribute, Delivery};
+use tandem_core::id::{ConnectionId, ProviderId};
+
+use crate::credentials::webhook::{Incoming, verify};
+use crate::store::{Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, Subject, Until};
+use crate::telemetry::Metrics;
+
+/// Where deliveries of an app or a connection come in.
+pub struct Door {
+    /// The provider, for metrics.
+    pub provider: ProviderId,
+    /// How deliveries are verified, routed and answered.
+    pub webhooks: Webhooks,
+    /// The secret that signs them, and during a rotation the one before. Empty where nothing is signed.
+    pub secrets: Vec<SecretString>,
+    /// Whose deliveries they are.
+    pub route: Route,
+}
+
+/// Whose deliveries come in at a door.
+pub enum Route {
+    /// One connection's.
+    Connection(ConnectionId),
+    /// Those of the connections whose accounts are named in them.
+    Accounts(HashMap<String, ConnectionId>),
+}
+
+/// All doors, and what happens behind them.
+pub struct Intake<S> {
+    store: Arc<S>,
+    doors: ArcSwap<HashMap<String, Arc<Door>>>,
+    /// The address under which CRMs reach this daemon, as they sign it. No trailing slash.
+    public_url: ArcSwap<String>,
+    metrics: Arc<Metrics>,
+    now: Box<dyn Fn() -> Millis + Send + Sync>,
+    arrived: Box<dyn Fn(Vec<Hint>) + Send + Sync>,
+}
+
+/// Why a delivery was not taken in.
+enum Refusal {
+    /// It does not prove its sender.
+    Signature(String),
+    /// It is not what the provider's webhooks look like.
+    Malformed(String),
+    /// The store does not take it.
+    Store(StoreError),
+}
+
+impl<S: Store> Intake<S> {
+    /// No doors yet. `arrived` is given the hints of stored deliveries.
+    pub fn new(
+        store: Arc<S>,
+        metrics: Arc<Metrics>,
+        now: Box<dyn Fn() -> Millis + Send + Sync>,
+        arrived: Box<dyn Fn(Vec<Hint>) + Send + Sync>,
+    ) -> Self {
+        Self {
+            store,
+            doors: ArcSwap::default(),
+            public_url: ArcSwap::from_pointee(String::new()),
+            metrics,
+            now,
+            arrived,
+        }
+    }
+
+    /// Puts these doors in place of all others, by path below `/hooks/`.
+    pub fn open(&self, doors: HashMap<String, Arc<Door>>) {
+        self.doors.store(Arc::new(doors));
+    }
+
+    /// Sets the address that CRMs sign.
+    pub fn set_public_url(&self, url: &str) {
+        self.public_url.store(Arc::new(url.trim_end_matches('/').to_owned()));
+    }
+
+    /// The routes of all doors.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/hooks/{kind}/{name}", post(receive::<S>).get(challenge::<S>))
+            .with_state(self.clone())
+    }
+
+    fn door(&self, kind: &str, name: &str) -> Option<Arc<Door>> {
+        self.doors.load().get(&format!("{kind}/{name}")).cloned()
+    }
+
+    async fn take_in(
+        &self,
+        door: &Door,
+        path_and_query: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let now = (self.now)();
+        let url = format!("{}{path_and_query}", self.public_url.load());
+        let incoming = Incoming { method: "POST", url: &url, headers, body };
+        verify(&door.webhooks.verify, &door.secrets, &incoming, now)
+            .map_err(|error| Refusal::Signature(error.to_string()))?;
+        let stored = self.split(door, path_and_query, headers, body, now)?;
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        let mut hints = Vec::with_capacity(stored.len());
+        for delivery in stored {
+            let hint = Hint {
+                seq: self.store.next_seq(),
+                connection: delivery.connection.clone(),
+                object: "".into(),
+                subject: Subject::Delivery(delivery.seq),
+                class: Class::Live,
+                noticed_at: now,
+                due: 0,
+                attempts: 0,
+                cause: "webhook".into(),
+                observed: None,
+            };
+            commit.push(Op::AddDelivery(delivery)).push(Op::AddHint(hint.clone()));
+            hints.push(hint);
+        }
+        self.store.commit(commit, Until::Durable).await.map_err(Refusal::Store)?;
+        (self.arrived)(hints);
+        Ok(())
+    }
+
+    /// One delivery for each connection that is named, in the order of the body.
+    fn split(
+        &self,
+        door: &Door,
+        path_and_query: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Millis,
+    ) -> Result<Vec<StoredDelivery>, Refusal> {
+        let webhooks = &door.webhooks;
+        let store = |connection: &ConnectionId, body: Vec<u8>| StoredDelivery {
+            seq: self.store.next_seq(),
+            connection: connection.clone(),
+            received_at: now,
+            delivery: Delivery {
+                headers: kept_headers(webhooks, headers),
+                query: query(path_and_query),
+                body,
+            },
+        };
+        let reads_body = webhooks.array || webhooks.account.is_some() || !webhooks.blank.is_empty();
+        let connection = match &door.route {
+            Route::Connection(connection) if !reads_body => {
+                return Ok(vec![store(connection, body.to_vec())]);
+            }
+            Route::Connection(connection) => Some(connection),
+            Route::Accounts(_) => None,
+        };
+        let mut value: Value = serde_json::from_slice(body)
+            .map_err(|error| Refusal::Malformed(format!("the body is not JSON: {error}")))?;
+        let events: Vec<Value> = match &mut value {
+            Value::Array(events) if webhooks.array => std::mem::take(events),
+            _ if webhooks.array => {
+                return Err(Refusal::Malformed("the body is not an array of events".into()));
+            }
+            _ => vec![value],
+        };
+        let mut split: Vec<(ConnectionId, Vec<Value>)> = Vec::new();
+        for mut event in events {
+            let target = match (&door.route, connection) {
+                (_, Some(connection)) => Some(connection.clone()),
+                (Route::Accounts(accounts), None) => {
+                    let account = webhooks.account.as_deref().and_then(|pointer| account_at(&event, pointer));
+                    account.and_then(|account| accounts.get(&account).cloned())
+                }
+                (Route::Connection(connection), None) => Some(connection.clone()),
+            };
+            let Some(target) = target else {
+                self.metrics.webhook(&door.provider, "unroutable");
+                continue;
+            };
+            for pointer in &webhooks.blank {
+                if let Some(secret) = event.pointer_mut(pointer) {
+                    *secret = Value::Null;
+                }
+            }
+            match split.iter_mut().find(|(connection, _)| *connection == target) {
+                Some((_, events)) => events.push(event),
+                None => split.push((target, vec![event])),
+            }
+        }
+        split
+            .into_iter()
+            .map(|(connection, events)| {
+                let body = if webhooks.array {
+                    serde_json::to_vec(&events)
+                } else {
+                    events.first().map_or_else(|| Ok(Vec::new()), serde_json::to_vec)
+                };
+                body.map(|body| store(&connection, body))
+                    .map_err(|error| Refusal::Malformed(error.to_string()))
+            })
+            .collect()
+    }
+}
+
+async fn receive<S: Store>(
+    State(intake): State<Arc<Intake<S>>>,
+    Path((kind, name)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Some(door) = intake.door(&kind, &name) else {
+        return (StatusCode::NOT_FOUND, "there is no such webhook address\n").into_response();
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            intake.metrics.webhook(&door.provider, "too-large");
+            return rejection.into_response();
+        }
+    };
+    let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
+    match intake.take_in(&door, &path, &headers, &body).await {
+        Ok(()) => {
+            intake.metrics.webhook(&door.provider, "stored");
+            answer(&door.webhooks, uri.query())
+        }
+        Err(Refusal::Signature(why)) => {
+            intake.metrics.webhook(&door.provider, "signature");
+            tracing::warn!(door = %format!("{kind}/{name}"), why, "a webhook does not prove its sender");
+            (StatusCode::UNAUTHORIZED, "the delivery does not prove its sender\n").into_response()
+        }
+        Err(Refusal::Malformed(why)) => {
+            intake.metrics.webhook(&door.provider, "malformed");
+            tracing::warn!(door = %format!("{kind}/{name}"), why, "a webhook cannot be read");
+            (StatusCode::BAD_REQUEST, "the delivery cannot be read\n").into_response()
+        }
+        Err(Refusal::Store(error)) => {
+            intake.metrics.webhook(&door.provider, "busy");
+            tracing::error!(%error, "a webhook cannot be stored");
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "not stored; send it again\n")
+                .into_response()
+        }
+    }
+}
+
+/// Some CRMs try an address with a GET that wants a parameter echoed.
+async fn challenge<S: Store>(
+    State(intake): State<Arc<Intake<S>>>,
+    Path((kind, name)): Path<(String, String)>,
+    uri: Uri,
+) -> Response {
+    match intake.door(&kind, &name) {
+        Some(door) if door.webhooks.answer.echo.is_some() => answer(&door.webhooks, uri.query()),
+        Some(_) => (StatusCode::METHOD_NOT_ALLOWED, "webhooks are POSTed\n").into_response(),
+        None => (StatusCode::NOT_FOUND, "there is no such webhook address\n").into_response(),
+    }
+}
+
+fn answer(webhooks: &Webhooks, query: Option<&str>) -> Response {
+    let answer = &webhooks.answer;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let echoed = answer.echo.as_deref().and_then(|name| {
+        let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    });
+    let body = echoed.unwrap_or_else(|| answer.body.clone());
+    match &answer.content_type {
+        Some(kind) => (status, [(header::CONTENT_TYPE, kind.as_str())], body).into_response(),
+        None => (status, body).into_response(),
+    }
+}
+
+fn kept_headers(webhooks: &Webhooks, headers: &HeaderMap) -> Vec<Attribute> {
+    webhooks
+        .headers
+        .iter()
+        .filter_map(|name| {
+            let value = headers.get(name.as_str())?.to_str().ok()?;
+            Some(Attribute { name: name.clone(), value: value.into() })
+        })
+        .collect()
+}
+
+fn query(path_and_query: &str) -> Vec<Attribute> {
+    let Some((_, query)) = path_and_query.split_once('?') else { return Vec::new() };
+    url::form_urlencoded::parse(query.as_bytes())
+        .map(|(name, value)| Attribute { name: name.into_owned(), value: value.into_owned() })
+        .collect()
+}
+
+/// An account as text, whether the CRM writes it as text or as a number.
+fn account_at(event: &Value, pointer: &str) -> Option<String> {
+    match event.pointer(pointer)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

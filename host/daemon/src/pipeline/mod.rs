@@ -1,1 +1,327 @@
-//! pipeline
+//! The pipeline: take, observe, decide, plan, map, send, interpret, commit.
+//!
+//! It ties the rooms together and knows none of their insides. Generic over clock, randomness, store, delivery, provider
+//! runtime and System A; it spawns nothing and owns no timer, so that the whole of it runs on virtual time in one thread.
+//!
+//! Invariants:
+//! - an entity is in one hand ([`dispatch`]);
+//! - an intent is durable before a create is sent; a link and the acknowledgement of its hints are one commit;
+//! - what went wrong with one record is that record's: it is tried again or set aside, and the next one goes on;
+//! - nothing is repeated whose outcome is unknown before the record was read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tandem_core::Millis;
+use tandem_core::id::{ConnectionId, EntityKey, InternalId, ObjectName, ScopeId};
+
+use crate::delivery::Deliver;
+use crate::internal::{Internal, InternalError};
+use crate::provider::Runtime;
+use crate::quota::Quotas;
+use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
+use crate::telemetry::Metrics;
+
+mod connection;
+mod create;
+pub mod dispatch;
+mod exchange;
+mod feed;
+mod inbox;
+pub mod listing;
+mod observe;
+mod record;
+mod settle;
+mod trail;
+
+pub use connection::{Connection, Directions, Object};
+pub use dispatch::Work;
+pub use exchange::{Concluded, ExchangeError, Seen};
+
+/// What the pipeline knows of time and chance.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the epoch.
+    fn now(&self) -> Millis;
+
+    /// A number in `0..bound`, for jitter.
+    fn jitter(&self, bound: u64) -> u64;
+
+    /// Returns when so many milliseconds have passed.
+    fn sleep(&self, ms: u64) -> impl Future<Output = ()> + Send;
+}
+
+/// Why a piece of work could not even be accounted for. The daemon stops: its store or System A is out of order.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The local store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// System A failed.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
+}
+
+/// The rooms that the pipeline works with.
+pub struct Rooms<S, R, D, I, C> {
+    /// Hints, links, intents, history.
+    pub store: Arc<S>,
+    /// Providers.
+    pub runtime: Arc<R>,
+    /// The HTTP client.
+    pub deliver: Arc<D>,
+    /// System A.
+    pub internal: Arc<I>,
+    /// Time and chance.
+    pub clock: Arc<C>,
+    /// Quotas and breakers.
+    pub quotas: Arc<Quotas>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How the pipeline behaves where neither a CRM nor a policy says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Workers at once for one connection.
+    pub per_connection: usize,
+    /// Tries before a record is set aside.
+    pub attempts: u32,
+    /// First wait before a second try, in milliseconds; it doubles.
+    pub backoff_ms: u64,
+    /// Longest wait before another try, in milliseconds.
+    pub backoff_max_ms: u64,
+    /// A worker waits so long for a quota before it gives its turn to others, in milliseconds.
+    pub patience_ms: u64,
+    /// An unlinked record of a CRM waits so long for open creates, in milliseconds.
+    pub intent_patience_ms: u64,
+    /// Requests of one exchange.
+    pub steps: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_connection: 8,
+            attempts: 12,
+            backoff_ms: 500,
+            backoff_max_ms: 600_000,
+            patience_ms: 20,
+            intent_patience_ms: 30_000,
+            steps: 8,
+        }
+    }
+}
+
+/// The pipeline.
+pub struct Pipeline<S, R, D, I, C> {
+    rooms: Rooms<S, R, D, I, C>,
+    limits: Limits,
+    connections: ArcSwap<HashMap<ConnectionId, Arc<Connection>>>,
+    by_scope: ArcSwap<HashMap<ScopeId, Vec<Arc<Connection>>>>,
+    dispatch: Mutex<dispatch::Dispatch>,
+    /// Intents that are open, by connection and object, with the moment they were opened.
+    open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
+    arrived: Box<dyn Fn() + Send + Sync>,
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// `arrived` is called whenever there may be something to take.
+    pub fn new(rooms: Rooms<S, R, D, I, C>, limits: Limits, arrived: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            rooms,
+            limits,
+            connections: ArcSwap::default(),
+            by_scope: ArcSwap::default(),
+            dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
+            open: Mutex::default(),
+            arrived,
+        }
+    }
+
+    /// The rooms.
+    pub fn rooms(&self) -> &Rooms<S, R, D, I, C> {
+        &self.rooms
+    }
+
+    /// A connection by name.
+    pub fn connection(&self, id: &ConnectionId) -> Option<Arc<Connection>> {
+        self.connections.load().get(id).cloned()
+    }
+
+    /// All connections, in no order.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.load().values().cloned().collect()
+    }
+
+    /// Makes connections known, in place of those with the same name. Their stored hints are taken from now on.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
+        for connection in &connections {
+            for object in connection.objects.keys() {
+                let intents = self.rooms.store.intents(&connection.id, object)?;
+                if !intents.is_empty() {
+                    let mut open = self.open.lock();
+                    let known = open.entry((connection.id.clone(), object.clone())).or_default();
+                    for intent in intents {
+                        known.insert(intent.entity, intent.opened_at);
+                    }
+                }
+            }
+        }
+        let arrivals: Vec<(ConnectionId, ScopeId)> =
+            connections.iter().map(|connection| (connection.id.clone(), connection.scope.clone())).collect();
+        let mut known = HashMap::clone(&self.connections.load());
+        for connection in connections {
+            known.insert(connection.id.clone(), Arc::new(connection));
+        }
+        self.publish(known);
+        let mut dispatch = self.dispatch.lock();
+        for (connection, scope) in arrivals {
+            dispatch.register(&connection, &scope);
+        }
+        drop(dispatch);
+        (self.arrived)();
+        Ok(())
+    }
+
+    /// Forgets a connection. Its queue stays in the store.
+    pub fn disconnect(&self, id: &ConnectionId) {
+        let mut known = HashMap::clone(&self.connections.load());
+        known.remove(id);
+        self.publish(known);
+        self.dispatch.lock().forget(id);
+    }
+
+    fn publish(&self, known: HashMap<ConnectionId, Arc<Connection>>) {
+        let mut by_scope: HashMap<ScopeId, Vec<Arc<Connection>>> = HashMap::new();
+        for connection in known.values() {
+            by_scope.entry(connection.scope.clone()).or_default().push(connection.clone());
+        }
+        self.connections.store(Arc::new(known));
+        self.by_scope.store(Arc::new(by_scope));
+    }
+
+    /// Takes the next work, if there is any that may be done now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn take(&self) -> Result<Option<Work>, StoreError> {
+        let now = self.rooms.clock.now();
+        self.dispatch.lock().take(&*self.rooms.store, now)
+    }
+
+    /// When [`Pipeline::take`] may give something that it does not give now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn next_timer(&self) -> Result<Option<Millis>, StoreError> {
+        let in_memory = self.dispatch.lock().next_timer();
+        Ok(match (in_memory, self.rooms.store.next_due()?) {
+            (Some(left), Some(right)) => Some(left.min(right)),
+            (left, right) => left.or(right),
+        })
+    }
+
+    /// Brings delayed hints whose time has come into the windows.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn wake_delayed(&self) -> Result<(), StoreError> {
+        let due = self.rooms.store.delayed(self.rooms.clock.now(), 256)?;
+        if !due.is_empty() {
+            self.dispatch.lock().arrived(due);
+        }
+        Ok(())
+    }
+
+    /// Works on what was taken, to its end: done, to be tried again, or set aside.
+    ///
+    /// # Errors
+    /// The store or System A is out of order. The hints are still undone.
+    pub async fn work(&self, work: Work) -> Result<(), PipelineError> {
+        let Some(connection) = self.connection(&work.connection) else {
+            // Removed while it waited: the hints stay in the store.
+            self.dispatch.lock().finish(&work);
+            return Ok(());
+        };
+        let mut held = record::Held::new(&self.dispatch);
+        let end = match &work.subject {
+            crate::store::Subject::Delivery(seq) => self.read_delivery(&connection, *seq).await?,
+            _ => self.work_record(&connection, &work, &mut held).await?,
+        };
+        self.settle(&connection, work, end).await?;
+        drop(held);
+        (self.arrived)();
+        Ok(())
+    }
+
+    /// Adds hints durably, or with the next group commit, and wakes the dispatcher.
+    ///
+    /// # Errors
+    /// The store does not take them.
+    pub async fn notice(&self, hints: Vec<Hint>, until: Until) -> Result<(), StoreError> {
+        let mut commit = Commit::new();
+        for hint in &hints {
+            commit.push(Op::AddHint(hint.clone()));
+        }
+        self.rooms.store.commit(commit, until).await?;
+        self.arrive(hints);
+        Ok(())
+    }
+
+    /// Hints were committed: they are taken when their turn comes.
+    pub fn arrive(&self, hints: Vec<Hint>) {
+        if hints.is_empty() {
+            return;
+        }
+        let now = self.rooms.clock.now();
+        for hint in &hints {
+            self.rooms.metrics.hint_added(hint.class.name());
+        }
+        self.dispatch.lock().arrived(hints.into_iter().filter(|hint| hint.due <= now));
+        (self.arrived)();
+    }
+
+    /// Lets a connection go on at once (resumed, credentials renewed).
+    pub fn release(&self, id: &ConnectionId) {
+        self.dispatch.lock().release(id);
+        (self.arrived)();
+    }
+}
+
+/// The id that System A's record gets when it was born in a CRM: the same after every crash.
+fn internal_id(connection: &ConnectionId, object: &ObjectName, external: &str, incarnation: u32) -> InternalId {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    for part in [connection.as_str(), object.as_str(), external] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    hash.update(incarnation.to_be_bytes());
+    let mut bytes = [0_u8; 16];
+    for (to, from) in bytes.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    InternalId::from(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string())
+}
+
+/// Holds an entity for somebody outside of the pipeline; nobody works on it until this is dropped.
+pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] record::Held<'a>);
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
+    pub async fn hold_entity(&self, entity: &EntityKey) -> Option<Grip<'_>> {
+        for _ in 0..500 {
+            let mut held = record::Held::new(&self.dispatch);
+            if held.hold(dispatch::Hand::Entity(entity.clone())) {
+                return Some(Grip(held));
+            }
+            self.rooms.clock.sleep(10).await;
+        }
+        None
+    }
+}

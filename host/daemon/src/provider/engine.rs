@@ -142,7 +142,7 @@ fn unwanted() -> WasmFeatures {
 }
 
 fn cache(path: &PathBuf) -> Result<Cache, EngineError> {
-    use std::os::unix::fs::DirBuilderExt as _;
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 
     let failed = |reason: String| EngineError::Cache { path: path.clone(), reason: one_line(&reason) };
     std::fs::DirBuilder::new()
@@ -151,6 +151,10 @@ fn cache(path: &PathBuf) -> Result<Cache, EngineError> {
         .create(path)
         .map_err(|error| failed(error.to_string()))?;
     let absolute = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+    let metadata = absolute.metadata().map_err(|error| failed(error.to_string()))?;
+    if metadata.mode() & 0o022 != 0 || metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(failed("others than the daemon can write to it".to_owned()));
+    }
     let mut config = CacheConfig::new();
     config.with_directory(absolute);
     Cache::new(config).map_err(|error| failed(format!("{error:#}")))
@@ -166,4 +170,32 @@ pub(super) fn one_line(text: &str) -> String {
         line.push_str(word);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn compiled_code_is_kept_where_nobody_else_can_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = folder.path().join("open");
+        std::fs::create_dir(&open).expect("made");
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("opened");
+        let error = Engine::new(&EngineConfig { cache: Some(open.clone()), ..EngineConfig::default() })
+            .expect_err("anybody could put code there");
+        assert!(error.to_string().contains(&open.display().to_string()), "{error}");
+
+        let own = folder.path().join("a/b");
+        Engine::new(&EngineConfig { cache: Some(own.clone()), ..EngineConfig::default() })
+            .expect("it makes its own");
+        assert_eq!(own.metadata().expect("made").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn text_from_outside_becomes_one_line_without_control_characters() {
+        assert_eq!(one_line("a\r\n\u{1b}[31m b\u{7} \u{85}c"), "a [31m b c");
+    }
 }

@@ -322,6 +322,12 @@ impl Providers {
         snapshot
     }
 
+    /// Whether a connection's breaker is open: its component faulted too often in a row.
+    #[must_use]
+    pub fn is_broken(&self, connection: &ConnectionId) -> bool {
+        self.0.registry.connection(connection).is_some_and(|connection| connection.breaker.lock().tripped())
+    }
+
     /// Digests of what a connection runs with: component, settings, facts. For history, and to see whether anything changed.
     #[must_use]
     pub fn digests(&self, connection: &ConnectionId) -> Option<[[u8; 32]; 3]> {

@@ -4,6 +4,11 @@
 //! [`Until::Durable`] first. Two implementations behind one conformance suite: [`sled`](self::sled) on disk and
 //! [`memory`](self::memory), the reference.
 
+#[cfg(test)]
+mod conformance;
+pub mod memory;
+pub mod sled;
+
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +163,32 @@ pub struct HistoryEntry {
     pub delta: Vec<(String, Pair)>,
 }
 
+impl HistoryEntry {
+    /// About how many bytes it takes. An entity's history is bounded by the sum of these.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let text = [&self.what, &self.why, &self.cause, &self.provider];
+        let delta = self.delta.iter().map(|(field, pair)| {
+            let values = [&pair.internal, &pair.external];
+            8 + field.len() + values.into_iter().flatten().map(value_bytes).sum::<usize>()
+        });
+        (64 + text.into_iter().map(String::len).sum::<usize>() + delta.sum::<usize>()) as u64
+    }
+}
+
+fn value_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => 2 + text.len(),
+        Value::Array(items) => 2 + items.iter().map(|item| 1 + value_bytes(item)).sum::<usize>(),
+        Value::Object(members) => {
+            2 + members.iter().map(|(name, value)| 4 + name.len() + value_bytes(value)).sum::<usize>()
+        }
+    }
+}
+
 /// A record that was set aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -267,6 +298,24 @@ pub enum StoreError {
         path: String,
         /// Why, and the way out.
         what: String,
+    },
+    /// Something could not be read. The store goes on.
+    #[error("store {path}: cannot be read: {what}")]
+    Unreadable {
+        /// Where the store is.
+        path: String,
+        /// What failed.
+        what: String,
+    },
+    /// Too little space is free for new work; what is under way goes on.
+    #[error(
+        "store {path}: less than {limit} bytes are free on its disk: nothing new is taken in until there is room"
+    )]
+    Full {
+        /// Where the store is.
+        path: String,
+        /// How many bytes have to be free.
+        limit: u64,
     },
     /// A value is too large.
     #[error("store: {what} has {len} bytes, the limit is {limit}")]

@@ -17,3 +17,16 @@ pub fn harden() -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+
+    #[test]
+    fn no_core_is_dumped_afterwards() {
+        super::harden().expect("the system allows it");
+        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        assert_eq!(dumpable_behavior().expect("an answer"), DumpableBehavior::NotDumpable);
+    }
+}

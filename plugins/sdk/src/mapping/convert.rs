@@ -235,7 +235,7 @@ fn number_or_text(text: String, form: Form) -> Node<'static> {
 
 impl Convert {
     /// Provider value to canonical value. Null and empty are the mapping's business.
-    pub(crate) fn to_canonical<'a>(&self, have: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
+    pub(crate) fn to_canonical<'a>(&'a self, have: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
         let invalid = |what: &str| Trouble::new("invalid-value", format!("{what} was expected"));
         match self {
             Self::Text => match have {
@@ -275,7 +275,7 @@ impl Convert {
                 let option = table
                     .to_canonical(text)
                     .ok_or_else(|| Trouble::new("invalid-option", "the option is not one that is mapped"))?;
-                Ok(Node::Text(Cow::Owned(option.to_owned())))
+                Ok(Node::Text(Cow::Borrowed(option)))
             }
             Self::Set { separator, table } => {
                 let elements: Vec<Cow<'a, str>> = match (have, separator) {
@@ -293,14 +293,9 @@ impl Convert {
                 for element in elements {
                     let element = match table {
                         None => element,
-                        Some(table) => Cow::Owned(
-                            table
-                                .to_canonical(&element)
-                                .ok_or_else(|| {
-                                    Trouble::new("invalid-option", "an option is not one that is mapped")
-                                })?
-                                .to_owned(),
-                        ),
+                        Some(table) => Cow::Borrowed(table.to_canonical(&element).ok_or_else(|| {
+                            Trouble::new("invalid-option", "an option is not one that is mapped")
+                        })?),
                     };
                     let item = Node::Text(element);
                     if !items.contains(&item) {
@@ -317,7 +312,7 @@ impl Convert {
     }
 
     /// Canonical value to provider value.
-    pub(crate) fn to_provider<'a>(&self, want: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
+    pub(crate) fn to_provider<'a>(&'a self, want: &Node<'a>, form: Form) -> Result<Node<'a>, Trouble> {
         let invalid = |what: &str| Trouble::new("invalid-value", format!("{what} was expected"));
         match (self, want) {
             (Self::Json, _) => Ok(want.clone()),
@@ -371,7 +366,7 @@ impl Convert {
                 let option = table
                     .to_provider(text)
                     .ok_or_else(|| Trouble::new("invalid-option", "the CRM has no such option"))?;
-                Ok(Node::Text(Cow::Owned(option.to_owned())))
+                Ok(Node::Text(Cow::Borrowed(option)))
             }
             (Self::Options(_), _) => Err(Trouble::expected("an option", want)),
             (Self::Set { separator, table }, Node::List(items)) => {
@@ -382,7 +377,7 @@ impl Convert {
     }
 
     /// The canonical form that comes back: equal values have equal normal forms. None when the value cannot be converted.
-    pub(crate) fn normal<'a>(&self, value: &Node<'a>, form: Form) -> Option<Node<'a>> {
+    pub(crate) fn normal<'a>(&'a self, value: &Node<'a>, form: Form) -> Option<Node<'a>> {
         match (self, value) {
             (_, Node::Null) => Some(Node::Null),
             (Self::Decimal, Node::Text(text)) => shortest(text).map(|text| Node::Text(Cow::Owned(text))),

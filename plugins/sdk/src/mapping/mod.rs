@@ -11,8 +11,6 @@ mod schema;
 pub use convert::{Convert, Converter, Table};
 pub use declare::Declaration;
 
-use std::borrow::Cow;
-
 use crate::descriptor::Direction;
 use crate::exchange::Problem;
 use crate::json::{self, Members, Node};
@@ -55,6 +53,11 @@ pub(crate) struct Field {
 }
 
 impl Field {
+    /// The provider's name for it: the last segment of its pointer.
+    pub(crate) fn name(&self) -> &str {
+        self.provider.segments.last().map_or("", String::as_str)
+    }
+
     pub(crate) fn reads(&self) -> bool {
         self.direction != Direction::ToProvider
     }
@@ -129,7 +132,7 @@ impl Mapping {
         self.fields.iter().map(|field| Mapped {
             canonical: &field.canonical.text,
             provider: &field.provider.text,
-            name: field.provider.segments.last().map_or("", String::as_str),
+            name: field.name(),
             writes: field.writes(),
             reads: field.reads(),
         })
@@ -158,12 +161,14 @@ impl Mapping {
     /// # Errors
     /// All that cannot be mapped, with pointers into the canonical document.
     pub fn to_provider(&self, canonical: &[u8], current: Option<&[u8]>) -> Result<Vec<u8>, Vec<Problem>> {
-        let canonical = read(canonical, "canonical document")?;
-        let current = match current {
+        let bytes = canonical;
+        let canonical = read(bytes, "canonical document")?;
+        let parsed = match current {
             Some(bytes) => Some(read(bytes, "current document")?),
             None => None,
         };
-        self.put(&canonical, current).map(|document| document.to_bytes())
+        let room = 128 + current.map_or(0, <[u8]>::len).max(bytes.len());
+        self.put(&canonical, parsed).map(|document| document.to_bytes_of(room))
     }
 
     /// The CRM's read form to canonical.
@@ -171,63 +176,42 @@ impl Mapping {
     /// # Errors
     /// All that cannot be mapped, with pointers into the provider document.
     pub fn to_canonical(&self, document: &[u8]) -> Result<Vec<u8>, Vec<Problem>> {
+        let room = document.len();
         let document = read(document, "provider document")?;
-        self.get(&document).map(|canonical| canonical.to_bytes())
+        self.get(&document).map(|canonical| canonical.to_bytes_of(room))
     }
 
     /// As [`to_provider`](Self::to_provider), on parsed documents.
     ///
     /// # Errors
     /// As there.
-    pub fn put<'a>(&self, canonical: &Node<'a>, current: Option<Node<'a>>) -> Result<Node<'a>, Vec<Problem>> {
+    pub fn put<'a>(
+        &'a self,
+        canonical: &Node<'a>,
+        current: Option<Node<'a>>,
+    ) -> Result<Node<'a>, Vec<Problem>> {
+        let Some(wanted) = canonical.as_object() else {
+            let message = format!("the document is {}", canonical.kind());
+            return Err(vec![Problem::new("wrong-shape", message).at("")]);
+        };
         let mut problems = Vec::new();
         let mut document = current.unwrap_or_else(Node::object);
-        for object in &self.parents {
-            if document.at(object).is_none() {
-                document.set_at(object, Node::object());
-            }
-        }
-        for field in self.fields.iter().filter(|field| field.writes()) {
-            let want = canonical.at(&field.canonical.segments).filter(|value| !self.is_empty(value));
-            let have = document.at(&field.provider.segments);
-            let value = match want {
-                Some(want) => {
-                    let says =
-                        |have: &Node<'a>| !self.is_empty(have) && field.convert.says(have, want, self.form);
-                    if have.is_some_and(says) {
-                        continue;
-                    }
-                    match field.convert.to_provider(want, self.form) {
-                        Ok(value) => value,
-                        Err(trouble) => {
-                            problems.push(trouble.at(&field.canonical.text));
-                            continue;
-                        }
-                    }
-                }
-                None => match have {
-                    None => continue,
-                    Some(have) if self.is_empty(have) => continue,
-                    // What nobody could read is nobody's to clear.
-                    Some(have)
-                        if field.lenient
-                            && *have != Node::Null
-                            && field.convert.to_canonical(have, self.form).is_err() =>
-                    {
-                        continue;
-                    }
-                    Some(_) if self.empty == Empty::Distinct => {
-                        document.remove_at(&field.provider.segments);
-                        continue;
-                    }
-                    Some(_) => Node::Null,
-                },
+        let mut hint = 0;
+        for (index, path) in self.parents.iter().enumerate() {
+            let Some(members) = document.object_at(path) else {
+                let message = format!("something that is no object stands at /{}", path.join("/"));
+                problems.push(Problem::new("wrong-shape", message));
+                continue;
             };
-            if !document.set_at(&field.provider.segments, value) {
-                problems.push(
-                    Problem::new("wrong-shape", format!("{} is in the way", field.provider.text))
-                        .at(field.canonical.text.clone()),
-                );
+            let mut place_hint = 0;
+            for field in self.fields.iter().filter(|field| field.parent == index && field.writes()) {
+                let want = match field.canonical.segments.as_slice() {
+                    [name] => wanted.place(name, &mut hint).and_then(|place| wanted.at(place)),
+                    segments => canonical.at(segments),
+                };
+                if let Err(problem) = self.put_field(field, want, members, &mut place_hint) {
+                    problems.push(problem);
+                }
             }
         }
         for constant in &self.constants {
@@ -238,11 +222,52 @@ impl Mapping {
         if problems.is_empty() { Ok(document) } else { Err(problems) }
     }
 
+    /// Writes one field into the object that it belongs to, unless that says the same already.
+    fn put_field<'a>(
+        &'a self,
+        field: &'a Field,
+        want: Option<&Node<'a>>,
+        members: &mut Members<'a>,
+        hint: &mut usize,
+    ) -> Result<(), Problem> {
+        let name = field.name();
+        let place = members.place(name, hint);
+        let have = place.and_then(|place| members.at(place));
+        let Some(want) = want.filter(|value| !self.is_empty(value)) else {
+            let Some(have) = have.filter(|have| !self.is_empty(have)) else { return Ok(()) };
+            // What nobody could read is nobody's to clear.
+            let unread =
+                field.lenient && *have != Node::Null && field.convert.to_canonical(have, self.form).is_err();
+            if unread {
+                return Ok(());
+            }
+            if self.empty == Empty::Distinct {
+                members.remove(name);
+                *hint = 0;
+            } else {
+                members.set(name, Node::Null);
+            }
+            return Ok(());
+        };
+        if have.is_some_and(|have| !self.is_empty(have) && field.convert.says(have, want, self.form)) {
+            return Ok(());
+        }
+        let value = field
+            .convert
+            .to_provider(want, self.form)
+            .map_err(|trouble| trouble.at(&field.canonical.text))?;
+        match place.and_then(|place| members.at_mut(place)) {
+            Some(slot) => *slot = value,
+            None => members.push(name, value),
+        }
+        Ok(())
+    }
+
     /// As [`to_canonical`](Self::to_canonical), on parsed documents.
     ///
     /// # Errors
     /// As there.
-    pub fn get<'a>(&self, document: &Node<'a>) -> Result<Node<'a>, Vec<Problem>> {
+    pub fn get<'a>(&'a self, document: &Node<'a>) -> Result<Node<'a>, Vec<Problem>> {
         if document.as_object().is_none() {
             return Err(vec![
                 Problem::new("wrong-shape", format!("the document is {}", document.kind())).at(""),
@@ -256,8 +281,10 @@ impl Mapping {
         let mut hint = 0;
         for field in self.fields.iter().filter(|field| field.reads()) {
             let parent = parents.get(field.parent).copied().flatten();
-            let name = field.provider.segments.last().map_or("", String::as_str);
-            let Some(have) = parent.and_then(|parent| parent.get_near(name, &mut hint)) else { continue };
+            let Some(parent) = parent else { continue };
+            let Some(have) = parent.place(field.name(), &mut hint).and_then(|place| parent.at(place)) else {
+                continue;
+            };
             let value = match (self.empty, have) {
                 (Empty::Alike, Node::Null) => continue,
                 (_, Node::Null) => Node::Null,
@@ -272,7 +299,7 @@ impl Mapping {
                 },
             };
             match field.canonical.segments.as_slice() {
-                [name] => members.push(Cow::Owned(name.clone()), value),
+                [name] => members.push(name.as_str(), value),
                 _ => nested.push((field, value)),
             }
         }
@@ -289,7 +316,7 @@ impl Mapping {
     /// The normal form of a canonical document as far as this mapping can keep it: what `to-canonical` gives back after
     /// `to-provider`. Members that are not mapped both ways are left out.
     #[must_use]
-    pub fn normal<'a>(&self, canonical: &Node<'a>) -> Node<'a> {
+    pub fn normal<'a>(&'a self, canonical: &Node<'a>) -> Node<'a> {
         let mut normal = Node::object();
         for field in self.fields.iter().filter(|field| field.direction == Direction::Both) {
             let Some(value) = canonical.at(&field.canonical.segments) else { continue };

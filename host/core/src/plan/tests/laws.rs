@@ -298,3 +298,58 @@ fn settle_events(world: &mut World) {
         world.work(world.event(&event), Mishap::default());
     }
 }
+
+/// Not a check: prints what planning costs (`cargo nextest run -p tandem-core costs --run-ignored all --no-capture`).
+#[test]
+#[ignore = "a measurement"]
+fn what_planning_costs() {
+    let schema = crate::schema::CanonicalSchema::built_in("contact").unwrap().unwrap();
+    let mut policy = schema.policy_base();
+    policy.mapped = schema.fields().keys().cloned().collect();
+    let document = json!({
+        "email": "ann@example.com", "given_name": "Ann", "family_name": "O'Neill", "phone": "+49 30 123456",
+        "mobile_phone": "+49 170 123456", "job_title": "CTO", "company_name": "Example", "website": "example.com",
+        "street": "Main Street 1", "city": "Berlin", "region": "Berlin", "postal_code": "10115", "country": "Germany",
+        "language": "de", "lifecycle_stage": "lead", "date_of_birth": "1990-02-28", "annual_revenue": "12.25",
+        "employees": 12, "notes": "some notes", "tags": ["a", "b"],
+    });
+    let here = crate::document::fields(&document);
+    let mut link = agreed(&[]);
+    link.base.clear();
+    for (pointer, value) in &here {
+        let half = Some(value.clone());
+        link.base.insert(pointer.clone(), Pair { internal: half.clone(), external: half, assumed: false });
+    }
+    let there = External::Whole {
+        id: "e1".into(),
+        fields: here.clone(),
+        version: None,
+        stamp: Some(5),
+        source: Source::Read { began: NOW },
+        changed_at: BTreeMap::new(),
+    };
+    let mut changed = here.clone();
+    changed.insert("/given_name".into(), json!("Anna"));
+    let bytes = document.to_string();
+    let cost = |name: &str, run: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        for _ in 0..20_000 {
+            run();
+        }
+        println!("{name}: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / 20_000.0);
+    };
+    let internal =
+        |fields: &Fields, version| Internal::Present { fields: fields.clone(), version, changed_at: None };
+    let (same, edited) = (internal(&here, 1), internal(&changed, 2));
+    cost("plan, nothing to do, believed", &|| {
+        super::super::plan(&link, &same, &External::Unseen, &policy, NOW).reason.clear();
+    });
+    cost("plan, nothing to do, seen", &|| {
+        super::super::plan(&link, &same, &there, &policy, NOW).reason.clear();
+    });
+    cost("plan, one field to the CRM", &|| {
+        super::super::plan(&link, &edited, &External::Unseen, &policy, NOW).reason.clear();
+    });
+    cost("document: parse", &|| assert!(crate::document::parse(bytes.as_bytes()).is_ok()));
+    cost("schema: validate", &|| assert!(schema.validate(&document).is_ok()));
+}

@@ -1,0 +1,443 @@
+//! From the configuration to the rooms, and from a connection's file to a connection.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tandem_core::descriptor::ConnectionDescriptor;
+use tandem_core::id::{ConnectionId, ObjectName};
+use tandem_core::policy::{Flow, ObjectPolicy};
+use tandem_core::schema::{CanonicalSchema, Schema};
+use tokio::sync::{Notify, watch};
+
+use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
+use crate::admin::view::Reloaded;
+use crate::config::{Config, ConnectionConfig, Connections};
+use crate::credentials::Credentials;
+use crate::delivery::{Client, ClientConfig};
+use crate::intake::{Door, Intake, Route};
+use crate::internal::embedded::{Embedded, EmbeddedOptions};
+use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
+use crate::provider::{EngineConfig, Providers, RuntimeConfig, Setup, View};
+use crate::quota::{QuotaConfig, Quotas};
+use crate::store::Store as _;
+use crate::store::sled::{Options, SledStore};
+use crate::telemetry::Metrics;
+
+/// Canonical objects that System A keeps.
+const OBJECTS: [&str; 1] = ["contact"];
+
+impl Engine {
+    /// Opens the store and System A, loads providers and connections. Opens no port.
+    pub(super) async fn build(config: Arc<Config>) -> Result<Arc<Self>, AppError> {
+        let clock = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new());
+        std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+            AppError::Build(format!("data_dir: {}: {error}; choose another folder", config.data_dir.display()))
+        })?;
+        let queue = config.data_dir.join("queue");
+        let store = Arc::new(
+            tokio::task::spawn_blocking(move || SledStore::open(&queue, Options::default()))
+                .await
+                .map_err(|error| AppError::Build(error.to_string()))??,
+        );
+        let records = config.data_dir.join("system-a");
+        let mut objects = BTreeMap::new();
+        for object in OBJECTS {
+            if let Some(schema) = CanonicalSchema::built_in(object) {
+                objects.insert(
+                    ObjectName::from(object),
+                    schema.map_err(|error| AppError::Build(error.to_string()))?,
+                );
+            }
+        }
+        let options = EmbeddedOptions::new(objects);
+        let internal = Arc::new(
+            tokio::task::spawn_blocking(move || Embedded::open(&records, options))
+                .await
+                .map_err(|error| AppError::Build(error.to_string()))?
+                .map_err(|error| AppError::Build(error.to_string()))?,
+        );
+        let runtime = Arc::new(
+            Providers::start(&runtime_config(&config)).map_err(|error| AppError::Build(error.to_string()))?,
+        );
+        let loaded = runtime.load_folder(&config.providers_dir).await;
+        for error in &loaded.errors {
+            tracing::error!(%error, "a provider cannot be used");
+        }
+        let quotas = Arc::new(Quotas::new(QuotaConfig {
+            share: config.quota.share,
+            reserve: config.quota.reserve,
+        }));
+        if let Some(counters) = store.value(COUNTERS)?
+            && let Err(error) = quotas.restore(&counters)
+        {
+            tracing::warn!(%error, "counters of quotas cannot be read");
+        }
+        let credentials = Arc::new(Credentials::default());
+        let accounts = Arc::new(Accounts::new(credentials.clone()));
+        let client = Client::new(
+            &ClientConfig {
+                connect_timeout: config.delivery.connect_timeout,
+                timeout: config.delivery.timeout,
+                max_response: config.delivery.max_response,
+                extra_ca: config.delivery.extra_ca.clone(),
+            },
+            accounts.clone(),
+        )
+        .map_err(|error| AppError::Build(error.to_string()))?;
+        let wake = Arc::new(Notify::new());
+        let pipeline = Arc::new(Pipeline::new(
+            Rooms {
+                store: store.clone(),
+                runtime: runtime.clone(),
+                deliver: Arc::new(client),
+                internal: internal.clone(),
+                clock: clock.clone(),
+                quotas: quotas.clone(),
+                metrics: metrics.clone(),
+            },
+            Limits {
+                attempts: config.retry.attempts,
+                backoff_ms: millis(config.retry.first),
+                backoff_max_ms: millis(config.retry.most),
+                ..Limits::default()
+            },
+            {
+                let wake = wake.clone();
+                Box::new(move || wake.notify_one())
+            },
+        ));
+        let intake = Arc::new(Intake::new(
+            store.clone(),
+            metrics.clone(),
+            Box::new(move || SystemClock.now()),
+            {
+                let pipeline = pipeline.clone();
+                Box::new(move |hints| pipeline.arrive(hints))
+            },
+        ));
+        let engine = Arc::new(Self {
+            started_at: clock.now(),
+            pipeline,
+            store,
+            internal,
+            runtime,
+            quotas,
+            credentials,
+            accounts,
+            intake,
+            metrics,
+            clock,
+            wake,
+            looks: super::work::Looks::default(),
+            files: Mutex::default(),
+            refused: Mutex::default(),
+            unloaded: Mutex::new(loaded.errors),
+            draining: false.into(),
+            stop: watch::channel(false).0,
+            config,
+        });
+        engine.reload_connections().await.map_err(AppError::Build)?;
+        Ok(engine)
+    }
+
+    /// Reads the folder of connections: new and changed files are taken up, wrong ones are named and leave what was there.
+    pub(super) async fn reload_connections(&self) -> Result<Reloaded, String> {
+        let config = self.config.clone();
+        let read = tokio::task::spawn_blocking(move || Connections::load(&config))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let mut reloaded = Reloaded::default();
+        let before = self.files.lock().clone();
+        for bad in &read.bad {
+            let findings: Vec<String> = bad.findings.iter().map(ToString::to_string).collect();
+            for finding in &findings {
+                tracing::error!(connection = %bad.id, finding, "a connection's file cannot be used");
+            }
+            reloaded.refused.insert(bad.id.clone(), findings);
+        }
+        let known: Vec<ConnectionId> = before.keys().cloned().collect();
+        for id in known {
+            if !read.good.contains_key(&id) && !reloaded.refused.contains_key(&id) {
+                self.drop_connection(&id);
+                reloaded.removed.push(id);
+            }
+        }
+        let mut wanted = Vec::new();
+        for (id, file) in &read.good {
+            let changed = match before.get(id) {
+                Some(known) if same_file(known, file) => continue,
+                Some(_) => true,
+                None => false,
+            };
+            wanted.push((id.clone(), file.clone(), changed));
+        }
+        self.take_up(wanted, &mut reloaded).await;
+        let mut refused = self.refused.lock();
+        for id in reloaded.added.iter().chain(&reloaded.changed).chain(&reloaded.removed) {
+            refused.remove(id);
+        }
+        for (id, why) in &reloaded.refused {
+            refused.insert(id.clone(), why.clone());
+        }
+        drop(refused);
+        self.open_doors();
+        Ok(reloaded)
+    }
+
+    async fn take_up(&self, wanted: Vec<(ConnectionId, Arc<ConnectionConfig>, bool)>, reloaded: &mut Reloaded) {
+        let setups = wanted
+            .iter()
+            .map(|(id, file, _)| {
+                let facts = self
+                    .store
+                    .value(&facts_name(id))
+                    .ok()
+                    .flatten()
+                    .and_then(|facts| serde_json::from_slice(&facts).ok())
+                    .unwrap_or(Value::Null);
+                let setup = Setup { settings: file.settings.clone(), facts };
+                (id.clone(), file.provider.clone(), setup)
+            })
+            .collect();
+        let views = self.runtime.connect_all(setups).await;
+        let mut connections = Vec::new();
+        for ((id, file, changed), view) in wanted.into_iter().zip(views) {
+            let made = view.map_err(|error| vec![error.to_string()]).and_then(|view| self.connection(&file, &view));
+            match made {
+                Ok(connection) => {
+                    for (object, room) in &connection.objects {
+                        let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
+                        if room.abilities.changes || room.policy.create_internal {
+                            self.looks.plan(first, &id, object);
+                        }
+                    }
+                    self.files.lock().insert(id.clone(), file);
+                    connections.push(connection);
+                    if changed {
+                        reloaded.changed.push(id);
+                    } else {
+                        reloaded.added.push(id);
+                    }
+                }
+                Err(why) => {
+                    for finding in &why {
+                        tracing::error!(connection = %id, finding, "a connection cannot be used");
+                    }
+                    reloaded.refused.insert(id, why);
+                }
+            }
+        }
+        if let Err(error) = self.pipeline.connect(connections) {
+            tracing::error!(%error, "the queue of a connection cannot be read");
+        }
+    }
+
+    /// A connection from its file and what its provider says.
+    fn connection(&self, file: &ConnectionConfig, view: &View) -> Result<Connection, Vec<String>> {
+        let mut findings = Vec::new();
+        let described = overridden(file, &view.connection);
+        let mut objects = HashMap::new();
+        for (name, object) in file.enabled() {
+            match self.object(file, name, &object.policy, object.direction, &described) {
+                Ok(object) => {
+                    objects.insert(name.clone(), object);
+                }
+                Err(finding) => findings.push(finding),
+            }
+        }
+        if let Err(more) = self.accounts.put(file, view, &described) {
+            findings.extend(more);
+        }
+        let app = file.app.as_ref().map(|app| app.name.as_str());
+        if let Err(error) = self.quotas.configure(&file.id, app, &described.quotas) {
+            findings.push(format!("{}: {error}", file.file.display()));
+        }
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let directions = Directions::default();
+        directions.pause_external(file.paused);
+        directions.pause_internal(file.paused);
+        Ok(Connection { id: file.id.clone(), scope: file.scope.clone(), objects, directions })
+    }
+
+    fn object(
+        &self,
+        file: &ConnectionConfig,
+        name: &ObjectName,
+        policy: &ObjectPolicy,
+        direction: Flow,
+        described: &ConnectionDescriptor,
+    ) -> Result<Object, String> {
+        let place = format!("{}: objects.{name}", file.file.display());
+        let offered = described.objects.get(name.as_str()).ok_or_else(|| {
+            let known: Vec<&str> = described.objects.keys().map(String::as_str).collect();
+            format!("{place}: provider {} has no such object; it has {}", file.provider, known.join(", "))
+        })?;
+        let canonical = canonical_schemas()
+            .map_err(|error| error.to_string())?
+            .remove(name.as_str())
+            .ok_or_else(|| format!("{place}: there is no canonical object of that name"))?;
+        let compile = |what: &str, schema: &Value| {
+            Schema::compile(&format!("{}/{name}/{what}", file.provider), schema)
+                .map_err(|error| format!("{place}: {error}"))
+        };
+        let read = Arc::new(compile("schema", &offered.schema)?);
+        let write = match &offered.write_schema {
+            Some(schema) => Arc::new(compile("write-schema", schema)?),
+            None => read.clone(),
+        };
+        Ok(Object {
+            policy: whole_policy(policy, direction, &canonical, offered),
+            canonical,
+            read,
+            write,
+            abilities: offered.abilities.clone(),
+        })
+    }
+
+    fn drop_connection(&self, id: &ConnectionId) {
+        self.pipeline.disconnect(id);
+        self.runtime.disconnect(id);
+        self.quotas.remove(id);
+        self.accounts.remove(id);
+        self.looks.forget(id);
+        self.files.lock().remove(id);
+    }
+
+    /// Doors for all apps and connections that have webhooks.
+    fn open_doors(&self) {
+        let files = self.files.lock();
+        let mut doors: HashMap<String, Arc<Door>> = HashMap::new();
+        let mut accounts: BTreeMap<String, HashMap<String, ConnectionId>> = BTreeMap::new();
+        for file in files.values() {
+            let Some(version) = self.runtime.version(&file.provider) else { continue };
+            let Some(webhooks) = version.descriptor.webhooks.clone() else { continue };
+            if let (Some(app), Some(account)) = (&file.app, &file.account) {
+                accounts.entry(app.name.clone()).or_default().insert(account.clone(), file.id.clone());
+            }
+            let door = Door {
+                provider: file.provider.clone(),
+                secrets: super::directory::webhook_secrets(&webhooks, |name| file.secret(name)),
+                webhooks,
+                route: Route::Connection(file.id.clone()),
+            };
+            doors.insert(format!("connection/{}", file.id), Arc::new(door));
+        }
+        drop(files);
+        for (name, app) in &self.config.apps {
+            let Some(version) = self.runtime.version(&app.provider) else { continue };
+            let Some(webhooks) = version.descriptor.webhooks.clone() else { continue };
+            let door = Door {
+                provider: app.provider.clone(),
+                secrets: super::directory::webhook_secrets(&webhooks, |secret| app.secret(secret)),
+                webhooks,
+                route: Route::Accounts(accounts.remove(name).unwrap_or_default()),
+            };
+            doors.insert(format!("app/{name}"), Arc::new(door));
+        }
+        self.intake.open(doors);
+    }
+}
+
+fn facts_name(connection: &ConnectionId) -> String {
+    format!("facts/{connection}")
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same settings as far as they are shown; secrets are read anew anyway.
+fn same_file(known: &ConnectionConfig, read: &ConnectionConfig) -> bool {
+    format!("{known:?}") == format!("{read:?}")
+}
+
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    let mut runtime = RuntimeConfig {
+        engine: EngineConfig { cache: Some(config.data_dir.join("compiled")), ..EngineConfig::default() },
+        lanes: config.limits.lanes.map(std::num::NonZero::get),
+        ..RuntimeConfig::default()
+    };
+    runtime.limits.memory_bytes = usize::try_from(config.limits.instance_memory).unwrap_or(usize::MAX);
+    runtime.limits.deadline = config.limits.call_deadline;
+    runtime.limits.document_bytes = config.limits.max_document;
+    runtime
+}
+
+/// The canonical schemas by object; compiled once.
+fn canonical_schemas() -> Result<BTreeMap<&'static str, Arc<CanonicalSchema>>, AppError> {
+    static COMPILED: std::sync::OnceLock<BTreeMap<&'static str, Arc<CanonicalSchema>>> = std::sync::OnceLock::new();
+    if let Some(compiled) = COMPILED.get() {
+        return Ok(compiled.clone());
+    }
+    let mut compiled = BTreeMap::new();
+    for object in OBJECTS {
+        if let Some(schema) = CanonicalSchema::built_in(object) {
+            compiled.insert(object, Arc::new(schema.map_err(|error| AppError::Build(error.to_string()))?));
+        }
+    }
+    Ok(COMPILED.get_or_init(|| compiled).clone())
+}
+
+/// What the provider says of the connection, with what the operator says in its place.
+fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor) -> ConnectionDescriptor {
+    let mut described = described.clone();
+    if let Some(base_url) = &file.base_url {
+        described.base_url.clone_from(base_url);
+    }
+    for quota in &mut described.quotas {
+        if let Some(own) = file.quotas.get(&quota.name) {
+            quota.limit = own.limit;
+            if let Some(per) = own.per {
+                quota.per_ms = Some(millis(per));
+            }
+        }
+    }
+    described
+}
+
+/// The file's policy, with what the schemas say: groups, sets, identity, normalisers, and the fields that are mapped.
+fn whole_policy(
+    policy: &ObjectPolicy,
+    direction: Flow,
+    canonical: &CanonicalSchema,
+    offered: &tandem_core::descriptor::ObjectDescriptor,
+) -> ObjectPolicy {
+    use tandem_core::descriptor::Direction;
+    let base = canonical.policy_base();
+    let mut whole = ObjectPolicy {
+        groups: base.groups,
+        sets: base.sets,
+        identity: base.identity,
+        normalise: base.normalise,
+        mapped: offered.fields.keys().cloned().collect(),
+        ..policy.clone()
+    };
+    for (pointer, field) in &offered.fields {
+        if let Some(normaliser) = &field.normalise {
+            whole.normalise.insert(pointer.clone(), normaliser.clone());
+        }
+        let one_way = match field.direction {
+            Direction::Both => direction,
+            Direction::ToProvider => Flow::ToExternal,
+            Direction::ToCanonical => Flow::ToInternal,
+        };
+        if one_way != Flow::Both {
+            let mut own = whole.field(pointer);
+            own.flow = one_way;
+            whole.fields.insert(pointer.clone(), own);
+        }
+    }
+    if direction == Flow::ToExternal {
+        whole.create_internal = false;
+    }
+    if direction == Flow::ToInternal {
+        whole.create_external = false;
+    }
+    whole
+}

@@ -1,0 +1,568 @@
+//! What the admin API asks of the daemon, answered from the store and the pipeline.
+
+use std::sync::atomic::Ordering;
+
+use tandem_core::exchange::{Observed, State};
+use tandem_core::id::{ConnectionId, EntityKey};
+use tandem_core::link::Link;
+use tandem_core::plan;
+use tandem_core::policy::Flow;
+
+use super::Engine;
+use crate::admin::view::{
+    Cause, ConnectionState, ConnectionStatus, Count, DeadView, Explanation, HintView, HistoryView, IntentView,
+    InternalView, LinkView, Paused, ProviderView, Reloaded, ReviewView, Status,
+};
+use crate::admin::{
+    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef, Unfreeze,
+};
+use crate::internal::Internal as _;
+use crate::pipeline::Clock as _;
+use crate::provider::Runtime as _;
+use crate::quota::Cause as Standing;
+use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
+use crate::telemetry::Freshness;
+
+/// History entries that `explain` shows.
+const HISTORY: usize = 200;
+
+/// Links that are looked at at once by a look at all.
+const LOOK_PAGE: usize = 256;
+
+fn store(error: StoreError) -> ControlError {
+    ControlError::Failed(error.to_string())
+}
+
+impl Engine {
+    fn known(&self, connection: &ConnectionId) -> Result<(), ControlError> {
+        if self.pipeline.connection(connection).is_some() || self.refused.lock().contains_key(connection) {
+            Ok(())
+        } else {
+            Err(ControlError::NotFound(format!("there is no connection {connection}; `tandem status` lists them")))
+        }
+    }
+
+    fn connection_status(&self, id: &ConnectionId) -> Result<ConnectionStatus, ControlError> {
+        let now = self.clock.now();
+        let mut status = ConnectionStatus {
+            connection: id.clone(),
+            provider: None,
+            scope: None,
+            state: ConnectionState::Running,
+            paused: Paused::default(),
+            freshness_ms: None,
+            waiting: 0,
+            delayed: 0,
+            review: 0,
+            dead: 0,
+            cause: Cause::None,
+            detail: String::new(),
+        };
+        status.count(&self.store.backlog(id).map_err(store)?, now);
+        let held = self.store.held_links(Some(id), 10_000).map_err(store)?;
+        status.review = held.iter().map(|link| (link.held.len() + link.frozen.len()) as u64).sum();
+        status.dead = self.store.dead(Some(id), 100_000).map_err(store)?.len() as u64;
+        let Some(connection) = self.pipeline.connection(id) else {
+            status.state = ConnectionState::Stopped;
+            status.cause = Cause::Configuration;
+            status.detail = self.refused.lock().get(id).map(|why| why.join("; ")).unwrap_or_default();
+            return Ok(status);
+        };
+        status.scope = Some(connection.scope.clone());
+        status.provider = self.runtime.view(id).ok().map(|view| view.label.clone());
+        status.paused = Paused {
+            to_external: connection.directions.external_paused(),
+            to_internal: connection.directions.internal_paused(),
+        };
+        let standing = self.quotas.standing(id, now);
+        let until = standing.not_before;
+        let reason = standing.detail;
+        let (state, cause, detail) = match standing.cause {
+            _ if status.paused.to_external && status.paused.to_internal => {
+                (ConnectionState::Paused, Cause::Paused, "paused; `tandem resume` lets it go on".to_owned())
+            }
+            Standing::Quota => {
+                let what = if reason.is_empty() {
+                    "the CRM asked for a pause".to_owned()
+                } else {
+                    format!("quota {reason} is used up")
+                };
+                (ConnectionState::Waiting, Cause::Quota, format!("{what}; it goes on in {}", wait(until, now)))
+            }
+            Standing::Breaker => (
+                ConnectionState::Waiting,
+                Cause::Breaker,
+                format!("the CRM failed too often in a row; it is tried again in {}", wait(until, now)),
+            ),
+            Standing::Authorisation => (
+                ConnectionState::Stopped,
+                Cause::Authorisation,
+                format!("{reason}; mend its credentials, then `tandem resume --connection {id}`"),
+            ),
+            Standing::Blocked => (ConnectionState::Stopped, Cause::Configuration, reason),
+            Standing::None => {
+                if status.paused.to_external || status.paused.to_internal {
+                    (ConnectionState::Running, Cause::Paused, "one direction is paused".to_owned())
+                } else if self.faulty(id) {
+                    (ConnectionState::Waiting, Cause::Fault, "its provider's component fails; see the log".to_owned())
+                } else if status.review > 0 && status.waiting == 0 && status.delayed == 0 {
+                    (ConnectionState::Running, Cause::Review, "`tandem review list` shows what waits".to_owned())
+                } else {
+                    (ConnectionState::Running, Cause::None, String::new())
+                }
+            }
+        };
+        status.state = state;
+        status.cause = cause;
+        status.detail = detail;
+        Ok(status)
+    }
+
+    fn all_connections(&self) -> Vec<ConnectionId> {
+        let mut all: Vec<ConnectionId> =
+            self.pipeline.connections().iter().map(|connection| connection.id.clone()).collect();
+        all.extend(self.refused.lock().keys().cloned());
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn set_paused(&self, target: &PauseTarget, paused: bool) -> Result<Count, ControlError> {
+        if let Some(connection) = &target.connection {
+            self.known(connection)?;
+        }
+        let mut count = 0;
+        for connection in self.pipeline.connections() {
+            if target.connection.as_ref().is_some_and(|wanted| *wanted != connection.id) {
+                continue;
+            }
+            if matches!(target.direction, Flow::Both | Flow::ToExternal) {
+                connection.directions.pause_external(paused);
+            }
+            if matches!(target.direction, Flow::Both | Flow::ToInternal) {
+                connection.directions.pause_internal(paused);
+            }
+            if !paused {
+                self.quotas.clear(&connection.id);
+                self.pipeline.release(&connection.id);
+            }
+            count += 1;
+        }
+        Ok(Count { count })
+    }
+
+    /// A stored hint as a fresh one: tried from the start, looking at the record as it is now.
+    fn fresh(&self, letter: &DeadLetter) -> Hint {
+        let hint = &letter.hint;
+        Hint {
+            seq: self.store.next_seq(),
+            class: Class::Interactive,
+            due: 0,
+            attempts: 0,
+            cause: "replay".into(),
+            observed: match &hint.subject {
+                Subject::External(id) => Some(touched(hint.object.as_str(), id.as_str())),
+                _ => None,
+            },
+            ..hint.clone()
+        }
+    }
+
+    async fn letters(&self, target: &DeadTarget) -> Result<Vec<DeadLetter>, ControlError> {
+        Ok(match target {
+            DeadTarget::Seq(seq) => vec![self.store.dead_letter(*seq).map_err(store)?.ok_or_else(|| {
+                ControlError::NotFound(format!("there is no dead letter {seq}; `tandem dead list` lists them"))
+            })?],
+            DeadTarget::Connection(connection) => {
+                self.known(connection)?;
+                self.store.dead(Some(connection), 100_000).map_err(store)?
+            }
+            DeadTarget::All => self.store.dead(None, 100_000).map_err(store)?,
+        })
+    }
+
+    /// Changes a link in nobody's hand but this one, and looks at it again.
+    async fn change_link<F>(
+        &self,
+        entity: &EntityKey,
+        connection: &ConnectionId,
+        change: F,
+    ) -> Result<Count, ControlError>
+    where
+        F: FnOnce(&Link) -> Result<(Link, u64), ControlError>,
+    {
+        self.known(connection)?;
+        let hand = self
+            .pipeline
+            .hold_entity(entity)
+            .await
+            .ok_or_else(|| ControlError::Conflict(format!("{entity} is in work; ask again")))?;
+        let link = self
+            .store
+            .link(entity, connection)
+            .map_err(store)?
+            .ok_or_else(|| ControlError::NotFound(format!("{entity} has no link at {connection}")))?;
+        let (link, count) = change(&link)?;
+        let object = entity.object.as_str();
+        let hint = Hint {
+            seq: self.store.next_seq(),
+            connection: connection.clone(),
+            object: entity.object.clone(),
+            subject: Subject::Internal(entity.id.clone()),
+            class: Class::Interactive,
+            noticed_at: self.clock.now(),
+            due: 0,
+            attempts: 0,
+            cause: "review".into(),
+            observed: link.external.as_ref().map(|id| touched(object, id.as_str())),
+        };
+        let mut commit = Commit::new();
+        commit.push(Op::PutLink(link)).push(Op::AddHint(hint.clone()));
+        self.store.commit(commit, Until::Durable).await.map_err(store)?;
+        drop(hand);
+        self.pipeline.arrive(vec![hint]);
+        Ok(Count { count })
+    }
+
+    fn look_hint(&self, link: &Link) -> Hint {
+        Hint {
+            seq: self.store.next_seq(),
+            connection: link.connection.clone(),
+            object: link.entity.object.clone(),
+            subject: Subject::Internal(link.entity.id.clone()),
+            class: Class::Reconcile,
+            noticed_at: self.clock.now(),
+            due: 0,
+            attempts: 0,
+            cause: "look".into(),
+            observed: link
+                .external
+                .as_ref()
+                .map(|external| touched(link.entity.object.as_str(), external.as_str())),
+        }
+    }
+}
+
+/// A wait in words.
+fn wait(until: u64, now: u64) -> String {
+    let seconds = until.saturating_sub(now).div_ceil(1_000);
+    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
+}
+
+fn touched(object: &str, id: &str) -> Observed {
+    Observed {
+        object: object.into(),
+        id: id.into(),
+        state: State::Touched,
+        version: None,
+        stamp: None,
+        key: None,
+        keep: None,
+        author: None,
+        account: None,
+        attributes: Vec::new(),
+    }
+}
+
+impl Control for Engine {
+    fn readiness(&self) -> Readiness {
+        if self.draining.load(Ordering::Relaxed) {
+            Readiness::NotReady("draining".into())
+        } else {
+            Readiness::Ready
+        }
+    }
+
+    async fn metrics(&self) -> Result<String, ControlError> {
+        let now = self.clock.now();
+        let mut lines = Vec::new();
+        for connection in self.pipeline.connections() {
+            let backlog = self.store.backlog(&connection.id).map_err(store)?;
+            lines.push(Freshness {
+                connection: connection.id.clone(),
+                age: std::time::Duration::from_millis(
+                    backlog.oldest.map_or(0, |oldest| now.saturating_sub(oldest)),
+                ),
+                waiting: backlog.ready + backlog.delayed,
+            });
+        }
+        self.count_components();
+        Ok(self.metrics.render(&lines))
+    }
+
+    async fn status(&self, connection: Option<ConnectionId>) -> Result<Status, ControlError> {
+        let wanted = match connection {
+            Some(connection) => {
+                self.known(&connection)?;
+                vec![connection]
+            }
+            None => self.all_connections(),
+        };
+        let connections: Vec<ConnectionStatus> =
+            wanted.iter().map(|id| self.connection_status(id)).collect::<Result<_, _>>()?;
+        let everything = self.pipeline.connections();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: self.started_at,
+            paused: Paused {
+                to_external: !everything.is_empty()
+                    && everything.iter().all(|connection| connection.directions.external_paused()),
+                to_internal: !everything.is_empty()
+                    && everything.iter().all(|connection| connection.directions.internal_paused()),
+            },
+            draining: self.draining.load(Ordering::Relaxed),
+            connections,
+        })
+    }
+
+    async fn pause(&self, target: PauseTarget) -> Result<Count, ControlError> {
+        self.set_paused(&target, true)
+    }
+
+    async fn resume(&self, target: PauseTarget) -> Result<Count, ControlError> {
+        self.set_paused(&target, false)
+    }
+
+    async fn explain(&self, record: RecordRef) -> Result<Explanation, ControlError> {
+        let entity = match &record {
+            RecordRef::Internal(entity) => Some(entity.clone()),
+            RecordRef::External(external) => {
+                self.known(&external.connection)?;
+                self.store.entity_of(external).map_err(store)?
+            }
+        };
+        let dead = self.store.dead(None, 100_000).map_err(store)?;
+        let Some(entity) = entity else {
+            let RecordRef::External(external) = record else {
+                return Err(ControlError::NotFound("there is no such record".into()));
+            };
+            let dead: Vec<DeadView> = dead
+                .iter()
+                .filter(|letter| {
+                    letter.hint.connection == external.connection
+                        && letter.hint.subject == Subject::External(external.id.clone())
+                })
+                .map(DeadView::from)
+                .collect();
+            if dead.is_empty() {
+                return Err(ControlError::NotFound(format!("nothing is known of {external}")));
+            }
+            return Ok(Explanation {
+                entity: None,
+                internal: None,
+                links: Vec::new(),
+                intents: Vec::new(),
+                hints: Vec::new(),
+                dead,
+                history: Vec::new(),
+            });
+        };
+        let internal = self
+            .internal
+            .read(&entity.scope, &entity.object, &entity.id)
+            .await
+            .map_err(|error| ControlError::Failed(error.to_string()))?;
+        let links = self.store.links(&entity).map_err(store)?;
+        let history = self.store.history(&entity, HISTORY).map_err(store)?;
+        let dead: Vec<DeadView> = dead
+            .iter()
+            .filter(|letter| letter.entity.as_ref() == Some(&entity))
+            .map(DeadView::from)
+            .collect();
+        let mut intents = Vec::new();
+        for connection in self.pipeline.connections().iter().filter(|found| found.scope == entity.scope) {
+            if let Some(intent) = self.store.intent(&entity, &connection.id).map_err(store)? {
+                intents.push(IntentView::from(&intent));
+            }
+        }
+        if internal.is_none() && links.is_empty() && history.is_empty() && dead.is_empty() {
+            return Err(ControlError::NotFound(format!("nothing is known of {entity}")));
+        }
+        Ok(Explanation {
+            internal: internal.map(|record| InternalView {
+                version: record.version,
+                changed_at: record.changed_at,
+                document: record.document,
+            }),
+            links: links.iter().map(LinkView::from).collect(),
+            intents,
+            hints: self.waiting_hints(&entity, &links).map_err(store)?,
+            dead,
+            history: history.iter().map(HistoryView::from).collect(),
+            entity: Some(entity),
+        })
+    }
+
+    async fn dead(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<DeadView>, ControlError> {
+        if let Some(connection) = &connection {
+            self.known(connection)?;
+        }
+        let letters = self.store.dead(connection.as_ref(), limit).map_err(store)?;
+        Ok(letters.iter().map(DeadView::from).collect())
+    }
+
+    async fn dead_letter(&self, seq: u64) -> Result<DeadView, ControlError> {
+        let letter = self.store.dead_letter(seq).map_err(store)?.ok_or_else(|| {
+            ControlError::NotFound(format!("there is no dead letter {seq}; `tandem dead list` lists them"))
+        })?;
+        Ok(DeadView::in_full(&letter))
+    }
+
+    async fn replay(&self, target: DeadTarget) -> Result<Count, ControlError> {
+        let letters = self.letters(&target).await?;
+        let mut commit = Commit::new();
+        let mut hints = Vec::new();
+        for letter in &letters {
+            let hint = self.fresh(letter);
+            commit.push(Op::DropDead(letter.seq)).push(Op::AddHint(hint.clone()));
+            hints.push(hint);
+        }
+        self.store.commit(commit, Until::Durable).await.map_err(store)?;
+        self.pipeline.arrive(hints);
+        Ok(Count { count: letters.len() as u64 })
+    }
+
+    async fn drop_dead(&self, target: DeadTarget) -> Result<Count, ControlError> {
+        let letters = self.letters(&target).await?;
+        let mut commit = Commit::new();
+        for letter in &letters {
+            commit.push(Op::DropDead(letter.seq));
+            if let Subject::Delivery(seq) = letter.hint.subject {
+                commit.push(Op::DropDelivery(seq));
+            }
+        }
+        self.store.commit(commit, Until::Durable).await.map_err(store)?;
+        Ok(Count { count: letters.len() as u64 })
+    }
+
+    async fn reviews(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ReviewView>, ControlError> {
+        if let Some(connection) = &connection {
+            self.known(connection)?;
+        }
+        let links = self.store.held_links(connection.as_ref(), limit).map_err(store)?;
+        Ok(links.iter().flat_map(ReviewView::of).take(limit).collect())
+    }
+
+    async fn decide(&self, decision: Decide) -> Result<Count, ControlError> {
+        let group = decision.group.clone();
+        let choice = match decision.choice.clone() {
+            Choice::Internal => plan::Choice::Internal,
+            Choice::External => plan::Choice::External,
+            Choice::Values(fields) => plan::Choice::Value(fields),
+        };
+        let now = self.clock.now();
+        self.change_link(&decision.entity(), &decision.connection, |link| {
+            if !link.held.contains_key(&group) {
+                return Err(ControlError::NotFound(format!(
+                    "{} holds no group {group} at {}; `tandem review list` lists them",
+                    link.entity, link.connection
+                )));
+            }
+            let decided = plan::decide_review(link, &group, choice, now)
+                .map_err(|error| ControlError::Invalid(error.to_string()))?;
+            Ok((decided, 1))
+        })
+        .await
+    }
+
+    async fn unfreeze(&self, target: Unfreeze) -> Result<Count, ControlError> {
+        let now = self.clock.now();
+        self.change_link(&target.entity(), &target.connection, |link| {
+            let fields: Vec<String> = match &target.field {
+                Some(field) => vec![field.clone()],
+                None => link.frozen.keys().cloned().collect(),
+            };
+            let mut changed = link.clone();
+            let mut count = 0;
+            for field in &fields {
+                if changed.frozen.contains_key(field) {
+                    changed = plan::unfreeze(&changed, field, now);
+                    count += 1;
+                }
+            }
+            if count == 0 {
+                return Err(ControlError::NotFound(format!("nothing is frozen in {}", link.entity)));
+            }
+            Ok((changed, count))
+        })
+        .await
+    }
+
+    async fn look(&self, look: Look) -> Result<Count, ControlError> {
+        self.known(&look.connection)?;
+        let connection = self
+            .pipeline
+            .connection(&look.connection)
+            .ok_or_else(|| ControlError::Conflict(format!("connection {} cannot be used", look.connection)))?;
+        let mut hints = Vec::new();
+        match &look.records {
+            LookAt::Internal(id) => {
+                let entity = EntityKey {
+                    scope: connection.scope.clone(),
+                    object: look.object.clone(),
+                    id: id.clone(),
+                };
+                let link = self
+                    .store
+                    .link(&entity, &connection.id)
+                    .map_err(store)?
+                    .unwrap_or_else(|| Link::new(entity, connection.id.clone()));
+                hints.push(self.look_hint(&link));
+            }
+            LookAt::External(id) => hints.push(Hint {
+                seq: self.store.next_seq(),
+                connection: connection.id.clone(),
+                object: look.object.clone(),
+                subject: Subject::External(id.clone()),
+                class: Class::Reconcile,
+                noticed_at: self.clock.now(),
+                due: 0,
+                attempts: 0,
+                cause: "look".into(),
+                observed: Some(touched(look.object.as_str(), id.as_str())),
+            }),
+            LookAt::All => {
+                let mut after: Option<EntityKey> = None;
+                let mut count = 0;
+                loop {
+                    let links =
+                        self.store.scan_links(&connection.id, after.as_ref(), LOOK_PAGE).map_err(store)?;
+                    let Some(last) = links.last() else { break };
+                    after = Some(last.entity.clone());
+                    let hints: Vec<Hint> = links
+                        .iter()
+                        .filter(|link| link.entity.object == look.object)
+                        .map(|link| self.look_hint(link))
+                        .collect();
+                    count += hints.len() as u64;
+                    self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
+                }
+                return Ok(Count { count });
+            }
+        }
+        let count = hints.len() as u64;
+        self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
+        Ok(Count { count })
+    }
+
+    async fn providers(&self) -> Result<Vec<ProviderView>, ControlError> {
+        Ok(self.provider_views())
+    }
+
+    async fn reload(&self) -> Result<Reloaded, ControlError> {
+        self.reload_connections().await.map_err(ControlError::Failed)
+    }
+
+    fn shut_down(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        let _told = self.stop.send(true);
+    }
+}

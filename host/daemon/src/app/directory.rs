@@ -1,0 +1,128 @@
+//! Where a connection's requests go and with what: from its file, its provider and the secrets that both name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use secrecy::SecretString;
+use tandem_core::descriptor::{ConnectionDescriptor, Descriptor, Verify, Webhooks};
+use tandem_core::id::ConnectionId;
+
+use crate::config::{ConnectionConfig, Secret};
+use crate::credentials::{Account, Credentials};
+use crate::delivery::{Directory, Endpoint, EndpointParts};
+use crate::provider::View;
+
+/// The endpoints of all connections, ready for the client.
+pub struct Accounts {
+    credentials: Arc<Credentials>,
+    endpoints: RwLock<HashMap<ConnectionId, Arc<Endpoint>>>,
+}
+
+impl Accounts {
+    /// None yet.
+    #[must_use]
+    pub fn new(credentials: Arc<Credentials>) -> Self {
+        Self { credentials, endpoints: RwLock::default() }
+    }
+
+    /// Puts a connection in, in place of what was there.
+    ///
+    /// # Errors
+    /// Everything that is wrong, one line each; what was there stays.
+    pub fn put(
+        &self,
+        file: &ConnectionConfig,
+        view: &View,
+        described: &ConnectionDescriptor,
+    ) -> Result<(), Vec<String>> {
+        let one = |what: String| vec![format!("{}: {what}", file.file.display())];
+        let credential = match account(file, &view.descriptor, &described.base_url).map_err(one)? {
+            Some(account) => {
+                Some(self.credentials.put(&file.id, account).map_err(|error| one(error.to_string()))?)
+            }
+            None => None,
+        };
+        let endpoint = Endpoint::new(EndpointParts {
+            base_url: described.base_url.clone(),
+            fixed_base: file.base_url.is_some(),
+            declared: described.hosts.clone(),
+            granted: file.hosts.iter().map(ToString::to_string).collect(),
+            allow_loopback: file.allow_loopback,
+            credential,
+            response_headers: view.descriptor.response_headers.clone(),
+            secrets: secrets(file, &view.descriptor).map_err(one)?,
+        })
+        .map_err(one)?;
+        self.endpoints.write().insert(file.id.clone(), Arc::new(endpoint));
+        Ok(())
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&self, connection: &ConnectionId) {
+        self.endpoints.write().remove(connection);
+        self.credentials.remove(connection);
+    }
+}
+
+impl Directory for Accounts {
+    fn endpoint(&self, connection: &ConnectionId) -> Option<Arc<Endpoint>> {
+        self.endpoints.read().get(connection).cloned()
+    }
+}
+
+fn read(secret: &Secret) -> Result<SecretString, String> {
+    secret.read().map_err(|finding| finding.to_string())
+}
+
+/// What the connection authenticates with. None: nothing, by its file.
+fn account(
+    file: &ConnectionConfig,
+    descriptor: &Descriptor,
+    base_url: &str,
+) -> Result<Option<Account>, String> {
+    let Some(auth) = &file.auth else { return Ok(None) };
+    let scheme = descriptor.auth.get(&auth.scheme).ok_or_else(|| {
+        let known: Vec<&str> = descriptor.auth.keys().map(String::as_str).collect();
+        format!("auth.scheme: provider {} has no {:?}; it has {}", file.provider, auth.scheme, known.join(", "))
+    })?;
+    let app = file.app.as_ref();
+    Ok(Some(Account {
+        scheme: scheme.clone(),
+        credential: read(auth.credential.secret())?,
+        client_id: app.and_then(|app| app.client_id.clone()),
+        client_secret: app.and_then(|app| app.client_secret.as_ref()).map(read).transpose()?,
+        settings: file.settings.as_object().cloned().unwrap_or_default(),
+        base_url: base_url.to_owned(),
+    }))
+}
+
+/// Secrets that placeholders may ask for: those that the descriptor names and the configuration has.
+fn secrets(file: &ConnectionConfig, descriptor: &Descriptor) -> Result<HashMap<String, SecretString>, String> {
+    let mut granted = HashMap::new();
+    for name in descriptor.secrets.values().flatten() {
+        if let Some(secret) = file.secret(name) {
+            granted.insert(name.clone(), read(secret)?);
+        }
+    }
+    Ok(granted)
+}
+
+/// The secret that proves webhooks, where there is one.
+pub(super) fn webhook_secrets<'a>(
+    webhooks: &Webhooks,
+    find: impl Fn(&str) -> Option<&'a Secret>,
+) -> Vec<SecretString> {
+    let name = match &webhooks.verify {
+        Verify::HmacSha256 { secret, .. } | Verify::Basic { secret } | Verify::Token { secret, .. } => secret,
+        Verify::Path => return Vec::new(),
+    };
+    let Some(secret) = find(name) else { return Vec::new() };
+    match secret.read() {
+        Ok(secret) => vec![secret],
+        Err(finding) => {
+            tracing::error!(%finding, "the secret of webhooks cannot be read; they are refused");
+            Vec::new()
+        }
+    }
+}

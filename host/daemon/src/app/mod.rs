@@ -1,0 +1,350 @@
+//! The daemon put together: build the rooms, run them, drain them.
+//!
+//! Threads, the async runtime, files and ports are wired here and nowhere else. A connection whose file or provider cannot be
+//! used is named and leaves the others working; its queue waits in the store.
+
+mod build;
+mod clock;
+mod control;
+mod directory;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tandem_core::Millis;
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
+use tandem_core::link::Link;
+use tokio::sync::{Notify, watch};
+
+pub use clock::SystemClock;
+pub use directory::Accounts;
+
+use crate::admin::view::{HintView, ProviderView};
+use crate::config::{Config, ConnectionConfig};
+use crate::credentials::Credentials;
+use crate::delivery::Client;
+use crate::intake::Intake;
+use crate::internal::embedded::Embedded;
+use crate::internal::embedded::api::ApiState;
+use crate::pipeline::{Clock as _, Connection, Pipeline, PipelineError};
+use crate::provider::{LoadError, Providers};
+use crate::quota::Quotas;
+use crate::store::sled::SledStore;
+use crate::store::{Class, Commit, Op, Store as _, StoreError, Subject, Until};
+use crate::telemetry::Metrics;
+
+/// The pipeline with the rooms of the real world.
+pub type RealPipeline = Pipeline<SledStore, Providers, Client<Accounts>, Embedded, SystemClock>;
+
+/// Daily counters are saved so often, and when the daemon ends.
+const SAVE_COUNTERS: Duration = Duration::from_secs(5);
+
+/// Where the counters of daily quotas are kept.
+const COUNTERS: &str = "quota/counters";
+
+/// The running daemon.
+pub struct Engine {
+    config: Arc<Config>,
+    pipeline: Arc<RealPipeline>,
+    store: Arc<SledStore>,
+    internal: Arc<Embedded>,
+    runtime: Arc<Providers>,
+    quotas: Arc<Quotas>,
+    credentials: Arc<Credentials>,
+    accounts: Arc<Accounts>,
+    intake: Arc<Intake<SledStore>>,
+    metrics: Arc<Metrics>,
+    clock: Arc<SystemClock>,
+    wake: Arc<Notify>,
+    looks: work::Looks,
+    /// Files of connections as they are in use.
+    files: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
+    /// Connections that cannot be used, and why.
+    refused: Mutex<BTreeMap<ConnectionId, Vec<String>>>,
+    /// Providers that could not be loaded.
+    unloaded: Mutex<Vec<LoadError>>,
+    started_at: Millis,
+    draining: AtomicBool,
+    stop: watch::Sender<bool>,
+}
+
+/// Why the daemon does not run, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration does not do.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The local store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something could not be built.
+    #[error("{0}")]
+    Build(String),
+    /// The work came to a halt.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The address cannot be listened on.
+    #[error("http.listen: {address}: {what}; choose another address or port")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        what: String,
+    },
+}
+
+/// Runs the daemon until SIGTERM, SIGINT or a shutdown by the API; `ready` is told the bound address.
+///
+/// # Errors
+/// When it cannot be built, or when its store failed while it ran.
+pub async fn run<F: FnOnce(std::net::SocketAddr)>(
+    config: Config,
+    until_stdin_closes: bool,
+    ready: F,
+) -> Result<(), AppError> {
+    let config = Arc::new(config);
+    let tokens = Arc::new(crate::admin::Tokens::read(&config.auth)?);
+    let engine = Engine::build(config.clone()).await?;
+    let listener = crate::admin::listen(config.http.listen).map_err(|error| AppError::Listen {
+        address: config.http.listen.to_string(),
+        what: error.to_string(),
+    })?;
+    let address = listener.local_addr().map_err(|error| AppError::Listen {
+        address: config.http.listen.to_string(),
+        what: error.to_string(),
+    })?;
+    engine.intake.set_public_url(
+        &config.http.public_url.as_ref().map_or_else(|| format!("http://{address}"), ToString::to_string),
+    );
+    let house = crate::admin::house(
+        [
+            crate::admin::router(engine.clone(), tokens.clone()),
+            crate::admin::for_scopes(engine.internal_router(), tokens),
+            engine.intake.router(),
+        ],
+        engine.metrics.clone(),
+        config.http.max_body,
+    );
+    let serving = crate::admin::Serving {
+        header_timeout: config.http.timeout,
+        connections: 8192,
+        grace: config.drain_grace,
+    };
+    let mut stopped = engine.stop.subscribe();
+    let server = tokio::spawn(crate::admin::serve(listener, house, serving, async move {
+        while !*stopped.borrow_and_update() {
+            if stopped.changed().await.is_err() {
+                break;
+            }
+        }
+    }));
+    let workers = config.limits.workers.get();
+    let loops = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            tokio::try_join!(
+                work::hand_out(engine.clone(), workers, engine.stop.subscribe()),
+                work::follow_feed(engine.clone(), engine.stop.subscribe()),
+                work::look_around(engine.clone(), engine.stop.subscribe()),
+                work::try_again(engine.clone(), engine.stop.subscribe()),
+                save_counters(engine.clone(), engine.stop.subscribe()),
+            )
+        }
+    });
+    ready(address);
+    let mut loops = loops;
+    let ended = tokio::select! {
+        () = told_to_stop() => {
+            tracing::info!("draining");
+            None
+        }
+        () = stdin_closes(), if until_stdin_closes => {
+            tracing::info!("standard input was closed; draining");
+            None
+        }
+        () = wait_for_stop(&engine) => None,
+        ended = &mut loops => Some(ended),
+    };
+    engine.draining.store(true, Ordering::Relaxed);
+    engine.internal.drain();
+    let _told = engine.stop.send(true);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => match tokio::time::timeout(config.drain_grace, &mut loops).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::warn!("work in flight did not end within drain_grace; it goes on after the next start");
+                Ok(Ok(((), (), (), (), ())))
+            }
+        },
+    };
+    let _served = tokio::time::timeout(config.drain_grace, server).await;
+    engine.save_daily_counters().await?;
+    let store = engine.store.clone();
+    tokio::task::spawn_blocking(move || store.close())
+        .await
+        .map_err(|error| AppError::Build(error.to_string()))??;
+    match ended {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(panicked) => Err(AppError::Build(format!("a loop of the daemon ended: {panicked}"))),
+    }
+}
+
+async fn wait_for_stop(engine: &Engine) {
+    let mut stop = engine.stop.subscribe();
+    while !*stop.borrow_and_update() {
+        if stop.changed().await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Returns when standard input is at its end: whoever started the daemon is gone.
+async fn stdin_closes() {
+    use tokio::io::AsyncReadExt as _;
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0_u8; 256];
+    while let Ok(read) = input.read(&mut buffer).await {
+        if read == 0 {
+            return;
+        }
+    }
+}
+
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    match terminate {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => {
+            let _interrupted = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+async fn save_counters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
+    while !*stop.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(SAVE_COUNTERS) => engine.save_daily_counters().await?,
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
+}
+
+impl Engine {
+    async fn save_daily_counters(&self) -> Result<(), StoreError> {
+        let counters = self.quotas.snapshot();
+        if counters.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        commit.push(Op::PutValue(COUNTERS.into(), counters));
+        self.store.commit(commit, Until::Applied).await
+    }
+
+    fn poll_every(&self, connection: &ConnectionId, object: &ObjectName, wish: u64) -> u64 {
+        let files = self.files.lock();
+        let file = files.get(connection);
+        let own = file.and_then(|file| {
+            file.objects.get(object).and_then(|object| object.poll_every).or(file.poll_every)
+        });
+        own.map_or(wish, |every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX)).max(100)
+    }
+
+    fn walked_name(connection: &Connection, object: &ObjectName) -> String {
+        format!("walked/{}/{object}", connection.id)
+    }
+
+    fn is_walked(&self, connection: &Connection, object: &ObjectName) -> Result<bool, StoreError> {
+        Ok(self.store.value(&Self::walked_name(connection, object))?.is_some())
+    }
+
+    async fn note_walk(&self, connection: &Connection, object: &ObjectName) -> Result<(), StoreError> {
+        let mut commit = Commit::new();
+        let when = self.clock.now().to_string().into_bytes();
+        commit.push(Op::PutValue(Self::walked_name(connection, object), when));
+        self.store.commit(commit, Until::Applied).await
+    }
+
+    async fn forget_walk(&self, connection: &Connection, object: &ObjectName) -> Result<(), StoreError> {
+        let mut commit = Commit::new();
+        commit.push(Op::DropValue(Self::walked_name(connection, object)));
+        self.store.commit(commit, Until::Applied).await
+    }
+
+    /// Whether the connection's component faults: its breaker is open.
+    fn faulty(&self, connection: &ConnectionId) -> bool {
+        self.runtime.is_broken(connection)
+    }
+
+    /// Hints of a record that wait, as far as a short look shows them.
+    fn waiting_hints(&self, entity: &EntityKey, links: &[Link]) -> Result<Vec<HintView>, StoreError> {
+        let mut views = Vec::new();
+        for connection in self.pipeline.connections().iter().filter(|found| found.scope == entity.scope) {
+            let external =
+                links.iter().find(|link| link.connection == connection.id).and_then(|link| link.external.clone());
+            let mut hints = self.store.delayed(Millis::MAX, 4096)?;
+            for class in Class::ALL {
+                hints.extend(self.store.ready(&connection.id, class, 0, 1024)?);
+            }
+            views.extend(
+                hints
+                    .iter()
+                    .filter(|hint| hint.connection == connection.id)
+                    .filter(|hint| match &hint.subject {
+                        Subject::Internal(id) => *id == entity.id && hint.object == entity.object,
+                        Subject::External(id) => Some(id) == external.as_ref(),
+                        Subject::Delivery(_) => false,
+                    })
+                    .map(HintView::from),
+            );
+        }
+        Ok(views)
+    }
+
+    fn provider_views(&self) -> Vec<ProviderView> {
+        let files = self.files.lock();
+        let mut views: Vec<ProviderView> = self
+            .runtime
+            .versions()
+            .iter()
+            .map(|version| ProviderView {
+                provider: version.provider.clone(),
+                label: Some(version.label.to_string()),
+                file: version.file.display().to_string(),
+                connections: files.values().filter(|file| file.provider == version.provider).count() as u64,
+                detail: String::new(),
+            })
+            .collect();
+        views.extend(self.unloaded.lock().iter().map(|error| ProviderView {
+            provider: "".into(),
+            label: None,
+            file: error.what.clone(),
+            connections: 0,
+            detail: error.to_string(),
+        }));
+        views
+    }
+
+    /// Brings the components' figures into the metrics.
+    fn count_components(&self) {
+        let figures = self.runtime.snapshot();
+        self.metrics
+            .instances(usize::try_from(figures.instances).unwrap_or(usize::MAX), figures.instance_bytes);
+    }
+
+    fn internal_router(self: &Arc<Self>) -> axum::Router {
+        crate::internal::embedded::api::router(ApiState::new(Embedded::clone(&self.internal)))
+    }
+}

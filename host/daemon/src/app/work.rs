@@ -1,0 +1,251 @@
+//! The loops that keep the pipeline going: hand out work, follow System A's feed, look at listings when their time comes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tandem_core::Millis;
+use tandem_core::id::{ConnectionId, ObjectName};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::Engine;
+use crate::pipeline::listing::{Kind, Looked};
+use crate::pipeline::{Clock as _, PipelineError};
+use crate::quota::Cause;
+use crate::store::Class;
+
+/// Delayed hints whose time has come but that are still in work are asked for again after this.
+const EARLIEST: Duration = Duration::from_millis(10);
+
+/// Listings looked at at once.
+const LOOKS: usize = 16;
+
+/// What one look at a listing is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Look {
+    at: Millis,
+    connection: ConnectionId,
+    object: ObjectName,
+}
+
+/// When which listing is looked at.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    due: Mutex<BTreeSet<Look>>,
+    changed: Notify,
+}
+
+impl Looks {
+    /// Looks at a listing at a moment.
+    pub(super) fn plan(&self, at: Millis, connection: &ConnectionId, object: &ObjectName) {
+        let mut due = self.due.lock();
+        due.retain(|look| look.connection != *connection || look.object != *object);
+        due.insert(Look { at, connection: connection.clone(), object: object.clone() });
+        drop(due);
+        self.changed.notify_one();
+    }
+
+    /// Never looks at a connection again.
+    pub(super) fn forget(&self, connection: &ConnectionId) {
+        self.due.lock().retain(|look| look.connection != *connection);
+    }
+
+    fn pop(&self, now: Millis) -> Result<Look, Option<Millis>> {
+        let mut due = self.due.lock();
+        match due.first().cloned() {
+            Some(first) if first.at <= now => {
+                due.remove(&first);
+                Ok(first)
+            }
+            first => Err(first.map(|look| look.at)),
+        }
+    }
+}
+
+/// Hands out work until told to stop; returns when what is in flight has ended.
+pub(super) async fn hand_out(
+    engine: Arc<Engine>,
+    workers: usize,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), PipelineError> {
+    let permits = Arc::new(Semaphore::new(workers));
+    let failed = Arc::new(Mutex::new(None::<PipelineError>));
+    while !*stop.borrow() {
+        let woken = engine.wake.notified();
+        engine.pipeline.wake_delayed()?;
+        while let Ok(permit) = permits.clone().try_acquire_owned() {
+            let Some(work) = engine.pipeline.take()? else { break };
+            let engine = engine.clone();
+            let failed = failed.clone();
+            tokio::spawn(async move {
+                if let Err(error) = engine.pipeline.work(work).await {
+                    failed.lock().get_or_insert(error);
+                }
+                drop(permit);
+                engine.wake.notify_one();
+            });
+        }
+        if let Some(error) = failed.lock().take() {
+            return Err(error);
+        }
+        let timer = sleep_until(&engine, engine.pipeline.next_timer()?);
+        tokio::select! {
+            () = woken => {}
+            () = timer => {}
+            _ = stop.changed() => {}
+        }
+    }
+    // Everything that was taken comes to its end.
+    let all = u32::try_from(workers).unwrap_or(u32::MAX);
+    let _ended = permits.acquire_many(all).await;
+    failed.lock().take().map_or(Ok(()), Err)
+}
+
+async fn sleep_until(engine: &Engine, at: Option<Millis>) {
+    match at {
+        Some(at) => {
+            let wait = Duration::from_millis(at.saturating_sub(engine.clock.now())).max(EARLIEST);
+            tokio::time::sleep(wait).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Follows System A's change feed until told to stop.
+pub(super) async fn follow_feed(
+    engine: Arc<Engine>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), PipelineError> {
+    while !*stop.borrow() {
+        match engine.pipeline.feed().await {
+            Ok(true) => {}
+            Ok(false) => {
+                tokio::select! {
+                    waited = engine.pipeline.wait_for_feed() => waited?,
+                    _ = stop.changed() => {}
+                }
+            }
+            Err(PipelineError::Internal(error)) => {
+                tracing::warn!(%error, "the change feed cannot be read; it is tried again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Looks at listings when their time comes until told to stop.
+pub(super) async fn look_around(
+    engine: Arc<Engine>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), PipelineError> {
+    let permits = Arc::new(Semaphore::new(LOOKS));
+    let failed = Arc::new(Mutex::new(None::<PipelineError>));
+    while !*stop.borrow() {
+        let changed = engine.looks.changed.notified();
+        if let Some(error) = failed.lock().take() {
+            return Err(error);
+        }
+        let next = engine.looks.pop(engine.clock.now());
+        match next {
+            Ok(look) => {
+                let Ok(permit) = permits.clone().acquire_owned().await else { return Ok(()) };
+                let engine = engine.clone();
+                let failed = failed.clone();
+                tokio::spawn(async move {
+                    match look_once(&engine, &look).await {
+                        Ok(Some(at)) => engine.looks.plan(at, &look.connection, &look.object),
+                        Ok(None) => {}
+                        Err(error) => {
+                            failed.lock().get_or_insert(error);
+                            engine.looks.changed.notify_one();
+                        }
+                    }
+                    drop(permit);
+                });
+            }
+            Err(at) => {
+                tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(&engine, at) => {}
+                    _ = stop.changed() => {}
+                }
+            }
+        }
+    }
+    let _ended = permits.acquire_many(u32::try_from(LOOKS).unwrap_or(u32::MAX)).await;
+    failed.lock().take().map_or(Ok(()), Err)
+}
+
+/// One look; answers when the next one is due.
+///
+/// The cursor of the changes is set before all records are walked, so that nothing falls between the two.
+async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, PipelineError> {
+    let pipeline = &engine.pipeline;
+    let Some(connection) = pipeline.connection(&look.connection) else { return Ok(None) };
+    let Some(object) = connection.objects.get(&look.object) else { return Ok(None) };
+    let now = engine.clock.now();
+    let every = engine.poll_every(&look.connection, &look.object, object.abilities.poll_every_ms);
+    let next = now.saturating_add(every).saturating_add(engine.clock.jitter(every / 8 + 1));
+    if connection.directions.internal_paused() {
+        return Ok(Some(next));
+    }
+    if engine.quotas.not_before(&look.connection, Class::Reconcile, now) > now {
+        return Ok(Some(now.saturating_add(1_000)));
+    }
+    if object.abilities.changes {
+        loop {
+            match pipeline.look_at_listing(&connection, &look.object, Kind::Changes).await? {
+                Looked::More => {}
+                Looked::All => break,
+                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(1_000)))),
+                Looked::CursorLost => {
+                    pipeline.forget_cursor(&connection, &look.object, Kind::Walk).await?;
+                    engine.forget_walk(&connection, &look.object).await?;
+                    return Ok(Some(now));
+                }
+            }
+        }
+    }
+    if !engine.is_walked(&connection, &look.object)? {
+        loop {
+            match pipeline.look_at_listing(&connection, &look.object, Kind::Walk).await? {
+                Looked::More => {}
+                Looked::All => break,
+                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(1_000)))),
+                Looked::CursorLost => return Ok(Some(now.saturating_add(1_000))),
+            }
+        }
+        engine.note_walk(&connection, &look.object).await?;
+    }
+    Ok(object.abilities.changes.then_some(next))
+}
+
+/// Connections whose credentials were refused or that were blocked are tried again so often: tokens are mended elsewhere.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// Lets connections that somebody has to mend try again now and then.
+pub(super) async fn try_again(
+    engine: Arc<Engine>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), PipelineError> {
+    while !*stop.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(TRY_AGAIN) => {
+                let now = engine.clock.now();
+                for connection in engine.pipeline.connections() {
+                    if let Cause::Authorisation | Cause::Blocked =
+                        engine.quotas.standing(&connection.id, now).cause
+                    {
+                        engine.quotas.clear(&connection.id);
+                        engine.pipeline.release(&connection.id);
+                    }
+                }
+            }
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! The command line as data. The comments here are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tandem_core::policy::Flow;
+
+/// Keeps the records of System A and of customers' CRMs the same.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, propagate_version = false, disable_help_subcommand = true)]
+#[command(after_help = "Exit status: 0 success, 1 failure, 64 wrong usage or configuration.\n\
+                        Commands that ask a running daemon find it through the configuration, or through \
+                        TANDEM_URL and TANDEM_TOKEN.")]
+pub(super) struct Cli {
+    /// The main file [default: $TANDEM_CONFIG, else ./tandem.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon until SIGTERM or SIGINT
+    ///
+    /// When it is ready it prints one line with the address of its API; with --json the line is {"api":"http://…"}.
+    Run(Run),
+
+    /// Check the configuration and the providers without side effects
+    Check(Check),
+
+    /// Show how fresh each connection is, and what holds it up
+    Status {
+        /// Only this connection
+        connection: Option<String>,
+    },
+
+    /// Stop working; hints are still taken in
+    Pause(Pause),
+
+    /// Go on working
+    Resume(Pause),
+
+    /// Show everything that is known of a record: links, what both sides had, what happened and why
+    Explain(Explain),
+
+    /// Records that were set aside
+    #[command(subcommand)]
+    Dead(Dead),
+
+    /// Conflicts that wait for a person
+    #[command(subcommand)]
+    Review(Review),
+
+    /// Run a provider's mapping on a file, there and back, offline
+    Map(Map),
+
+    /// Providers of the running daemon
+    #[command(subcommand)]
+    Provider(Provider),
+
+    /// Look at records that should be the same, and mend what differs
+    Look(Look),
+
+    /// Read the connections' files again
+    Reload,
+
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// End as on SIGTERM when standard input closes, so as not to outlive the process that started it
+    #[arg(long)]
+    pub(super) until_stdin_closes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Only these connections
+    pub(super) connections: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Pause {
+    /// The connection
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(super) connection: Option<String>,
+
+    /// Every connection
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Only what is written to this side
+    #[arg(long, value_enum)]
+    pub(super) direction: Option<Direction>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Direction {
+    /// To the CRM
+    ToExternal,
+    /// To System A
+    ToInternal,
+}
+
+impl Direction {
+    pub(super) fn flow(direction: Option<Self>) -> Flow {
+        match direction {
+            None => Flow::Both,
+            Some(Self::ToExternal) => Flow::ToExternal,
+            Some(Self::ToInternal) => Flow::ToInternal,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("side").required(true).args(["scope", "connection"])))]
+pub(super) struct Explain {
+    /// The canonical object, for example contact
+    pub(super) object: String,
+
+    /// The record's id: System A's with --scope, the CRM's with --connection
+    pub(super) id: String,
+
+    /// The scope of the record in System A
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+
+    /// The connection whose CRM has the record
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dead {
+    /// List them, newest first
+    List(List),
+    /// Show one in full
+    Show {
+        /// Its number
+        seq: u64,
+    },
+    /// Try again
+    Replay(DeadTarget),
+    /// Give up
+    Drop(DeadTarget),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only of this connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("target").required(true).args(["seq", "connection", "all"])))]
+pub(super) struct DeadTarget {
+    /// Their numbers
+    pub(super) seq: Vec<u64>,
+
+    /// All of this connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// All
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Review {
+    /// List what waits
+    List(List),
+    /// Show one record's conflicts with both values
+    Show(Reviewed),
+    /// Decide a conflict
+    Decide(Decide),
+    /// Let fields flow again that went back and forth too often
+    Unfreeze(Unfreeze),
+}
+
+/// A record under review. What is left out is found among the open reviews if it is unambiguous.
+#[derive(Debug, Args)]
+pub(super) struct Reviewed {
+    /// The canonical object, for example contact
+    pub(super) object: String,
+
+    /// The record's id in System A
+    pub(super) id: String,
+
+    /// The scope of the record in System A
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+
+    /// The connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("choice").required(true).args(["take", "value"])))]
+pub(super) struct Decide {
+    #[command(flatten)]
+    pub(super) record: Reviewed,
+
+    /// The field group, as `review list` names it
+    #[arg(long)]
+    pub(super) group: Option<String>,
+
+    /// Whose values hold
+    #[arg(long, value_enum)]
+    pub(super) take: Option<Take>,
+
+    /// A value that holds on both sides, as JSON: --value '/phone="+49 30 1234"'; null clears the field
+    #[arg(long, value_name = "POINTER=JSON", value_parser = parse_value)]
+    pub(super) value: Vec<(String, serde_json::Value)>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Take {
+    /// System A's
+    Internal,
+    /// The CRM's
+    External,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Unfreeze {
+    #[command(flatten)]
+    pub(super) record: Reviewed,
+
+    /// Only this field
+    #[arg(long, value_name = "POINTER")]
+    pub(super) field: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Map {
+    /// The provider's component
+    pub(super) provider: PathBuf,
+
+    /// JSON: one document, or a list of documents. `-` reads standard input
+    pub(super) file: PathBuf,
+
+    /// What the documents are
+    #[arg(long, value_enum, default_value_t = From::Canonical)]
+    pub(super) from: From,
+
+    /// The canonical object
+    #[arg(long, default_value = "contact")]
+    pub(super) object: String,
+
+    /// JSON with the settings of a connection
+    #[arg(long, value_name = "PATH", conflicts_with = "connection")]
+    pub(super) settings: Option<PathBuf>,
+
+    /// Take the settings of this connection of the configuration
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// JSON with facts as probe and discover give them
+    #[arg(long, value_name = "PATH")]
+    pub(super) facts: Option<PathBuf>,
+
+    /// JSON: the CRM's record as it is now, for a canonical document that is written over it
+    #[arg(long, value_name = "PATH")]
+    pub(super) current: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum From {
+    /// System A's form
+    Canonical,
+    /// The CRM's form
+    Provider,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Provider {
+    /// List them
+    List,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("records").required(true).args(["id", "external", "all"])))]
+pub(super) struct Look {
+    /// The connection
+    pub(super) connection: String,
+
+    /// The canonical object, for example contact
+    pub(super) object: String,
+
+    /// One record, by its id in System A
+    #[arg(long)]
+    pub(super) id: Option<String>,
+
+    /// One record, by its id in the CRM
+    #[arg(long)]
+    pub(super) external: Option<String>,
+
+    /// All records that are linked
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+fn parse_value(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (pointer, json) = text.split_once('=').ok_or("write it as POINTER=JSON, for example /phone=null")?;
+    if !pointer.starts_with('/') {
+        return Err(format!("{pointer:?} is not a pointer; write for example /phone"));
+    }
+    let value = serde_json::from_str(json)
+        .map_err(|error| format!("{json:?} is not JSON: {error}; text needs quotes"))?;
+    Ok((pointer.to_owned(), value))
+}

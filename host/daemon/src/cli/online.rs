@@ -1,0 +1,238 @@
+//! Commands that ask a running daemon.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tandem_core::link::Fields;
+
+use super::args::{self, Command};
+use super::client::Client;
+use super::failure::Failure;
+use super::show;
+use crate::admin::view::{Count, ReviewView};
+use crate::admin::{Choice, DeadTarget, Decide, Look, LookAt, PauseTarget, Unfreeze};
+
+/// Most reviews that are searched for the one that is meant.
+const ALL: &str = "10000";
+
+/// Asks, and answers what is printed on standard output.
+pub(super) async fn ask(config: &Path, command: Command, json: bool) -> Result<String, Failure> {
+    let client = Client::new(config)?;
+    let (answer, text) = answer(&client, command).await?;
+    if json {
+        return pretty(&answer);
+    }
+    Ok(text)
+}
+
+/// A value as JSON for standard output.
+pub(super) fn pretty(value: &Value) -> Result<String, Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(&error))?;
+    text.push('\n');
+    Ok(text)
+}
+
+async fn answer(client: &Client, command: Command) -> Result<(Value, String), Failure> {
+    match command {
+        Command::Status { connection } => {
+            let answer = client.get("/v1/status", &[("connection", connection)]).await?;
+            let text = show::status(&read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Pause(target) => {
+            let answer = client.post("/v1/pause", &pause_target(target)).await?;
+            let text = show::count(read(&answer)?, "paused", "connection", "connections");
+            Ok((answer, text))
+        }
+        Command::Resume(target) => {
+            let answer = client.post("/v1/resume", &pause_target(target)).await?;
+            let text = show::count(read(&answer)?, "resumed", "connection", "connections");
+            Ok((answer, text))
+        }
+        Command::Explain(record) => {
+            let query = [
+                ("scope", record.scope),
+                ("connection", record.connection),
+                ("object", Some(record.object.clone())),
+                ("id", Some(record.id.clone())),
+            ];
+            let answer = client.get("/v1/explain", &query).await?;
+            let text = show::explanation(&record.object, &record.id, &read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Dead(command) => dead(client, command).await,
+        Command::Review(command) => review(client, command).await,
+        Command::Provider(args::Provider::List) => {
+            let answer = client.get("/v1/providers", &[]).await?;
+            let text = show::providers(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Look(look) => {
+            let records = match (look.id, look.external) {
+                (Some(id), _) => LookAt::Internal(id.into()),
+                (None, Some(id)) => LookAt::External(id.into()),
+                (None, None) => LookAt::All,
+            };
+            let look = Look { connection: look.connection.into(), object: look.object.into(), records };
+            let answer = client.post("/v1/look", &look).await?;
+            let text = show::count(read(&answer)?, "looking at", "record", "records");
+            Ok((answer, text))
+        }
+        Command::Reload => {
+            let answer = client.post("/v1/connections/reload", &Value::Null).await?;
+            let text = show::reloaded(&read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Run(_) | Command::Check(_) | Command::Map(_) | Command::Version => {
+            Err(Failure::because("this command asks no daemon"))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+    T::deserialize(answer).map_err(|error| {
+        Failure::because(format!(
+            "the answer is not understood: {error}; do daemon and command have the same version?"
+        ))
+    })
+}
+
+fn pause_target(target: args::Pause) -> PauseTarget {
+    PauseTarget {
+        connection: target.connection.map(Into::into),
+        direction: args::Direction::flow(target.direction),
+    }
+}
+
+async fn dead(client: &Client, command: args::Dead) -> Result<(Value, String), Failure> {
+    match command {
+        args::Dead::List(list) => {
+            let answer = client.get("/v1/dead", &list_query(list)).await?;
+            let text = show::dead(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        args::Dead::Show { seq } => {
+            let answer = client.get(&format!("/v1/dead/{seq}"), &[]).await?;
+            let text = show::dead_letter(&read(&answer)?);
+            Ok((answer, text))
+        }
+        args::Dead::Replay(target) => each(client, "/v1/dead/replay", target, "replayed").await,
+        args::Dead::Drop(target) => each(client, "/v1/dead/drop", target, "dropped").await,
+    }
+}
+
+async fn each(
+    client: &Client,
+    path: &str,
+    target: args::DeadTarget,
+    done: &str,
+) -> Result<(Value, String), Failure> {
+    let targets = match target.connection {
+        Some(connection) => vec![DeadTarget::Connection(connection.into())],
+        None if target.all => vec![DeadTarget::All],
+        None => target.seq.into_iter().map(DeadTarget::Seq).collect(),
+    };
+    let mut sum = Count { count: 0 };
+    for target in targets {
+        let answer: Count = read(&client.post(path, &target).await?)?;
+        sum.count += answer.count;
+    }
+    let answer = serde_json::to_value(sum).map_err(|error| Failure::new(&error))?;
+    Ok((answer, show::count(sum, done, "record", "records")))
+}
+
+fn list_query(list: args::List) -> [(&'static str, Option<String>); 2] {
+    [("connection", list.connection), ("limit", Some(list.limit.to_string()))]
+}
+
+async fn review(client: &Client, command: args::Review) -> Result<(Value, String), Failure> {
+    match command {
+        args::Review::List(list) => {
+            let answer = client.get("/v1/review", &list_query(list)).await?;
+            let text = show::reviews(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        args::Review::Show(record) => {
+            let found = find(client, &record).await?;
+            let answer = serde_json::to_value(&found).map_err(|error| Failure::new(&error))?;
+            Ok((answer, show::review(&found)))
+        }
+        args::Review::Decide(decide) => {
+            let mut found = find(client, &decide.record).await?;
+            found.retain(|review| {
+                review.kind == "held" && decide.group.as_ref().is_none_or(|group| *group == review.group)
+            });
+            let one = only(found)?;
+            let choice = match decide.take {
+                Some(args::Take::Internal) => Choice::Internal,
+                Some(args::Take::External) => Choice::External,
+                None => Choice::Values(decide.value.into_iter().collect::<Fields>()),
+            };
+            let decision = Decide {
+                scope: one.entity.scope,
+                object: one.entity.object,
+                id: one.entity.id,
+                connection: one.connection,
+                group: one.group,
+                choice,
+            };
+            let answer = client.post("/v1/review/decide", &decision).await?;
+            let text = show::count(read(&answer)?, "decided", "group", "groups");
+            Ok((answer, text))
+        }
+        args::Review::Unfreeze(unfreeze) => {
+            let mut found = find(client, &unfreeze.record).await?;
+            found.retain(|review| {
+                review.kind == "frozen" && unfreeze.field.as_ref().is_none_or(|field| *field == review.group)
+            });
+            // Several fields of one link may be frozen; several links may not be meant.
+            found.dedup_by(|one, other| one.entity == other.entity && one.connection == other.connection);
+            let one = only(found)?;
+            let target = Unfreeze {
+                scope: one.entity.scope,
+                object: one.entity.object,
+                id: one.entity.id,
+                connection: one.connection,
+                field: unfreeze.field,
+            };
+            let answer = client.post("/v1/review/unfreeze", &target).await?;
+            let text = show::count(read(&answer)?, "unfroze", "field", "fields");
+            Ok((answer, text))
+        }
+    }
+}
+
+/// The open reviews of a record.
+async fn find(client: &Client, record: &args::Reviewed) -> Result<Vec<ReviewView>, Failure> {
+    let query = [("connection", record.connection.clone()), ("limit", Some(ALL.to_owned()))];
+    let mut reviews: Vec<ReviewView> = read(&client.get("/v1/review", &query).await?)?;
+    reviews.retain(|review| {
+        let entity = &review.entity;
+        entity.object.as_str() == record.object
+            && entity.id.as_str() == record.id
+            && record.scope.as_ref().is_none_or(|scope| entity.scope.as_str() == scope)
+    });
+    if reviews.is_empty() {
+        let what =
+            format!("{} {} does not wait for a decision; see tandem review list", record.object, record.id);
+        return Err(Failure::because(what));
+    }
+    Ok(reviews)
+}
+
+fn only(reviews: Vec<ReviewView>) -> Result<ReviewView, Failure> {
+    let listed = show::reviews(&reviews);
+    let mut reviews = reviews.into_iter();
+    match (reviews.next(), reviews.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => {
+            let mut failure = Failure::usage(
+                "that is not one thing; say which with --scope, --connection, --group or --field",
+            );
+            failure.text.push_str(&listed);
+            Err(failure)
+        }
+        (None, _) => Err(Failure::because("there is nothing of that kind to decide; see tandem review list")),
+    }
+}

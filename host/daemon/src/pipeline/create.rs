@@ -1,0 +1,460 @@
+//! New records, without doing it twice: intents, identity, and records that turn out to exist.
+//!
+//! An intent is on disk before a create is sent. While it is open, unlinked records of that connection and object that were
+//! noticed after it wait (bounded), and are then recognised by key, by intent or by reading: our own creation webhook often
+//! arrives before the answer. A create whose outcome is not known is looked for, after the CRM's search has settled, before
+//! it is sent again.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tandem_core::Millis;
+use tandem_core::document;
+use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State};
+use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
+use tandem_core::link::{Fields, Life, Link, Pair};
+use tandem_core::normalise;
+use tandem_core::plan::{External, ExternalWrite};
+use tandem_core::policy::ObjectPolicy;
+
+use super::dispatch::Hand;
+use super::exchange::{Body, Seen};
+use super::inbox::problem;
+use super::record::{Case, Held, Next};
+use super::settle::End;
+use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_id};
+use crate::delivery::Deliver;
+use crate::internal::Internal;
+use crate::provider::Runtime;
+use crate::store::{Commit, Intent, Op, Store, Until};
+
+/// A busy hand is asked for again after so many milliseconds.
+const BUSY_MS: u64 = 25;
+
+/// Whether an existing record could be linked.
+pub(super) enum Created {
+    /// Linked; plan again with what it has.
+    Linked,
+    /// It belongs to somebody else.
+    Taken(End),
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Writes down that a create is about to be sent, and holds its identity.
+    pub(super) async fn open_intent(
+        &self,
+        case: &mut Case<'_>,
+        write: &ExternalWrite,
+        held: &mut Held<'_>,
+    ) -> Result<Next, PipelineError> {
+        let ExternalWrite::Create { fields } = write else { return Ok(Next::Round) };
+        let now = self.rooms.clock.now();
+        let identity = identity_of(fields, &case.object.policy);
+        for (pointer, value) in &identity {
+            let hand = Hand::Identity(
+                case.connection.id.clone(),
+                case.link.entity.object.clone(),
+                format!("{pointer}={value}"),
+            );
+            if !held.hold(hand) {
+                return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+            }
+        }
+        let intent = Intent {
+            entity: case.link.entity.clone(),
+            connection: case.connection.id.clone(),
+            key: case.link.key(),
+            identity,
+            sent: serde_json::to_vec(&document::value(fields)).unwrap_or_default(),
+            opened_at: now,
+            unknown_since: None,
+        };
+        self.open
+            .lock()
+            .entry((case.connection.id.clone(), case.link.entity.object.clone()))
+            .or_default()
+            .insert(case.link.entity.clone(), now);
+        case.intent = true;
+        let mut commit = Commit::new();
+        commit.push(Op::PutIntent(intent));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        Ok(Next::Round)
+    }
+
+    /// The intent is settled: nobody waits for it any more.
+    pub(super) fn close_intent(&self, link: &Link) {
+        let mut open = self.open.lock();
+        let place = (link.connection.clone(), link.entity.object.clone());
+        if let Some(known) = open.get_mut(&place) {
+            known.remove(&link.entity);
+            if known.is_empty() {
+                open.remove(&place);
+            }
+        }
+    }
+
+    /// The create had no effect: the intent goes with the next commit of the case.
+    pub(super) fn drop_intent(&self, case: &mut Case<'_>) {
+        if case.intent {
+            case.commit.push(Op::DropIntent(case.link.entity.clone(), case.link.connection.clone()));
+            self.close_intent(&case.link);
+            case.intent = false;
+        }
+    }
+
+    /// The create may have taken effect: it is looked for once the CRM's search has settled.
+    pub(super) async fn unknown_create(&self, case: &mut Case<'_>, now: Millis) -> Result<End, PipelineError> {
+        if let Some(mut intent) = self.rooms.store.intent(&case.link.entity, &case.connection.id)? {
+            intent.unknown_since = Some(now);
+            case.commit.push(Op::PutIntent(intent));
+        }
+        case.trail.note(&case.link, None, "unknown", "the answer to the create was lost; it is looked for", now);
+        case.intent = false;
+        let until = now.saturating_add(case.object.abilities.find_settles_after_ms.max(50));
+        let commit = self.take_commit(case);
+        Ok(End::Later { until, touched: false, commit })
+    }
+
+    /// An open intent of an earlier run or try: look for the record before it is made again.
+    pub(super) async fn resolve_intent(
+        &self,
+        case: &mut Case<'_>,
+        intent: Intent,
+    ) -> Result<Next, PipelineError> {
+        let now = self.rooms.clock.now();
+        let settled = intent
+            .unknown_since
+            .unwrap_or(intent.opened_at)
+            .saturating_add(case.object.abilities.find_settles_after_ms);
+        if now < settled {
+            return Ok(Next::End(End::Later { until: settled, touched: false, commit: Commit::new() }));
+        }
+        let key = case.object.abilities.key.then(|| intent.key.clone());
+        if key.is_none() && intent.identity.is_empty() {
+            // There is nothing to find it by. The guarantee for such records is stated in the provider's document.
+            case.intent = true;
+            return Ok(Next::Round);
+        }
+        let identity = intent
+            .identity
+            .iter()
+            .map(|(name, value)| Attribute { name: name.clone(), value: value.clone() })
+            .collect();
+        let operation =
+            Operation::Find(Find { object: case.link.entity.object.to_string(), key, identity });
+        let sent = self
+            .exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation)))
+            .await;
+        let entity = case.link.entity.clone();
+        let concluded = match sent {
+            Ok(concluded) => concluded,
+            Err(error) => {
+                let commit = self.take_commit(case);
+                return Ok(Next::End(self.failed(case.connection, error, Some(entity), commit)?));
+            }
+        };
+        case.trail.calls += concluded.calls;
+        let found = match concluded.answer {
+            Answer::Found(_) => concluded.seen,
+            answer => {
+                let commit = self.take_commit(case);
+                return Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)));
+            }
+        };
+        case.intent = true;
+        for seen in found {
+            let external = self.external_key(case, &seen.id);
+            if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != entity) {
+                continue;
+            }
+            self.recognise(case, &intent, &seen.id);
+            case.external = match self.external_of(case, (seen, concluded.began), true) {
+                Ok(external) => external,
+                Err(end) => return Ok(Next::End(end)),
+            };
+            return Ok(Next::Round);
+        }
+        Ok(Next::Round)
+    }
+
+    /// The record that an intent made: its base is what was sent.
+    fn recognise(&self, case: &mut Case<'_>, intent: &Intent, id: &ExternalId) {
+        case.link.external = Some(id.clone());
+        if let Ok(value) = document::parse(&intent.sent) {
+            for (field, value) in document::fields(&value) {
+                case.link.base.insert(
+                    field,
+                    Pair { internal: Some(value.clone()), external: Some(value), assumed: true },
+                );
+            }
+        }
+        let now = self.rooms.clock.now();
+        case.trail.note(&case.link, None, "linked", "the record of an open create was found", now);
+    }
+
+    fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
+        ExternalKey {
+            connection: case.connection.id.clone(),
+            object: case.link.entity.object.clone(),
+            id: id.clone(),
+        }
+    }
+
+    /// A create met a record of the CRM with the same identity: link it, and plan with what it has.
+    pub(super) fn adopt_external(
+        &self,
+        case: &mut Case<'_>,
+        id: ExternalId,
+    ) -> Result<Created, PipelineError> {
+        let key = self.external_key(case, &id);
+        if let Some(other) = self.rooms.store.entity_of(&key)?
+            && other != case.link.entity
+        {
+            self.drop_intent(case);
+            let problems = vec![problem(
+                "identity-taken",
+                format!("the CRM's record {id} has the same identity and is linked to {other}; merge the two or change one"),
+            )];
+            return Ok(Created::Taken(self.aside(case, "rejected", problems)));
+        }
+        let now = self.rooms.clock.now();
+        case.link.external = Some(id);
+        case.trail.note(&case.link, None, "linked", "the CRM has a record with the same identity", now);
+        case.external = External::Touched;
+        Ok(Created::Linked)
+    }
+
+    /// System A has a record with the same identity: the CRM's record is linked to that one.
+    pub(super) fn adopt_internal(
+        &self,
+        case: &mut Case<'_>,
+        other: InternalId,
+        held: &mut Held<'_>,
+    ) -> Result<Next, PipelineError> {
+        let now = self.rooms.clock.now();
+        let Some(external) = case.link.external.clone() else {
+            let problems = vec![problem(
+                "identity-taken",
+                format!("record {other} of system a has the same identity; merge the two or change one"),
+            )];
+            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        };
+        if !case.link.base.is_empty() || other == case.link.entity.id {
+            // An edit in the CRM that takes another record's identity.
+            let problems = vec![problem(
+                "identity-taken",
+                format!("record {other} of system a has the same identity; merge the two or change one"),
+            )];
+            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        }
+        let entity = EntityKey { id: other, ..case.link.entity.clone() };
+        if !held.hold(Hand::Entity(entity.clone())) {
+            return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+        }
+        let stored = self.rooms.store.link(&entity, &case.connection.id)?;
+        let mut link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
+        if link.external.as_ref().is_some_and(|known| *known != external) && link.life == Life::Active {
+            let problems = vec![problem(
+                "identity-taken",
+                format!("{entity} has the same identity and is linked to another record; merge the two or change one"),
+            )];
+            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        }
+        if self.rooms.store.intent(&entity, &case.connection.id)?.is_some() {
+            case.commit.push(Op::DropIntent(entity.clone(), case.connection.id.clone()));
+            self.close_intent(&link);
+        }
+        link.external = Some(external);
+        link.keep = case.link.keep.take();
+        case.link = link;
+        case.stored = stored;
+        case.trail.note(&case.link, None, "linked", "system a has a record with the same identity", now);
+        Ok(Next::Reread)
+    }
+
+    /// A record of the CRM that is not linked: wait for open creates, read it, recognise it or take it in.
+    pub(super) async fn work_unlinked(
+        &self,
+        connection: &Arc<Connection>,
+        object: &Object,
+        work: &Work,
+        key: &ExternalKey,
+        held: &mut Held<'_>,
+    ) -> Result<End, PipelineError> {
+        let now = self.rooms.clock.now();
+        if self.rooms.store.entity_of(key)?.is_some() {
+            // Linked while it waited: the hand is another one.
+            return Ok(End::PutBack { until: now, whole: false });
+        }
+        let all_gone = work.hints.iter().all(|hint| {
+            hint.observed.as_ref().is_some_and(|observed| matches!(observed.state, State::Gone(_)))
+        });
+        let noticed = work.hints.iter().map(|hint| hint.noticed_at).min().unwrap_or(now);
+        if now < noticed.saturating_add(self.limits.intent_patience_ms) && self.awaits_create(key, noticed) {
+            return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
+        }
+        if all_gone {
+            return Ok(End::Done(Commit::new()));
+        }
+        if connection.directions.internal_paused() {
+            return Ok(End::PutBack { until: now.saturating_add(1_000), whole: false });
+        }
+        let provisional = EntityKey {
+            scope: connection.scope.clone(),
+            object: key.object.clone(),
+            id: internal_id(&connection.id, &key.object, key.id.as_str(), 0),
+        };
+        let link = Link::new(provisional.clone(), connection.id.clone());
+        let mut case = self.case(connection, object, work, link, None, External::Touched);
+        let (seen, began) = match self.read_external(&mut case, &key.id).await? {
+            Ok(read) => read,
+            Err(end) => return Ok(without_entity(end)),
+        };
+        let fields = match &seen.body {
+            Body::Whole(fields) => fields.clone(),
+            Body::Gone(_) => return Ok(End::Done(Commit::new())),
+            Body::Moved(reference) => return Ok(self.follow(connection, &case, reference)),
+            Body::Invalid { point, problems } => {
+                return Ok(End::SetAside {
+                    point,
+                    problems: problems.clone(),
+                    entity: None,
+                    commit: Commit::new(),
+                });
+            }
+            Body::Touched | Body::Partial(_) => {
+                return Ok(End::SetAside {
+                    point: "provider-in",
+                    problems: vec![problem("no-document", "a direct read gave no whole document".into())],
+                    entity: None,
+                    commit: Commit::new(),
+                });
+            }
+        };
+        if seen.id != key.id {
+            return Ok(self.follow(
+                connection,
+                &case,
+                &Reference { object: key.object.to_string(), id: seen.id.to_string() },
+            ));
+        }
+        let identity = identity_of(&fields, &object.policy);
+        let intent = self
+            .rooms
+            .store
+            .intents(&connection.id, &key.object)?
+            .into_iter()
+            .find(|intent| is_of(intent, &seen, &identity));
+        for (pointer, value) in &identity {
+            let hand =
+                Hand::Identity(connection.id.clone(), key.object.clone(), format!("{pointer}={value}"));
+            if !held.hold(hand) {
+                return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
+            }
+        }
+        let entity = match &intent {
+            Some(intent) => intent.entity.clone(),
+            None => self.entity_by_key(connection, key, &seen).await?.unwrap_or(provisional),
+        };
+        if !held.hold(Hand::Entity(entity.clone())) {
+            return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
+        }
+        case.stored = self.rooms.store.link(&entity, &connection.id)?;
+        case.link = case.stored.clone().unwrap_or_else(|| Link::new(entity, connection.id.clone()));
+        match &intent {
+            Some(intent) => {
+                self.recognise(&mut case, intent, &key.id);
+                case.intent = true;
+            }
+            None => {
+                if case.link.external.as_ref().is_some_and(|known| *known != key.id)
+                    && case.link.life == Life::Active
+                {
+                    let problems = vec![problem(
+                        "identity-taken",
+                        format!(
+                            "{} is linked to another record of the CRM; merge the two or change one",
+                            case.link.entity
+                        ),
+                    )];
+                    return Ok(self.aside(&mut case, "canonical-in", problems));
+                }
+                case.link.external = Some(key.id.clone());
+            }
+        }
+        case.external = match self.external_of(&mut case, (seen, began), true) {
+            Ok(external) => external,
+            Err(end) => return Ok(end),
+        };
+        self.rounds(case, held).await
+    }
+
+    /// The record bears the key of one of System A's records.
+    async fn entity_by_key(
+        &self,
+        connection: &Connection,
+        key: &ExternalKey,
+        seen: &Seen,
+    ) -> Result<Option<EntityKey>, PipelineError> {
+        let Some(own) = seen.key.as_deref().and_then(|key| key.split('.').next()) else { return Ok(None) };
+        let entity = EntityKey {
+            scope: connection.scope.clone(),
+            object: key.object.clone(),
+            id: InternalId::from(own),
+        };
+        let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
+        Ok(record.map(|_| entity))
+    }
+
+    /// Whether a create that may have made this record is under way.
+    fn awaits_create(&self, key: &ExternalKey, noticed: Millis) -> bool {
+        let open = self.open.lock();
+        open.get(&(key.connection.clone(), key.object.clone()))
+            .is_some_and(|intents| intents.values().any(|opened| *opened <= noticed))
+    }
+
+    /// The record lives on under another id: that one is looked at.
+    fn follow(&self, connection: &Connection, case: &Case<'_>, reference: &Reference) -> End {
+        let mut commit = Commit::new();
+        commit.push(Op::AddHint(self.touched(connection, &case.link.entity.object, &reference.id, "moved")));
+        End::Done(commit)
+    }
+}
+
+/// The entity is provisional: what is set aside is known by its external id only.
+fn without_entity(end: End) -> End {
+    match end {
+        End::SetAside { point, problems, commit, .. } => {
+            End::SetAside { point, problems, entity: None, commit }
+        }
+        other => other,
+    }
+}
+
+/// Identity fields and their normal forms. Empty values identify nobody.
+fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> {
+    policy
+        .identity
+        .iter()
+        .filter_map(|pointer| {
+            let value = fields.get(pointer)?;
+            let normal = match policy.normalise.get(pointer) {
+                Some(name) => normalise::normal_form(name, value),
+                None => value.clone(),
+            };
+            match normal {
+                Value::String(text) if !text.is_empty() => Some((pointer.clone(), text)),
+                Value::Number(number) => Some((pointer.clone(), number.to_string())),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// Whether a record is the one that an open create made.
+fn is_of(intent: &Intent, seen: &Seen, identity: &[(String, String)]) -> bool {
+    match &seen.key {
+        Some(key) => *key == intent.key,
+        None => !intent.identity.is_empty() && intent.identity.iter().all(|own| identity.contains(own)),
+    }
+}

@@ -1,0 +1,434 @@
+//! What is worked on next: windows of waiting hints, merged by subject, and the hands that hold entities.
+//!
+//! Invariants: an entity, an unlinked external record and an identity value are each held by one hand at a time. Hints about
+//! one subject merge while they wait. Memory is bounded by the windows: what does not fit stays in the store and is loaded
+//! when the window runs low. Nothing here is durable; after a restart the windows are filled from the store again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use tandem_core::Millis;
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, ScopeId};
+
+use crate::store::{Class, Hint, Store, StoreError, Subject};
+
+/// Hints of one connection and class that are kept in memory.
+const WINDOW: usize = 512;
+
+/// A less urgent class is looked at first once in so many takes, so that it never starves.
+const AGEING: u32 = 16;
+
+/// What a worker holds while it works.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hand {
+    /// An entity, over all its connections.
+    Entity(EntityKey),
+    /// A record of a CRM that is not linked yet.
+    External(ExternalKey),
+    /// An identity value on a connection: two unlinked records with the same address are one person.
+    Identity(ConnectionId, ObjectName, String),
+    /// A stored delivery.
+    Delivery(u64),
+}
+
+/// All that waits for one subject of a connection.
+#[derive(Debug, PartialEq)]
+pub struct Work {
+    /// Whose work it is.
+    pub connection: ConnectionId,
+    /// The canonical object. Empty for deliveries.
+    pub object: ObjectName,
+    /// What the hints point at.
+    pub subject: Subject,
+    /// The merged hints, oldest first. Never empty.
+    pub hints: Vec<Hint>,
+    /// What is held; released by [`Dispatch::finish`].
+    pub hand: Hand,
+}
+
+impl Work {
+    /// The most urgent class of the merged hints.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.hints.iter().map(|hint| hint.class).min().unwrap_or(Class::Live)
+    }
+}
+
+type Place = (ObjectName, Subject);
+
+/// The waiting hints of one connection.
+struct Window {
+    /// The customer's part of System A that the connection serves.
+    scope: ScopeId,
+    /// Subjects in the order of their first hint, by class.
+    order: BTreeMap<Class, VecDeque<Place>>,
+    /// The merged hints of each subject.
+    waiting: HashMap<Place, Vec<Hint>>,
+    /// Numbers in memory or in work: a hint that is read again from the store is recognised by it.
+    known: HashSet<u64>,
+    /// From this number on the store may hold ready hints that are not in memory, by class.
+    unloaded: BTreeMap<Class, u64>,
+    /// Workers at once.
+    working: usize,
+    /// Nothing is taken before this moment.
+    not_before: Millis,
+    /// Subjects that are looked at again at a moment of their own.
+    parked: BTreeSet<(Millis, u64)>,
+    parked_hints: HashMap<u64, Vec<Hint>>,
+    takes: u32,
+    in_turn: bool,
+}
+
+impl Window {
+    fn new(scope: ScopeId) -> Self {
+        Self {
+            scope,
+            order: BTreeMap::new(),
+            waiting: HashMap::new(),
+            known: HashSet::new(),
+            unloaded: BTreeMap::new(),
+            working: 0,
+            not_before: 0,
+            parked: BTreeSet::new(),
+            parked_hints: HashMap::new(),
+            takes: 0,
+            in_turn: false,
+        }
+    }
+
+    fn push(&mut self, hint: Hint) {
+        if !self.known.insert(hint.seq) {
+            return;
+        }
+        self.enqueue(hint);
+    }
+
+    fn enqueue(&mut self, hint: Hint) {
+        let place = (hint.object.clone(), hint.subject.clone());
+        let class = hint.class;
+        match self.waiting.get_mut(&place) {
+            Some(hints) => {
+                if hints.iter().all(|known| class < known.class) {
+                    // More urgent than what waits: it gets a place of its own class; the older place is skipped when met.
+                    self.order.entry(class).or_default().push_back(place);
+                }
+                hints.push(hint);
+            }
+            None => {
+                self.order.entry(class).or_default().push_back(place.clone());
+                self.waiting.insert(place, vec![hint]);
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.unloaded.is_empty()
+    }
+}
+
+/// Waiting hints of all connections, fair turns between them, and hands.
+pub struct Dispatch {
+    windows: HashMap<ConnectionId, Window>,
+    /// Connections that may have work, in turn.
+    turns: VecDeque<ConnectionId>,
+    /// Connections that wait for a moment.
+    timers: BTreeSet<(Millis, ConnectionId)>,
+    hands: HashSet<Hand>,
+    /// Connections that found a hand busy: they get a turn when it is free.
+    wanting: HashMap<Hand, Vec<ConnectionId>>,
+    /// Workers at once for one connection.
+    per_connection: usize,
+    next_park: u64,
+}
+
+impl Dispatch {
+    /// Empty; at most `per_connection` workers at once for one connection.
+    #[must_use]
+    pub fn new(per_connection: usize) -> Self {
+        Self {
+            windows: HashMap::new(),
+            turns: VecDeque::new(),
+            timers: BTreeSet::new(),
+            hands: HashSet::new(),
+            wanting: HashMap::new(),
+            per_connection,
+            next_park: 0,
+        }
+    }
+
+    /// Makes a connection known; its ready hints are loaded from the store when its turn comes.
+    pub fn register(&mut self, connection: &ConnectionId, scope: &ScopeId) {
+        let window = self.windows.entry(connection.clone()).or_insert_with(|| Window::new(scope.clone()));
+        for class in Class::ALL {
+            window.unloaded.insert(class, 0);
+        }
+        Self::arm(&mut self.turns, connection, window);
+    }
+
+    /// Hints were committed to the store. Those of unknown connections stay there.
+    pub fn arrived(&mut self, hints: impl IntoIterator<Item = Hint>) {
+        for hint in hints {
+            let Some(window) = self.windows.get_mut(&hint.connection) else { continue };
+            let connection = hint.connection.clone();
+            if hint.due == 0 && (window.waiting.len() >= WINDOW || window.unloaded.contains_key(&hint.class)) {
+                // It waits in the store, behind those that came before it.
+                let from = window.unloaded.entry(hint.class).or_insert(hint.seq);
+                *from = (*from).min(hint.seq);
+            } else {
+                window.push(hint);
+            }
+            Self::arm(&mut self.turns, &connection, window);
+        }
+    }
+
+    fn arm(turns: &mut VecDeque<ConnectionId>, connection: &ConnectionId, window: &mut Window) {
+        if !window.in_turn {
+            window.in_turn = true;
+            turns.push_back(connection.clone());
+        }
+    }
+
+    /// Nothing of this connection is taken before the moment (a spent quota, an open breaker, a pause).
+    pub fn hold_until(&mut self, connection: &ConnectionId, until: Millis) {
+        let Some(window) = self.windows.get_mut(connection) else { return };
+        window.not_before = until;
+        self.timers.insert((until, connection.clone()));
+    }
+
+    /// Lifts [`Dispatch::hold_until`] (resumed, credentials renewed).
+    pub fn release(&mut self, connection: &ConnectionId) {
+        if let Some(window) = self.windows.get_mut(connection) {
+            window.not_before = 0;
+            Self::arm(&mut self.turns, connection, window);
+        }
+    }
+
+    /// Forgets a connection that was removed. Its hints stay in the store.
+    pub fn forget(&mut self, connection: &ConnectionId) {
+        if let Some(window) = self.windows.get_mut(connection)
+            && window.working == 0
+        {
+            self.windows.remove(connection);
+        }
+        self.turns.retain(|turn| turn != connection);
+    }
+
+    /// When something may be taken that cannot be taken now.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Millis> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes hold of a hand; false when somebody else has it.
+    pub fn hold(&mut self, hand: &Hand) -> bool {
+        self.hands.insert(hand.clone())
+    }
+
+    /// Lets go of a hand.
+    pub fn let_go(&mut self, hand: &Hand) {
+        self.hands.remove(hand);
+        for connection in self.wanting.remove(hand).unwrap_or_default() {
+            if let Some(window) = self.windows.get_mut(&connection) {
+                Self::arm(&mut self.turns, &connection, window);
+            }
+        }
+    }
+
+    /// Takes the next work: connections in turn, the most urgent class first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn take<S: Store>(&mut self, store: &S, now: Millis) -> Result<Option<Work>, StoreError> {
+        while let Some((at, connection)) = self.timers.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.timers.remove(&(at, connection.clone()));
+            if let Some(window) = self.windows.get_mut(&connection) {
+                Self::unpark(window, now);
+                Self::arm(&mut self.turns, &connection, window);
+            }
+        }
+        for _ in 0..self.turns.len() {
+            let Some(connection) = self.turns.pop_front() else { break };
+            let Some(window) = self.windows.get_mut(&connection) else { continue };
+            window.in_turn = false;
+            if window.not_before > now {
+                self.timers.insert((window.not_before, connection));
+                continue;
+            }
+            if window.working >= self.per_connection {
+                // The end of a work arms it again.
+                continue;
+            }
+            Self::load(window, store, &connection)?;
+            let taken = Self::pick(window, store, &connection, &mut self.hands, &mut self.wanting)?;
+            let Some(work) = taken else { continue };
+            window.working += 1;
+            if !window.is_idle() {
+                Self::arm(&mut self.turns, &connection, window);
+            }
+            return Ok(Some(work));
+        }
+        Ok(None)
+    }
+
+    fn unpark(window: &mut Window, now: Millis) {
+        while let Some((at, park)) = window.parked.first().copied() {
+            if at > now {
+                break;
+            }
+            window.parked.remove(&(at, park));
+            for hint in window.parked_hints.remove(&park).unwrap_or_default() {
+                window.enqueue(hint);
+            }
+        }
+    }
+
+    fn load<S: Store>(window: &mut Window, store: &S, connection: &ConnectionId) -> Result<(), StoreError> {
+        if window.unloaded.is_empty() || window.waiting.len() > WINDOW / 4 {
+            return Ok(());
+        }
+        let classes: Vec<(Class, u64)> = window.unloaded.iter().map(|(class, from)| (*class, *from)).collect();
+        for (class, from) in classes {
+            let mut after = from.saturating_sub(1);
+            loop {
+                let hints = store.ready(connection, class, after, WINDOW)?;
+                let last = hints.last().map(|hint| hint.seq);
+                let full = hints.len() >= WINDOW;
+                for hint in hints {
+                    window.push(hint);
+                }
+                match last {
+                    Some(seq) if full => {
+                        after = seq;
+                        window.unloaded.insert(class, seq.saturating_add(1));
+                        if window.waiting.len() >= WINDOW {
+                            break;
+                        }
+                    }
+                    _ => {
+                        window.unloaded.remove(&class);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pick<S: Store>(
+        window: &mut Window,
+        store: &S,
+        connection: &ConnectionId,
+        hands: &mut HashSet<Hand>,
+        wanting: &mut HashMap<Hand, Vec<ConnectionId>>,
+    ) -> Result<Option<Work>, StoreError> {
+        window.takes = window.takes.wrapping_add(1);
+        let mut classes: Vec<Class> =
+            window.order.iter().filter(|(_, queue)| !queue.is_empty()).map(|(class, _)| *class).collect();
+        if window.takes % AGEING == 0 {
+            classes.reverse();
+        }
+        for class in classes {
+            let Some(queue) = window.order.get_mut(&class) else { continue };
+            for _ in 0..queue.len() {
+                let Some(place) = queue.pop_front() else { break };
+                if !window.waiting.contains_key(&place) {
+                    // Taken already through a place in another class.
+                    continue;
+                }
+                let hand = hand_of(store, connection, &window.scope, &place)?;
+                if hands.contains(&hand) {
+                    let waiters = wanting.entry(hand).or_default();
+                    if !waiters.contains(connection) {
+                        waiters.push(connection.clone());
+                    }
+                    queue.push_back(place);
+                    continue;
+                }
+                hands.insert(hand.clone());
+                let mut hints = window.waiting.remove(&place).unwrap_or_default();
+                let (object, subject) = place;
+                if let Hand::Entity(entity) = &hand {
+                    // What waits for the other side of the same link is the same work.
+                    let other = match &subject {
+                        Subject::External(_) => Some(Subject::Internal(entity.id.clone())),
+                        Subject::Internal(_) => {
+                            store.link(entity, connection)?.and_then(|link| link.external).map(Subject::External)
+                        }
+                        Subject::Delivery(_) => None,
+                    };
+                    if let Some(other) = other
+                        && let Some(more) = window.waiting.remove(&(object.clone(), other))
+                    {
+                        hints.extend(more);
+                    }
+                }
+                return Ok(Some(Work { connection: connection.clone(), object, subject, hints, hand }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The work is done: its hints were dropped or replaced in the store.
+    pub fn finish(&mut self, work: &Work) {
+        self.let_go(&work.hand);
+        if let Some(window) = self.windows.get_mut(&work.connection) {
+            window.working = window.working.saturating_sub(1);
+            for hint in &work.hints {
+                window.known.remove(&hint.seq);
+            }
+            if !window.is_idle() {
+                Self::arm(&mut self.turns, &work.connection, window);
+            }
+        }
+    }
+
+    /// The work could not be done now and nothing was changed: its hints wait again, in memory, until the moment.
+    pub fn put_back(&mut self, work: Work, until: Millis, whole_connection: bool) {
+        self.let_go(&work.hand);
+        let park = self.next_park;
+        self.next_park = self.next_park.wrapping_add(1);
+        let Some(window) = self.windows.get_mut(&work.connection) else { return };
+        window.working = window.working.saturating_sub(1);
+        if whole_connection {
+            window.not_before = window.not_before.max(until);
+        }
+        window.parked.insert((until, park));
+        window.parked_hints.insert(park, work.hints);
+        self.timers.insert((until, work.connection.clone()));
+        if !window.is_idle() {
+            Self::arm(&mut self.turns, &work.connection, window);
+        }
+    }
+
+    /// Workers at once, over all connections.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        self.windows.values().map(|window| window.working).sum()
+    }
+}
+
+/// What has to be held for a subject.
+fn hand_of<S: Store>(
+    store: &S,
+    connection: &ConnectionId,
+    scope: &ScopeId,
+    place: &Place,
+) -> Result<Hand, StoreError> {
+    let (object, subject) = place;
+    Ok(match subject {
+        Subject::Delivery(seq) => Hand::Delivery(*seq),
+        Subject::External(id) => {
+            let external =
+                ExternalKey { connection: connection.clone(), object: object.clone(), id: id.clone() };
+            match store.entity_of(&external)? {
+                Some(entity) => Hand::Entity(entity),
+                None => Hand::External(external),
+            }
+        }
+        Subject::Internal(id) => {
+            Hand::Entity(EntityKey { scope: scope.clone(), object: object.clone(), id: id.clone() })
+        }
+    })
+}

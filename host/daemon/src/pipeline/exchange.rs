@@ -1,0 +1,379 @@
+//! One exchange with a CRM: from an operation to its answer, over as many requests as the provider asks for.
+//!
+//! Each step is one visit to the connection's lane: mapping, validation and the provider's calls happen together there.
+//! Before each request the quota is asked; nothing is sent twice here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_core::Millis;
+use tandem_core::document;
+use tandem_core::exchange::{
+    Answer, Attribute, Context, HttpRequest, Observed, Operation, Opaque, Problem, Proof, QuotaState, Reference,
+    Reply, State, Step, Wait, Written,
+};
+use tandem_core::id::{ExternalId, ObjectName};
+use tandem_core::link::{Fields, Link};
+
+use super::{Clock, Connection, Pipeline, PipelineError};
+use crate::delivery::{Deliver, SendError};
+use crate::internal::Internal;
+use crate::provider::{Fault, Provider, Runtime};
+use crate::quota::{Admission, Outcome};
+use crate::store::{Class, Commit, Op, Store, Until};
+use crate::telemetry::Metrics;
+
+/// A record of the CRM in canonical form, or why it has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The canonical object.
+    pub object: ObjectName,
+    /// The CRM's id.
+    pub id: ExternalId,
+    /// What was seen.
+    pub body: Body,
+    /// Equality only.
+    pub version: Option<String>,
+    /// Order.
+    pub stamp: Option<u64>,
+    /// Tandem's key in the record.
+    pub key: Option<String>,
+    /// The provider's own bytes.
+    pub keep: Option<Opaque>,
+}
+
+/// What was seen of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Something happened to it.
+    Touched,
+    /// Some of its fields.
+    Partial(Fields),
+    /// All of its mapped fields.
+    Whole(Fields),
+    /// It cannot be taken in.
+    Invalid {
+        /// "provider-in" or "canonical-in".
+        point: &'static str,
+        /// What is wrong.
+        problems: Vec<Problem>,
+    },
+    /// It is gone.
+    Gone(Proof),
+    /// It lives on under another id.
+    Moved(Reference),
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub struct Concluded {
+    /// The answer; documents in it are empty, they are in `seen`.
+    pub answer: Answer,
+    /// The answer's records in canonical form, in its order.
+    pub seen: Vec<Seen>,
+    /// Requests that were sent.
+    pub calls: u32,
+    /// When the first request was sent.
+    pub began: Millis,
+}
+
+/// Why an exchange has no answer.
+#[derive(Debug)]
+pub enum ExchangeError {
+    /// The component's fault.
+    Fault(Fault),
+    /// There is no answer from the CRM.
+    Send(SendError),
+    /// No quota, or a breaker is open; nothing is under way.
+    Held {
+        /// Not before this moment.
+        until: Millis,
+    },
+    /// The document cannot be sent as it is.
+    Refused {
+        /// "canonical-in" or "provider-out".
+        point: &'static str,
+        /// What is wrong.
+        problems: Vec<Problem>,
+    },
+    /// The store or System A is out of order.
+    Pipeline(PipelineError),
+}
+
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// What a preparation gives: the operation, or why there is none.
+pub(super) type Prepared = Result<Operation, (&'static str, Vec<Problem>)>;
+
+enum Progress {
+    Send(Operation, Box<Step>, Vec<QuotaState>),
+    Done(Answer, Vec<Seen>, Vec<QuotaState>),
+    Refused(&'static str, Vec<Problem>),
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Runs an exchange. `prepare` gives the operation, in the lane. `link`: whose record is written, for steps that say
+    /// what is already true in the CRM.
+    pub(super) async fn exchange<P>(
+        &self,
+        connection: &Arc<Connection>,
+        class: Class,
+        link: Option<&Link>,
+        prepare: P,
+    ) -> Result<Concluded, ExchangeError>
+    where
+        P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
+    {
+        let clock = &self.rooms.clock;
+        let context = context(clock.now(), class);
+        let room = connection.clone();
+        let mut progress = self
+            .rooms
+            .runtime
+            .visit(&connection.id, move |provider| match prepare(provider)? {
+                Ok(operation) => {
+                    let reply = provider.start(&operation, &context)?;
+                    advance(provider, &room, operation, reply)
+                }
+                Err((point, problems)) => Ok(Progress::Refused(point, problems)),
+            })
+            .await?;
+        let mut calls = 0;
+        let mut began = clock.now();
+        loop {
+            match progress {
+                Progress::Refused(point, problems) => return Err(ExchangeError::Refused { point, problems }),
+                Progress::Done(answer, seen, quotas) => {
+                    self.rooms.quotas.observe(&connection.id, &quotas, clock.now());
+                    return Ok(Concluded { answer, seen, calls, began });
+                }
+                Progress::Send(operation, step, quotas) => {
+                    self.rooms.quotas.observe(&connection.id, &quotas, clock.now());
+                    if calls >= self.limits.steps {
+                        return Err(ExchangeError::Refused {
+                            point: "provider-out",
+                            problems: vec![Problem {
+                                code: "too-many-requests-in-one-exchange".into(),
+                                message: format!(
+                                    "the provider asked for more than {} requests for one {}",
+                                    self.limits.steps,
+                                    operation.name()
+                                ),
+                                pointer: None,
+                            }],
+                        });
+                    }
+                    let Step { request, note, so_far } = *step;
+                    if let (Some(written), Some(link)) = (so_far, link) {
+                        self.keep_progress(link, &written).await.map_err(ExchangeError::Pipeline)?;
+                    }
+                    let permit = self.admit(connection, &request, class, calls > 0).await?;
+                    if calls == 0 {
+                        began = clock.now();
+                    }
+                    calls += 1;
+                    let asked = clock.now();
+                    let sent = self.rooms.deliver.send(&connection.id, request).await;
+                    permit.finish(
+                        match &sent {
+                            Err(SendError::NotSent { .. } | SendError::Forbidden { .. }) => Outcome::NotSent,
+                            _ => Outcome::Sent,
+                        },
+                        clock.now(),
+                    );
+                    let outcome = match &sent {
+                        Ok(response) => Metrics::status(response.status),
+                        Err(SendError::NotSent { .. }) => "not-sent",
+                        Err(SendError::Unknown { .. }) => "unknown",
+                        Err(SendError::Forbidden { .. }) => "forbidden",
+                        Err(SendError::Unauthorised { .. }) => "unauthorised",
+                    };
+                    let time = Duration::from_millis(clock.now().saturating_sub(asked));
+                    self.rooms.metrics.call(&self.provider_of(connection), operation.name(), outcome, time);
+                    let response = match sent {
+                        Ok(response) => response,
+                        Err(error) => return Err(ExchangeError::Send(error)),
+                    };
+                    let room = connection.clone();
+                    let context = self::context(clock.now(), class);
+                    progress = self
+                        .rooms
+                        .runtime
+                        .visit(&connection.id, move |provider| {
+                            let reply = provider.resume(&operation, &note, &response, &context)?;
+                            advance(provider, &room, operation, reply)
+                        })
+                        .await?;
+                }
+            }
+        }
+    }
+
+    async fn admit(
+        &self,
+        connection: &Arc<Connection>,
+        request: &HttpRequest,
+        class: Class,
+        begun: bool,
+    ) -> Result<crate::quota::Permit, ExchangeError> {
+        let clock = &self.rooms.clock;
+        // An exchange that has begun is worth waiting longer for: starting again costs its first calls twice.
+        let patience = if begun { self.limits.patience_ms.saturating_mul(100) } else { self.limits.patience_ms };
+        let give_up = clock.now().saturating_add(patience);
+        loop {
+            let now = clock.now();
+            match self.rooms.quotas.admit(&connection.id, &request.charges, class, now) {
+                Admission::Go(permit) => return Ok(permit),
+                Admission::Wait { until, .. } if until <= give_up => {
+                    clock.sleep(until.saturating_sub(now).max(1)).await;
+                }
+                Admission::Wait { until, .. } => {
+                    let until = until.min(now.saturating_add(super::settle::LONGEST_HOLD));
+                    return Err(ExchangeError::Held { until });
+                }
+            }
+        }
+    }
+
+    /// What is already true in the CRM is on disk before the next request of the same write is sent.
+    async fn keep_progress(&self, link: &Link, written: &Written) -> Result<(), PipelineError> {
+        let mut link = link.clone();
+        link.external = Some(ExternalId::from(written.observed.id.as_str()));
+        let mut commit = Commit::new();
+        commit.push(Op::PutLink(link));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        Ok(())
+    }
+}
+
+fn context(now: Millis, class: Class) -> Context {
+    Context { now, attributes: vec![Attribute { name: "class".into(), value: class.name().into() }] }
+}
+
+fn advance(
+    provider: &mut dyn Provider,
+    connection: &Connection,
+    operation: Operation,
+    reply: Reply,
+) -> Result<Progress, Fault> {
+    let Reply { answer, quotas } = reply;
+    let mut seen = Vec::new();
+    let answer = match answer {
+        Answer::Send(step) => return Ok(Progress::Send(operation, Box::new(step), quotas)),
+        Answer::Written(mut written) => {
+            seen.push(see(provider, connection, take(&mut written.observed))?);
+            Answer::Written(written)
+        }
+        Answer::Current(mut observed) => {
+            seen.push(see(provider, connection, take(&mut observed))?);
+            Answer::Current(observed)
+        }
+        Answer::Found(rows) => {
+            for row in rows {
+                seen.push(see(provider, connection, row)?);
+            }
+            Answer::Found(Vec::new())
+        }
+        other => other,
+    };
+    Ok(Progress::Done(answer, seen, quotas))
+}
+
+/// The observation itself; what stays behind has no document.
+fn take(observed: &mut Observed) -> Observed {
+    let state = std::mem::replace(&mut observed.state, State::Touched);
+    Observed { state, ..observed.clone() }
+}
+
+/// Brings an observation into canonical form, validating the provider's document and the canonical one.
+pub(super) fn see(
+    provider: &mut dyn Provider,
+    connection: &Connection,
+    observed: Observed,
+) -> Result<Seen, Fault> {
+    let Observed { object, id, state, version, stamp, key, keep, .. } = observed;
+    let object = ObjectName::from(object);
+    let body = match state {
+        State::Touched => Body::Touched,
+        State::Gone(proof) => Body::Gone(proof),
+        State::Moved(reference) => Body::Moved(reference),
+        State::Partial(document) => match provider.to_canonical(object.as_str(), &document)? {
+            // An event that cannot be mapped says only that something happened.
+            Err(_) => Body::Touched,
+            Ok(canonical) => match document::parse(&canonical) {
+                Ok(value) => Body::Partial(document::fields(&value)),
+                Err(_) => Body::Touched,
+            },
+        },
+        State::Whole(document) => whole(provider, connection, &object, &document)?,
+    };
+    Ok(Seen { object, id: ExternalId::from(id), body, version, stamp, key, keep })
+}
+
+fn whole(
+    provider: &mut dyn Provider,
+    connection: &Connection,
+    object: &ObjectName,
+    bytes: &[u8],
+) -> Result<Body, Fault> {
+    let invalid = |point, problems| Ok(Body::Invalid { point, problems });
+    let Some(room) = connection.objects.get(object) else {
+        return invalid(
+            "provider-in",
+            vec![Problem {
+                code: "unknown-object".into(),
+                message: format!("connection {} keeps no object {object}", connection.id),
+                pointer: None,
+            }],
+        );
+    };
+    let value = match provider_document(bytes) {
+        Ok(value) => value,
+        Err(problems) => return invalid("provider-in", problems),
+    };
+    if let Err(problems) = room.read.validate(&value) {
+        return invalid("provider-in", problems);
+    }
+    let canonical = match provider.to_canonical(object.as_str(), bytes)? {
+        Ok(canonical) => canonical,
+        Err(problems) => return invalid("provider-in", problems),
+    };
+    let value = match document::parse(&canonical) {
+        Ok(value) => value,
+        Err(problems) => return invalid("canonical-in", problems),
+    };
+    if let Err(problems) = room.canonical.validate(&value) {
+        return invalid("canonical-in", problems);
+    }
+    Ok(Body::Whole(document::fields(&value)))
+}
+
+/// A provider document as JSON. Its schema judges it, not the canonical rules: a CRM may write numbers as it likes.
+pub(super) fn provider_document(bytes: &[u8]) -> Result<serde_json::Value, Vec<Problem>> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let message = format!("the provider's document is not JSON: {} at column {}", category(&error), error.column());
+        vec![Problem { code: "not-json".into(), message, pointer: None }]
+    })
+}
+
+/// The kind of a JSON error, without the text that caused it.
+fn category(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        serde_json::error::Category::Io => "it cannot be read",
+        serde_json::error::Category::Syntax => "syntax error",
+        serde_json::error::Category::Data => "unexpected content",
+        serde_json::error::Category::Eof => "it ends too early",
+    }
+}
+
+/// The moment of a wait, or a guess where the CRM gave none.
+pub(super) fn moment(wait: Wait, now: Millis, guess_ms: u64) -> Millis {
+    match wait {
+        Wait::Until(at) => at.max(now),
+        Wait::Unknown => now.saturating_add(guess_ms),
+    }
+}

@@ -1,0 +1,172 @@
+//! Listings of a CRM: what changed since a cursor, and all records. Rows become hints; what a link knows already does not.
+
+use std::sync::Arc;
+
+use tandem_core::exchange::{Answer, Listing, Observed, Operation, State};
+use tandem_core::id::{ExternalId, ExternalKey, ObjectName};
+
+use super::settle::End;
+use super::{Clock, Connection, Pipeline, PipelineError};
+use crate::delivery::Deliver;
+use crate::internal::Internal;
+use crate::provider::Runtime;
+use crate::store::{Class, Commit, Op, Store, Until};
+
+/// Rows of a page.
+const PAGE: u32 = 100;
+
+/// Which listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What changed since the cursor.
+    Changes,
+    /// All records.
+    Walk,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Changes => "changes",
+            Self::Walk => "walk",
+        }
+    }
+}
+
+/// How a look at a listing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// There is more at once.
+    More,
+    /// That was all.
+    All,
+    /// It could not be looked at; not before this moment.
+    NotBefore(u64),
+    /// The cursor is of no use any more: all records have to be walked.
+    CursorLost,
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    fn cursor_name(connection: &Connection, object: &ObjectName, kind: Kind) -> String {
+        format!("cursor/{}/{}/{object}", kind.name(), connection.id)
+    }
+
+    /// Looks at the next page of a listing. Cursor and hints are one commit.
+    ///
+    /// # Errors
+    /// The store or System A is out of order.
+    pub async fn look_at_listing(
+        &self,
+        connection: &Arc<Connection>,
+        object: &ObjectName,
+        kind: Kind,
+    ) -> Result<Looked, PipelineError> {
+        let name = Self::cursor_name(connection, object, kind);
+        let listing =
+            Listing { object: object.to_string(), cursor: self.rooms.store.value(&name)?, limit: PAGE };
+        let class = match kind {
+            Kind::Changes => Class::Reconcile,
+            Kind::Walk => Class::Backfill,
+        };
+        let operation = match kind {
+            Kind::Changes => Operation::Changes(listing),
+            Kind::Walk => Operation::Walk(listing),
+        };
+        let now = self.rooms.clock.now();
+        let concluded = match self.exchange(connection, class, None, move |_| Ok(Ok(operation))).await {
+            Ok(concluded) => concluded,
+            Err(error) => {
+                return Ok(not_before(&self.failed(connection, error, None, Commit::new())?, now));
+            }
+        };
+        let page = match concluded.answer {
+            Answer::Page(page) => page,
+            Answer::CursorLost(why) => {
+                tracing::warn!(connection = %connection.id, %object, why, "the cursor is lost; all records are walked");
+                let mut commit = Commit::new();
+                commit.push(Op::DropValue(name));
+                self.rooms.store.commit(commit, Until::Applied).await?;
+                return Ok(Looked::CursorLost);
+            }
+            answer => return Ok(not_before(&self.waits(connection, answer, None, Commit::new()), now)),
+        };
+        let mut rows = Vec::new();
+        for row in page.rows {
+            if !self.is_known(connection, &row)? {
+                rows.push(row);
+            }
+        }
+        let cause = match kind {
+            Kind::Changes => "poll",
+            Kind::Walk => "walk",
+        };
+        let class = match kind {
+            Kind::Changes => Class::Live,
+            Kind::Walk => Class::Backfill,
+        };
+        let hints = self.hints_of(connection, rows, class, cause, now);
+        let mut commit = Commit::new();
+        for hint in &hints {
+            commit.push(Op::AddHint(hint.clone()));
+        }
+        commit.push(Op::PutValue(name, page.cursor));
+        self.rooms.store.commit(commit, Until::Applied).await?;
+        self.arrive(hints);
+        Ok(if page.more { Looked::More } else { Looked::All })
+    }
+
+    /// Starts a listing over.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub async fn forget_cursor(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        kind: Kind,
+    ) -> Result<(), PipelineError> {
+        let mut commit = Commit::new();
+        commit.push(Op::DropValue(Self::cursor_name(connection, object, kind)));
+        self.rooms.store.commit(commit, Until::Applied).await?;
+        Ok(())
+    }
+
+    /// Whether a listing has been looked at before.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn has_cursor(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        kind: Kind,
+    ) -> Result<bool, PipelineError> {
+        Ok(self.rooms.store.value(&Self::cursor_name(connection, object, kind))?.is_some())
+    }
+
+    /// A row that is no newer than what the link has seen says nothing.
+    fn is_known(&self, connection: &Connection, row: &Observed) -> Result<bool, PipelineError> {
+        if !matches!(row.state, State::Whole(_)) {
+            return Ok(false);
+        }
+        let external = ExternalKey {
+            connection: connection.id.clone(),
+            object: ObjectName::from(row.object.as_str()),
+            id: ExternalId::from(row.id.as_str()),
+        };
+        let Some(entity) = self.rooms.store.entity_of(&external)? else { return Ok(false) };
+        let Some(link) = self.rooms.store.link(&entity, &connection.id)? else { return Ok(false) };
+        Ok(match (row.stamp, link.external_stamp) {
+            (Some(row), Some(known)) => row <= known,
+            _ => row.version.is_some() && row.version == link.external_version,
+        })
+    }
+}
+
+fn not_before(end: &End, now: u64) -> Looked {
+    Looked::NotBefore(match end {
+        End::PutBack { until, .. } | End::Later { until, .. } => *until,
+        End::Again { not_before, .. } => (*not_before).max(now.saturating_add(5_000)),
+        End::Done(_) | End::SetAside { .. } => now.saturating_add(60_000),
+    })
+}

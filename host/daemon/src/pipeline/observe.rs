@@ -1,0 +1,110 @@
+//! What the merged hints of a record say of it, in canonical form.
+//!
+//! Several single-property events of one save are one partial observation, as long as they do not contradict each other.
+//! Whatever is not certain comes out as "touched": it has to be read.
+
+use std::sync::Arc;
+
+use tandem_core::exchange::{Observed, State};
+use tandem_core::id::ExternalId;
+use tandem_core::plan::{External, Source};
+
+use super::exchange::{Body, see};
+use super::{Clock, Connection, Object, Pipeline, Work};
+use crate::delivery::Deliver;
+use crate::internal::Internal;
+use crate::provider::{Fault, Runtime};
+use crate::store::Store;
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    pub(super) async fn observe(
+        &self,
+        connection: &Arc<Connection>,
+        object: &Object,
+        work: &Work,
+    ) -> Result<External, Fault> {
+        let said: Vec<(&Observed, u64)> = work
+            .hints
+            .iter()
+            .filter_map(|hint| hint.observed.as_ref().map(|observed| (observed, hint.noticed_at)))
+            .collect();
+        let Some((first, _)) = said.first() else { return Ok(External::Unseen) };
+        if said.iter().any(|(observed, _)| matches!(observed.state, State::Touched)) {
+            return Ok(External::Touched);
+        }
+        match &first.state {
+            State::Gone(proof) => {
+                return Ok(if said.iter().all(|(observed, _)| matches!(observed.state, State::Gone(_))) {
+                    External::Gone { proof: *proof, at: self.rooms.clock.now() }
+                } else {
+                    External::Touched
+                });
+            }
+            State::Moved(to) => {
+                return Ok(if said.iter().all(|(observed, _)| observed.state == first.state) {
+                    External::Moved { to: ExternalId::from(to.id.as_str()) }
+                } else {
+                    External::Touched
+                });
+            }
+            _ => {}
+        }
+        let began = said.iter().map(|(_, noticed_at)| *noticed_at).min().unwrap_or(0);
+        let consistent = object.abilities.consistent_listing;
+        let rows: Vec<Observed> = said.iter().map(|(observed, _)| (*observed).clone()).collect();
+        let room = connection.clone();
+        self.rooms
+            .runtime
+            .visit(&connection.id, move |provider| {
+                let mut merged: Option<External> = None;
+                for row in rows {
+                    let seen = see(provider, &room, row)?;
+                    let next = match seen.body {
+                        Body::Partial(fields) => External::Partial { fields, stamp: seen.stamp },
+                        Body::Whole(fields) => External::Whole {
+                            id: seen.id,
+                            fields,
+                            version: seen.version,
+                            stamp: seen.stamp,
+                            source: Source::Listing { began, consistent },
+                            changed_at: std::collections::BTreeMap::new(),
+                        },
+                        // A row that cannot be taken in is read directly, so that what is set aside is the record itself.
+                        _ => return Ok(External::Touched),
+                    };
+                    merged = Some(match merged {
+                        None => next,
+                        Some(known) => merge(known, next),
+                    });
+                }
+                Ok(merged.unwrap_or(External::Unseen))
+            })
+            .await
+    }
+}
+
+/// Two observations as one; "touched" when they contradict each other.
+fn merge(known: External, next: External) -> External {
+    match (known, next) {
+        (External::Partial { mut fields, stamp }, External::Partial { fields: more, stamp: later }) => {
+            for (field, value) in more {
+                match fields.get(&field) {
+                    Some(other) if *other != value => return External::Touched,
+                    _ => {
+                        fields.insert(field, value);
+                    }
+                }
+            }
+            External::Partial { fields, stamp: stamp.max(later) }
+        }
+        (External::Partial { fields: some, .. }, whole @ External::Whole { .. })
+        | (whole @ External::Whole { .. }, External::Partial { fields: some, .. }) => match &whole {
+            External::Whole { fields, .. } if some.iter().all(|(field, value)| fields.get(field) == Some(value)) => {
+                whole
+            }
+            _ => External::Touched,
+        },
+        (left @ External::Whole { .. }, right @ External::Whole { .. }) if left == right => right,
+        _ => External::Touched,
+    }
+}

@@ -1,0 +1,376 @@
+//! How a piece of work ends: its hints are acknowledged, wait, are tried again, or are set aside. One commit each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_core::Millis;
+use tandem_core::exchange::{Observed, Problem, State};
+use tandem_core::id::{EntityKey, ProviderId};
+
+use super::exchange::{ExchangeError, moment};
+use super::{Clock, Connection, Pipeline, PipelineError, Work};
+use crate::delivery::{Deliver, SendError};
+use crate::internal::Internal;
+use crate::provider::{FaultKind, Runtime};
+use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, Subject, Until};
+
+/// A connection that is held up is looked at again after this at the latest, in milliseconds.
+pub(super) const LONGEST_HOLD: u64 = 60_000;
+
+/// How a piece of work ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// All is agreed, or as agreed as it may be: the hints are acknowledged with these changes.
+    Done(Commit),
+    /// Nothing was done; the hints wait in memory.
+    PutBack {
+        /// Not before this moment.
+        until: Millis,
+        /// The whole connection waits with it.
+        whole: bool,
+    },
+    /// To be done again at a moment, by no fault of the record: the hints wait on disk.
+    Later {
+        /// Not before this moment.
+        until: Millis,
+        /// Read the CRM's record first.
+        touched: bool,
+        /// What was done so far.
+        commit: Commit,
+    },
+    /// It failed; another try is counted.
+    Again {
+        /// Why, for the dead letter that this may become.
+        problem: Problem,
+        /// Where it failed.
+        point: &'static str,
+        /// Not before this moment.
+        not_before: Millis,
+        /// The outcome is not known: read the CRM's record first.
+        touched: bool,
+        /// What was done so far.
+        commit: Commit,
+    },
+    /// The record cannot be worked as it is.
+    SetAside {
+        /// Where it failed.
+        point: &'static str,
+        /// What is wrong.
+        problems: Vec<Problem>,
+        /// The entity, if it is known.
+        entity: Option<EntityKey>,
+        /// What was done so far.
+        commit: Commit,
+    },
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Commits the end of a piece of work and lets go of its hand.
+    pub(super) async fn settle(
+        &self,
+        connection: &Arc<Connection>,
+        work: Work,
+        end: End,
+    ) -> Result<(), PipelineError> {
+        let now = self.rooms.clock.now();
+        let outcome = match &end {
+            End::PutBack { .. } | End::Later { .. } | End::Again { .. } => None,
+            End::Done(commit) if commit.ops.is_empty() => Some("dismissed"),
+            End::Done(_) => Some("written"),
+            End::SetAside { .. } => Some("set-aside"),
+        };
+        if let Some(outcome) = outcome {
+            for hint in &work.hints {
+                let age = Duration::from_millis(now.saturating_sub(hint.noticed_at));
+                self.rooms.metrics.hint_done(hint.class.name(), outcome, age);
+            }
+        }
+        let (mut commit, next) = match end {
+            End::PutBack { until, whole } => {
+                self.dispatch.lock().put_back(work, until, whole);
+                return Ok(());
+            }
+            End::Done(commit) => (commit, None),
+            End::Later { until, touched, commit } => {
+                (commit, merged(&work, touched).map(|hint| Hint { seq: 0, due: until.max(1), ..hint }))
+            }
+            End::Again { problem, point, not_before, touched, commit } => match merged(&work, touched) {
+                Some(hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
+                    let mut commit = commit;
+                    self.set_aside(&mut commit, connection, hint, point, vec![problem], None, now);
+                    (commit, None)
+                }
+                Some(hint) => {
+                    self.rooms.metrics.record(&self.provider_of(connection), "retry");
+                    let attempts = hint.attempts.saturating_add(1);
+                    let due = not_before.max(now.saturating_add(self.backoff(attempts)));
+                    (commit, Some(Hint { seq: 0, due, attempts, class: hint.class.max(Class::Retry), ..hint }))
+                }
+                None => (commit, None),
+            },
+            End::SetAside { point, problems, entity, mut commit } => {
+                if let Some(hint) = merged(&work, false) {
+                    self.set_aside(&mut commit, connection, hint, point, problems, entity, now);
+                }
+                (commit, None)
+            }
+        };
+        for hint in &work.hints {
+            commit.push(Op::DropHint(hint.key()));
+        }
+        if let Some(mut hint) = next {
+            hint.seq = self.rooms.store.next_seq();
+            commit.push(Op::AddHint(hint));
+        }
+        let arrivals: Vec<Hint> = commit
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::AddHint(hint) if hint.due == 0 => Some(hint.clone()),
+                _ => None,
+            })
+            .collect();
+        let committed = self.rooms.store.commit(commit, Until::Applied).await;
+        let mut dispatch = self.dispatch.lock();
+        dispatch.finish(&work);
+        if committed.is_ok() {
+            dispatch.arrived(arrivals);
+        }
+        drop(dispatch);
+        committed?;
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a dead letter has that many members")]
+    fn set_aside(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        hint: Hint,
+        point: &'static str,
+        problems: Vec<Problem>,
+        entity: Option<EntityKey>,
+        now: Millis,
+    ) {
+        self.rooms.metrics.set_aside(&self.provider_of(connection), point);
+        let entity = entity.or_else(|| match &hint.subject {
+            Subject::Internal(id) => Some(EntityKey {
+                scope: connection.scope.clone(),
+                object: hint.object.clone(),
+                id: id.clone(),
+            }),
+            _ => None,
+        });
+        commit.push(Op::AddDead(DeadLetter {
+            seq: self.rooms.store.next_seq(),
+            hint,
+            entity,
+            at: now,
+            point: point.into(),
+            problems,
+            provider: self.label(connection),
+        }));
+    }
+
+    /// The provider's label for history.
+    pub(super) fn label(&self, connection: &Connection) -> String {
+        self.rooms.runtime.view(&connection.id).map_or_else(|_| String::new(), |view| view.label.clone())
+    }
+
+    /// The provider's id, for metrics.
+    pub(super) fn provider_of(&self, connection: &Connection) -> ProviderId {
+        self.rooms.runtime.view(&connection.id).map_or_else(|_| "".into(), |view| view.provider.clone())
+    }
+
+    /// Doubles with each try, with up to half of it as jitter.
+    fn backoff(&self, attempts: u32) -> u64 {
+        let doubled = self.limits.backoff_ms.saturating_mul(1_u64 << attempts.saturating_sub(1).min(20));
+        let wait = doubled.min(self.limits.backoff_max_ms);
+        wait.saturating_add(self.rooms.clock.jitter(wait / 2 + 1))
+    }
+
+    /// What an exchange without an answer means for the record.
+    pub(super) fn failed(
+        &self,
+        connection: &Connection,
+        error: ExchangeError,
+        entity: Option<EntityKey>,
+        commit: Commit,
+    ) -> Result<End, PipelineError> {
+        let now = self.rooms.clock.now();
+        let again = |point, code: &str, message: String, touched, not_before, commit| {
+            let problem = Problem { code: code.into(), message, pointer: None };
+            Ok(End::Again { problem, point, not_before, touched, commit })
+        };
+        match error {
+            ExchangeError::Pipeline(error) => Err(error),
+            ExchangeError::Held { until } => Ok(later_or_back(until, commit)),
+            ExchangeError::Refused { point, problems } => Ok(End::SetAside { point, problems, entity, commit }),
+            ExchangeError::Fault(fault) => {
+                self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
+                match &fault.kind {
+                    FaultKind::Broken { wait_ms, .. } => {
+                        Ok(later_or_back(now.saturating_add((*wait_ms).max(10)), commit))
+                    }
+                    FaultKind::Absent { .. } | FaultKind::Configure { .. } => {
+                        Ok(later_or_back(now.saturating_add(1_000), commit))
+                    }
+                    _ => again("fault", "provider-fault", fault.to_string(), false, now, commit),
+                }
+            }
+            ExchangeError::Send(error) => {
+                let message = error.to_string();
+                match error {
+                    SendError::NotSent { .. } => {
+                        self.rooms.quotas.failed(&connection.id, now, self.rooms.clock.jitter(u64::MAX));
+                        again("delivery", "not-sent", message, false, now, commit)
+                    }
+                    SendError::Unknown { .. } => {
+                        self.rooms.quotas.failed(&connection.id, now, self.rooms.clock.jitter(u64::MAX));
+                        again("delivery", "outcome-unknown", message, true, now, commit)
+                    }
+                    SendError::Forbidden { .. } => {
+                        self.rooms.quotas.blocked(&connection.id, &message);
+                        Ok(later_or_back(now.saturating_add(60_000), commit))
+                    }
+                    SendError::Unauthorised { .. } => {
+                        self.rooms.quotas.unauthorised(&connection.id, &message);
+                        Ok(later_or_back(now.saturating_add(30_000), commit))
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an answer that is neither a result nor the record's fault means.
+    pub(super) fn waits(
+        &self,
+        connection: &Connection,
+        answer: tandem_core::exchange::Answer,
+        entity: Option<EntityKey>,
+        commit: Commit,
+    ) -> End {
+        use tandem_core::exchange::Answer;
+        let now = self.rooms.clock.now();
+        let random = self.rooms.clock.jitter(u64::MAX);
+        match answer {
+            Answer::Throttled(throttle) => {
+                self.rooms.metrics.held_back(&self.provider_of(connection), "quota");
+                let until = self.rooms.quotas.throttled(
+                    &connection.id,
+                    throttle.quota.as_deref(),
+                    throttle.wait,
+                    now,
+                    random,
+                );
+                later_or_back(until.min(now.saturating_add(LONGEST_HOLD)), commit)
+            }
+            Answer::Again(wait, effect) => {
+                self.rooms.quotas.failed(&connection.id, now, random);
+                End::Again {
+                    problem: Problem {
+                        code: "try-again".into(),
+                        message: format!("the CRM asked to try again (took effect: {effect})"),
+                        pointer: None,
+                    },
+                    point: "delivery",
+                    not_before: moment(wait, now, 0),
+                    touched: effect != "no",
+                    commit,
+                }
+            }
+            Answer::Unauthorised(why) => {
+                self.rooms.quotas.unauthorised(&connection.id, &why);
+                later_or_back(now.saturating_add(30_000), commit)
+            }
+            Answer::Blocked(block) if block.scope == "connection" => {
+                self.rooms.quotas.blocked(&connection.id, &block.problem.message);
+                later_or_back(now.saturating_add(60_000), commit)
+            }
+            Answer::Blocked(block) => {
+                End::SetAside { point: "blocked", problems: vec![block.problem], entity, commit }
+            }
+            Answer::Rejected(problems) => End::SetAside { point: "rejected", problems, entity, commit },
+            other => End::SetAside {
+                point: "fault",
+                problems: vec![Problem {
+                    code: "unexpected-answer".into(),
+                    message: format!(
+                        "the provider gave an answer that does not belong to the operation: {}",
+                        word(&other)
+                    ),
+                    pointer: None,
+                }],
+                entity,
+                commit,
+            },
+        }
+    }
+}
+
+/// With something to commit the hints wait on disk; otherwise in memory, and the connection with them.
+fn later_or_back(until: Millis, commit: Commit) -> End {
+    if commit.ops.is_empty() {
+        End::PutBack { until, whole: true }
+    } else {
+        End::Later { until, touched: false, commit }
+    }
+}
+
+/// All hints of a work as one: the oldest notice, the most tries.
+fn merged(work: &Work, touched: bool) -> Option<Hint> {
+    let first = work.hints.first()?;
+    let observed = if touched {
+        Some(touched_observation(first))
+    } else {
+        // Several observations are not kept apart: what was seen has to be read again.
+        match work.hints.as_slice() {
+            [only] => only.observed.clone(),
+            all if all.iter().all(|hint| hint.observed.is_none()) => None,
+            _ => Some(touched_observation(first)),
+        }
+    };
+    Some(Hint {
+        noticed_at: work.hints.iter().map(|hint| hint.noticed_at).min().unwrap_or(first.noticed_at),
+        attempts: work.hints.iter().map(|hint| hint.attempts).max().unwrap_or(0),
+        class: work.class(),
+        observed,
+        ..first.clone()
+    })
+}
+
+/// "Something happened to it": read it.
+pub(super) fn touched_observation(hint: &Hint) -> Observed {
+    Observed {
+        object: hint.object.to_string(),
+        id: match &hint.subject {
+            Subject::External(id) => id.to_string(),
+            _ => String::new(),
+        },
+        state: State::Touched,
+        version: None,
+        stamp: None,
+        key: None,
+        keep: None,
+        author: None,
+        account: None,
+        attributes: Vec::new(),
+    }
+}
+
+fn word(answer: &tandem_core::exchange::Answer) -> &'static str {
+    use tandem_core::exchange::Answer;
+    match answer {
+        Answer::Send(_) => "send",
+        Answer::Written(_) => "written",
+        Answer::Current(_) => "current",
+        Answer::Found(_) => "found",
+        Answer::Page(_) => "page",
+        Answer::Watching(_) => "watching",
+        Answer::Facts(_) => "facts",
+        Answer::Exists(_) => "exists",
+        Answer::Refused => "refused",
+        Answer::CursorLost(_) => "cursor-lost",
+        _ => "other",
+    }
+}

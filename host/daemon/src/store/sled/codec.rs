@@ -1,0 +1,179 @@
+//! Values: `format (1 byte) · crc32 of key and payload (4 bytes, little-endian) · payload`.
+//!
+//! The checksum covers the key, so that a value under a wrong key is found too. Payloads are postcard, except where a value
+//! holds free JSON (links, history): those are compact JSON. A payload's layout changes only together with the format byte,
+//! and every format that was ever landed is read.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tandem_core::id::EntityKey;
+use tandem_core::link::Link;
+
+use super::super::{HistoryEntry, StoreError};
+
+/// The format that is written.
+pub(super) const FORMAT: u8 = 1;
+const HEADER: usize = 5;
+
+/// The largest value that is taken.
+pub(super) const MAX_VALUE: usize = 1 << 20;
+
+/// Why a stored value cannot be used. Says nothing of its contents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Damage {
+    #[error("{0} bytes are too few")]
+    Short(usize),
+    #[error("format {0} is unknown")]
+    Format(u8),
+    #[error("the checksum does not fit")]
+    Checksum,
+    #[error("the payload is no {0}")]
+    Payload(&'static str),
+}
+
+fn checksum(key: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Makes a value of a payload.
+pub(super) fn seal(what: &'static str, key: &[u8], payload: &[u8]) -> Result<Bytes, StoreError> {
+    if payload.len() > MAX_VALUE {
+        return Err(StoreError::TooLarge { what, len: payload.len(), limit: MAX_VALUE });
+    }
+    let mut value = Vec::with_capacity(HEADER + payload.len());
+    value.push(FORMAT);
+    value.extend_from_slice(&checksum(key, payload).to_le_bytes());
+    value.extend_from_slice(payload);
+    Ok(value.into())
+}
+
+/// The payload of a value.
+pub(super) fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Damage> {
+    let (format, rest) = value.split_first().ok_or(Damage::Short(value.len()))?;
+    if *format != FORMAT {
+        return Err(Damage::Format(*format));
+    }
+    let (crc, payload) = rest.split_first_chunk::<4>().ok_or(Damage::Short(value.len()))?;
+    if checksum(key, payload) != u32::from_le_bytes(*crc) {
+        return Err(Damage::Checksum);
+    }
+    Ok(payload)
+}
+
+fn unwritable(what: &'static str) -> StoreError {
+    // postcard and serde_json fail on what the types here do not contain (maps with other keys than text).
+    StoreError::TooLarge { what, len: usize::MAX, limit: MAX_VALUE }
+}
+
+/// A payload in postcard.
+pub(super) fn pack<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_stdvec(value).map_err(|_| unwritable(what))
+}
+
+/// A value from its postcard payload.
+pub(super) fn unpack<T: DeserializeOwned>(what: &'static str, payload: &[u8]) -> Result<T, Damage> {
+    postcard::from_bytes(payload).map_err(|_| Damage::Payload(what))
+}
+
+/// What is needed of a link to keep its indexes, without reading the whole of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LinkHead<'a> {
+    /// The CRM's id.
+    pub(super) external: Option<&'a str>,
+    /// It is in the list of held links.
+    pub(super) held: bool,
+}
+
+/// Has held groups or frozen fields.
+pub(super) fn is_held(link: &Link) -> bool {
+    !link.held.is_empty() || !link.frozen.is_empty()
+}
+
+/// `flags · length of the external id (u16) · external id · JSON`.
+pub(super) fn pack_link(link: &Link) -> Result<Vec<u8>, StoreError> {
+    let external = link.external.as_ref().map_or("", |id| id.as_str());
+    let flags = u8::from(link.external.is_some()) | (u8::from(is_held(link)) << 1);
+    let len = u16::try_from(external.len()).map_err(|_| StoreError::TooLarge {
+        what: "an external id",
+        len: external.len(),
+        limit: super::keys::MAX_NAME,
+    })?;
+    let mut payload = Vec::with_capacity(1024);
+    payload.push(flags);
+    payload.extend_from_slice(&len.to_le_bytes());
+    payload.extend_from_slice(external.as_bytes());
+    serde_json::to_writer(&mut payload, link).map_err(|_| unwritable("a link"))?;
+    Ok(payload)
+}
+
+fn split_link(payload: &[u8]) -> Option<(LinkHead<'_>, &[u8])> {
+    let (flags, rest) = payload.split_first()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (external, json) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    let external = std::str::from_utf8(external).ok()?;
+    Some((LinkHead { external: (flags & 1 != 0).then_some(external), held: flags & 2 != 0 }, json))
+}
+
+pub(super) fn link_head(payload: &[u8]) -> Result<LinkHead<'_>, Damage> {
+    split_link(payload).map(|(head, _)| head).ok_or(Damage::Payload("link"))
+}
+
+pub(super) fn unpack_link(payload: &[u8]) -> Result<Link, Damage> {
+    let (_, json) = split_link(payload).ok_or(Damage::Payload("link"))?;
+    serde_json::from_slice(json).map_err(|_| Damage::Payload("link"))
+}
+
+/// `weight of all entries up to and with this one (u64) · weight of this one (u64) · JSON`.
+pub(super) fn pack_history(entry: &HistoryEntry, total: u64, weight: u64) -> Result<Vec<u8>, StoreError> {
+    let mut payload = Vec::with_capacity(256);
+    payload.extend_from_slice(&total.to_le_bytes());
+    payload.extend_from_slice(&weight.to_le_bytes());
+    serde_json::to_writer(&mut payload, entry).map_err(|_| unwritable("a history entry"))?;
+    Ok(payload)
+}
+
+/// (weight of all entries up to and with this one, weight of this one).
+pub(super) fn history_head(payload: &[u8]) -> Result<(u64, u64), Damage> {
+    let (total, rest) = payload.split_first_chunk::<8>().ok_or(Damage::Payload("history entry"))?;
+    let (weight, _) = rest.split_first_chunk::<8>().ok_or(Damage::Payload("history entry"))?;
+    Ok((u64::from_le_bytes(*total), u64::from_le_bytes(*weight)))
+}
+
+pub(super) fn unpack_history(payload: &[u8]) -> Result<HistoryEntry, Damage> {
+    let json = payload.get(16..).ok_or(Damage::Payload("history entry"))?;
+    serde_json::from_slice(json).map_err(|_| Damage::Payload("history entry"))
+}
+
+/// An entity as a value.
+pub(super) fn pack_entity(entity: &EntityKey) -> Result<Vec<u8>, StoreError> {
+    pack("an entity", entity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_flipped_bit_of_a_value_is_noticed() {
+        let value = seal("a value", b"key", b"payload").unwrap();
+        assert_eq!(open(b"key", &value).unwrap(), b"payload");
+        for bit in 0..value.len() * 8 {
+            let mut bad = value.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(b"key", &bad).is_err(), "bit {bit}");
+        }
+        assert_eq!(open(b"kez", &value), Err(Damage::Checksum));
+        assert_eq!(open(b"key", &value[..4]), Err(Damage::Short(4)));
+        assert_eq!(open(b"key", &[]), Err(Damage::Short(0)));
+    }
+
+    #[test]
+    fn a_value_beyond_the_limit_is_refused() {
+        assert!(seal("a value", b"k", &vec![0; MAX_VALUE]).is_ok());
+        assert!(matches!(seal("a value", b"k", &vec![0; MAX_VALUE + 1]), Err(StoreError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,318 @@
+//! Commands that ask a daemon.
+
+use serde_json::{Value, json};
+
+use crate::support::{Daemon, House, TOKEN};
+
+fn connection(name: &str) -> Value {
+    json!({
+        "connection": name, "provider": "hubspot@0.1.0#1a2b3c4d", "scope": "acme", "state": "running",
+        "paused": { "to_external": false, "to_internal": false }, "freshness_ms": null, "waiting": 0, "delayed": 0,
+        "review": 0, "dead": 0, "cause": "none", "detail": ""
+    })
+}
+
+fn status(connections: &Value) -> Value {
+    json!({
+        "version": "0.1.0", "started_at": 1_795_392_000_000_u64, "paused": { "to_external": false, "to_internal": false },
+        "draining": false, "connections": connections
+    })
+}
+
+#[test]
+fn status_is_a_table_with_causes() {
+    let mut late = connection("globex");
+    for (key, value) in json!({
+        "state": "waiting", "freshness_ms": 754_000, "waiting": 12, "delayed": 3, "dead": 1, "cause": "quota",
+        "detail": "daily is used up until 00:00", "paused": { "to_external": true, "to_internal": false }
+    })
+    .as_object()
+    .expect("an object")
+    {
+        late[key] = value.clone();
+    }
+    let answer = status(&json!([connection("acme"), late]));
+    let daemon = Daemon::answering(&[("GET /v1/status", 200, answer.clone())]);
+    assert_eq!(
+        daemon.house().tandem(&["status"]).ok(),
+        "tandem 0.1.0, running since 2026-11-23 00:00:00Z\n\n\
+         CONNECTION  SCOPE  PROVIDER                STATE    OLDEST  READY  DELAYED  REVIEW  ASIDE  CAUSE\n\
+         acme        acme   hubspot@0.1.0#1a2b3c4d  running  -       0      0        0       0      -\n\
+         globex      acme   hubspot@0.1.0#1a2b3c4d  waiting  12 min  12     3        0       1      quota: daily is used up until 00:00\n"
+    );
+    assert_eq!(daemon.house().tandem(&["status", "--json"]).json(), answer);
+}
+
+#[test]
+fn empty_answers_say_so_in_words() {
+    let daemon = Daemon::answering(&[
+        ("GET /v1/status", 200, status(&json!([]))),
+        ("GET /v1/dead?limit=100", 200, json!([])),
+        ("GET /v1/review?limit=100", 200, json!([])),
+        ("GET /v1/providers", 200, json!([])),
+        (
+            "POST /v1/connections/reload",
+            200,
+            json!({ "added": [], "changed": [], "removed": [], "refused": {} }),
+        ),
+        ("POST /v1/dead/replay", 200, json!({ "count": 0 })),
+    ]);
+    let house = daemon.house();
+    for (arguments, said) in [
+        (&["status"][..], "There are no connections yet: put a file for each into the connections folder.\n"),
+        (&["dead", "list"], "Nothing is set aside.\n"),
+        (&["review", "list"], "Nothing waits for a decision.\n"),
+        (
+            &["provider", "list"],
+            "There are no providers: put a component (.wasm) into the providers folder.\n",
+        ),
+        (&["reload"], "Nothing changed.\n"),
+        (&["dead", "replay", "--all"], "replayed nothing: there is no such thing\n"),
+    ] {
+        let text = house.tandem(arguments).ok();
+        assert!(text.ends_with(said), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn what_is_asked_is_what_was_meant() {
+    let one = json!({ "count": 1 });
+    let daemon = Daemon::answering(&[
+        ("POST /v1/pause", 200, one.clone()),
+        ("POST /v1/resume", 200, one.clone()),
+        ("POST /v1/dead/replay", 200, one.clone()),
+        ("POST /v1/dead/drop", 200, one.clone()),
+        ("POST /v1/look", 200, one.clone()),
+        ("GET /v1/status?connection=acme", 200, status(&json!([connection("acme")]))),
+        ("GET /v1/dead?connection=acme&limit=5", 200, json!([])),
+    ]);
+    let house = daemon.house();
+    let look = |records: Value| json!({ "connection": "acme", "object": "contact", "records": records });
+    for (arguments, asked) in [
+        (&["pause", "--all"][..], vec![("POST /v1/pause", json!({ "direction": "both" }))]),
+        (
+            &["pause", "acme", "--direction", "to-external"],
+            vec![("POST /v1/pause", json!({ "connection": "acme", "direction": "to-external" }))],
+        ),
+        (
+            &["resume", "acme"],
+            vec![("POST /v1/resume", json!({ "connection": "acme", "direction": "both" }))],
+        ),
+        (
+            &["dead", "replay", "3", "4"],
+            vec![
+                ("POST /v1/dead/replay", json!({ "seq": 3 })),
+                ("POST /v1/dead/replay", json!({ "seq": 4 })),
+            ],
+        ),
+        (
+            &["dead", "drop", "--connection", "acme"],
+            vec![("POST /v1/dead/drop", json!({ "connection": "acme" }))],
+        ),
+        (&["dead", "drop", "--all"], vec![("POST /v1/dead/drop", json!("all"))]),
+        (
+            &["look", "acme", "contact", "--id", "c1"],
+            vec![("POST /v1/look", look(json!({ "internal": "c1" })))],
+        ),
+        (
+            &["look", "acme", "contact", "--external", "501"],
+            vec![("POST /v1/look", look(json!({ "external": "501" })))],
+        ),
+        (&["look", "acme", "contact", "--all"], vec![("POST /v1/look", look(json!("all")))]),
+        (&["status", "acme"], vec![("GET /v1/status?connection=acme", Value::Null)]),
+        (
+            &["dead", "list", "--connection", "acme", "--limit", "5"],
+            vec![("GET /v1/dead?connection=acme&limit=5", Value::Null)],
+        ),
+    ] {
+        house.tandem(arguments).ok();
+        let expected: Vec<_> =
+            asked.into_iter().map(|(question, body)| (question.to_owned(), body)).collect();
+        assert_eq!(daemon.asked(), expected, "{arguments:?}");
+    }
+    assert_eq!(house.tandem(&["dead", "replay", "3", "4"]).ok(), "replayed 2 records\n");
+    assert_eq!(house.tandem(&["dead", "replay", "3", "4", "--json"]).json(), json!({ "count": 2 }));
+}
+
+fn review(connection: &str, kind: &str, group: &str) -> Value {
+    json!({
+        "entity": { "scope": "acme", "object": "contact", "id": "c1" }, "connection": connection, "external": "501",
+        "kind": kind, "group": group, "fields": [group], "internal_values": { group: "+49 30 1" },
+        "external_values": { group: "+49 30 2\u{1b}[2J" }, "since": 1_795_392_000_000_u64, "why": "both sides changed it"
+    })
+}
+
+#[test]
+fn a_review_is_shown_with_both_values_and_decided() {
+    let all = "GET /v1/review?limit=10000";
+    let reviews = json!([
+        review("acme", "held", "/phone"),
+        review("acme", "held", "address"),
+        review("acme", "frozen", "/website")
+    ]);
+    let daemon = Daemon::answering(&[
+        (all, 200, reviews.clone()),
+        ("POST /v1/review/decide", 200, json!({ "count": 1 })),
+        ("POST /v1/review/unfreeze", 200, json!({ "count": 1 })),
+    ]);
+    let house = daemon.house();
+    let shown = house.tandem(&["review", "show", "contact", "c1"]).ok();
+    assert!(
+        shown.starts_with("acme/contact/c1 at acme -> 501, group /phone: held\n  both sides changed it\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("  /phone  \"+49 30 1\"  \"+49 30 2\\u001b[2J\"\n"), "{shown}");
+
+    let done = house.tandem(&["review", "decide", "contact", "c1", "--take", "internal"]);
+    assert_eq!(done.status, 64);
+    assert!(
+        done.err.starts_with(
+            "error: that is not one thing; say which with --scope, --connection, --group or --field\nSCOPE "
+        ),
+        "{}",
+        done.err
+    );
+    let done = house.tandem(&["review", "decide", "contact", "c2", "--take", "internal"]);
+    assert_eq!(
+        (done.status, done.err.as_str()),
+        (1, "error: contact c2 does not wait for a decision; see tandem review list\n")
+    );
+    daemon.asked();
+
+    let decided = house
+        .tandem(&["review", "decide", "contact", "c1", "--group", "/phone", "--value", "/phone=\"+49 30 3\""])
+        .ok();
+    assert_eq!(decided, "decided 1 group\n");
+    let entity = json!({ "scope": "acme", "object": "contact", "id": "c1", "connection": "acme" });
+    let mut body = entity.clone();
+    body["group"] = json!("/phone");
+    body["choice"] = json!({ "values": { "/phone": "+49 30 3" } });
+    assert_eq!(daemon.asked()[1], ("POST /v1/review/decide".to_owned(), body));
+    assert_eq!(house.tandem(&["review", "unfreeze", "contact", "c1"]).ok(), "unfroze 1 field\n");
+    assert_eq!(daemon.asked()[1], ("POST /v1/review/unfreeze".to_owned(), entity));
+}
+
+#[test]
+fn an_explanation_shows_both_halves_and_what_happened() {
+    let answer = json!({
+        "entity": { "scope": "acme", "object": "contact", "id": "c1" },
+        "internal": { "version": 7, "changed_at": 1_795_392_000_000_u64, "document": { "email": "a@example.com" } },
+        "links": [{
+            "connection": "acme-hubspot", "external": "501", "life": "active", "incarnation": 0, "internal_version": 7,
+            "external_version": null, "external_stamp": null, "committed_at": 1_795_392_001_000_u64,
+            "base": {
+                "/email": { "internal": "a@example.com", "external": "a@example.com" },
+                "/phone": { "internal": "+49301", "external": "+49 30 1", "assumed": true },
+                "/job_title": { "internal": null }
+            },
+            "held": {}, "frozen": { "/job_title": "it went back and forth 7 times" }, "refused": [], "owed": []
+        }],
+        "intents": [{ "connection": "globex", "opened_at": 1_795_392_002_000_u64, "unknown_since": null }],
+        "hints": [], "dead": [],
+        "history": [{
+            "at": 1_795_392_001_000_u64, "connection": "acme-hubspot", "what": "wrote-external", "why": "1 field changed in System A",
+            "cause": "edit", "provider": "hubspot@0.1.0#1a2b3c4d", "calls": 1,
+            "delta": { "/phone": { "internal": "+49301", "external": "+49 30 1" } }
+        }]
+    });
+    let question = "GET /v1/explain?scope=acme&object=contact&id=c1";
+    let daemon = Daemon::answering(&[(question, 200, answer.clone())]);
+    let house = daemon.house();
+    assert_eq!(
+        house.tandem(&["explain", "contact", "c1", "--scope", "acme"]).ok(),
+        "contact c1 of scope acme\n\
+         System A: version 7, changed 2026-11-23 00:00:00Z\n\
+         \n\
+         acme-hubspot -> 501, active, last settled 2026-11-23 00:00:01Z\n\
+         \x20 FIELD       SYSTEM A         CRM\n\
+         \x20 /email      \"a@example.com\"  =\n\
+         \x20 /job_title  null             -           frozen: it went back and forth 7 times\n\
+         \x20 /phone      \"+49301\"         \"+49 30 1\"  not seen since it was sent\n\
+         \n\
+         Being created at globex since 2026-11-23 00:00:02Z\n\
+         \n\
+         History, newest first\n\
+         \x20 2026-11-23 00:00:01Z  acme-hubspot  wrote-external  after edit, by hubspot@0.1.0#1a2b3c4d, 1 call\n\
+         \x20   1 field changed in System A\n\
+         \x20   /phone: \"+49301\" | \"+49 30 1\"\n"
+    );
+    assert_eq!(house.tandem(&["explain", "contact", "c1", "--scope", "acme", "--json"]).json(), answer);
+}
+
+#[test]
+fn a_dead_letter_is_shown_with_its_problems_and_the_way_out() {
+    let letter = json!({
+        "seq": 17, "connection": "acme", "object": "contact", "internal": null, "external": "501", "at": 1_795_392_000_000_u64,
+        "point": "provider-in", "problems": [{ "code": "type", "message": "is a number, not text", "pointer": "/properties/email" }],
+        "provider": "hubspot@0.1.0#1a2b3c4d", "cause": "webhook", "attempts": 1, "observed": { "email": 3 }
+    });
+    let daemon = Daemon::answering(&[
+        ("GET /v1/dead/17", 200, letter.clone()),
+        ("GET /v1/dead?limit=100", 200, json!([letter])),
+    ]);
+    let house = daemon.house();
+    let list = house.tandem(&["dead", "list"]).ok();
+    assert!(
+        list.ends_with("17   2026-11-23 00:00:00Z  acme        contact  -         501  provider-in  /properties/email is a number, not text\n"),
+        "{list}"
+    );
+    let text = house.tandem(&["dead", "show", "17"]).ok();
+    for line in [
+        "17 of connection acme, set aside 2026-11-23 00:00:00Z",
+        "  System A  not known",
+        "  /properties/email  type  is a number, not text",
+        "    \"email\": 3",
+        "Try again with: tandem dead replay 17",
+    ] {
+        assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_the_daemon_refuses_ends_with_1_and_its_words() {
+    let problem = json!({ "title": "not found", "status": 404, "detail": "there is no connection nobody" });
+    let daemon = Daemon::answering(&[
+        ("GET /v1/status?connection=nobody", 404, problem),
+        ("GET /v1/providers", 200, json!({ "unexpected": true })),
+    ]);
+    let house = daemon.house();
+    let done = house.tandem(&["status", "nobody"]);
+    assert_eq!((done.status, done.out.as_str()), (1, ""));
+    assert_eq!(done.err, format!("error: {}/v1/status: there is no connection nobody\n", daemon.url));
+    let done = house.tandem(&["provider", "list"]);
+    assert_eq!(done.status, 1);
+    assert!(done.err.contains("do daemon and command have the same version?"), "{}", done.err);
+    let stranger = House::new(&[]).with("TANDEM_URL", &daemon.url).with("TANDEM_TOKEN", "somebody-else's");
+    let done = stranger.tandem(&["status"]);
+    assert_eq!(
+        (done.status, done.err),
+        (1, format!("error: {}/v1/status: the token is not known\n", daemon.url))
+    );
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named_with_its_causes() {
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let house = House::new(&[]).with("TANDEM_URL", &url).with("TANDEM_TOKEN", TOKEN);
+    let done = house.tandem(&["status"]);
+    assert_eq!(done.status, 1);
+    assert!(
+        done.err.starts_with(&format!("error: no daemon answers at {url}; is it running?\n  caused by: ")),
+        "{}",
+        done.err
+    );
+    assert!(done.err.contains("Connection refused"), "{}", done.err);
+}
+
+#[test]
+fn the_configuration_says_where_the_daemon_is_and_holds_the_token() {
+    let daemon = Daemon::answering(&[("GET /v1/providers", 200, json!([]))]);
+    let listen = daemon.url.trim_start_matches("http://");
+    let main = format!("data_dir = 'data'\nhttp.listen = '{listen}'\nauth.admin.file = 'admin.token'\n");
+    let house = House::new(&[("tandem.toml", &main), ("admin.token", &format!("{TOKEN}\n"))]);
+    house.tandem(&["provider", "list"]).ok();
+    assert_eq!(daemon.asked().len(), 1);
+}

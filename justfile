@@ -1,0 +1,55 @@
+# Recipes that people use; CI runs the same ones. `just` alone lists them.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# The features of cargo that are needed beyond a plain toolchain are brought by `_toolchain`.
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+# Lists the recipes.
+default:
+    @just --list --unsorted
+
+# The pinned toolchain and the target of the guests; a no-op when they are there.
+_toolchain:
+    @rustup toolchain install --no-self-update >/dev/null 2>&1 || rustup show active-toolchain
+    @rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+# Builds providers and the guests of the tests as components, into target/wasm32-wasip2/guest.
+guests: _toolchain
+    cargo build --locked -p provider-hubspot --target wasm32-wasip2 --profile guest
+    cargo build --locked -p tandem-guests --examples --target wasm32-wasip2 --profile guest
+
+# Builds the daemon, the simulator and the programs of the tests.
+build: _toolchain
+    cargo build --locked --workspace --bins
+
+# Shows the whole thing in about a minute: two customers, both directions, a conflict, a bad record, a quota, a SIGKILL, a judge.
+demo *ARGS: guests build
+    ./target/debug/tandem-demo {{ARGS}}
+
+# Runs all tests; crash and power-loss tests with a tenth of their counts.
+test *ARGS: guests build
+    cargo test --locked --workspace --no-fail-fast {{ARGS}}
+
+# Runs the crash and power-loss tests with their full counts.
+torture: guests build
+    TANDEM_TORTURE=1 cargo test --locked -p tandem-e2e -p tandem --no-fail-fast -- --nocapture --test-threads 1 torture
+
+# Measures; `just bench --help` lists the figures. Our own crates are built at full optimisation for this.
+bench *ARGS: guests
+    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --locked --workspace --bins --target-dir target
+    ./target/debug/tandem-bench {{ARGS}}
+
+# Formatting, clippy with warnings denied, documentation, licences and advisories.
+lint: _toolchain
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+    if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; else echo "cargo-deny is not installed; licences are not checked (cargo install --locked cargo-deny)"; fi
+
+# Runs a provider's mapping on a file, there and back: just map target/wasm32-wasip2/guest/provider_hubspot.wasm record.json
+map COMPONENT FILE *ARGS: build
+    ./target/debug/tandem map {{COMPONENT}} {{FILE}} {{ARGS}}
+
+# What CI runs.
+ci: test

@@ -1,0 +1,100 @@
+//! What was sent, acknowledged and edited: all that the judge may know beside the public APIs.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// Which side was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// System A, through its API.
+    SystemA,
+    /// The account, by a person.
+    Account,
+}
+
+/// One acknowledged act.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The customer.
+    pub scope: String,
+    /// Whose record it is: see [`key_of`].
+    pub person: String,
+    /// Where it was written.
+    pub side: Side,
+    /// Its number in the order of acknowledgement.
+    pub seq: u64,
+    /// What was done.
+    pub act: Act,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// These canonical members were written (null: cleared).
+    Wrote(Map<String, Value>),
+    /// The record was deleted.
+    Removed,
+    /// The record was refused at the door: it may be nowhere.
+    Refused,
+}
+
+/// The ledger: a file of JSON lines, written before anything depends on it.
+pub struct Ledger {
+    file: std::sync::Mutex<(std::fs::File, u64)>,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        Ok(Self { file: std::sync::Mutex::new((std::fs::File::create(path)?, 0)) })
+    }
+
+    /// Writes an acknowledged act down.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn note(&self, scope: &str, person: &str, side: Side, act: Act) -> Result<(), Error> {
+        let mut file = self.file.lock().map_err(|_| "the ledger is poisoned")?;
+        file.1 += 1;
+        let entry =
+            Entry { scope: scope.to_owned(), person: person.to_owned(), side, seq: file.1, act };
+        let mut line = serde_json::to_vec(&entry)?;
+        line.push(b'\n');
+        file.0.write_all(&line)?;
+        Ok(())
+    }
+
+    /// Reads a ledger.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is not an entry.
+    pub fn read(path: &Path) -> Result<Vec<Entry>, Error> {
+        std::fs::read_to_string(path)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+}
+
+/// Who a record is about: its address, or its names where it has none.
+#[must_use]
+pub fn key_of(email: Option<&str>, given: Option<&str>, family: Option<&str>) -> String {
+    match email.map(|email| email.trim().to_lowercase()).filter(|email| !email.is_empty()) {
+        Some(email) => email,
+        None => format!("{}|{}", given.unwrap_or_default().trim(), family.unwrap_or_default().trim()),
+    }
+}
+
+/// [`key_of`] for a canonical document.
+#[must_use]
+pub fn key_of_document(document: &Value) -> String {
+    let text = |name: &str| document.get(name).and_then(Value::as_str);
+    key_of(text("email"), text("given_name"), text("family_name"))
+}
