@@ -27,8 +27,8 @@ pub(crate) fn descriptor() -> Descriptor {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         title: "HubSpot: contacts".to_owned(),
         auth: BTreeMap::from([
-            ("token".to_owned(), AuthScheme::bearer()),
-            ("oauth".to_owned(), AuthScheme::oauth2(refresh)),
+            ("static".to_owned(), AuthScheme::bearer()),
+            ("oauth2".to_owned(), AuthScheme::oauth2(refresh)),
         ]),
         webhooks: Some(Webhooks {
             // Signature version 3: the method, the address as HubSpot called it, the body and the time.

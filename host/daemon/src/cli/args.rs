@@ -75,7 +75,18 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Run {
+    /// End as on SIGTERM when standard input closes, so as not to outlive the process that started it
+    #[arg(long)]
+    pub(super) until_stdin_closes: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Check {
+    /// Also ask each connection's CRM, without writing: credentials, fields, reading, quota
+    #[arg(long)]
+    pub(super) live: bool,
+
     /// Only these connections
     pub(super) connections: Vec<String>,
 }
@@ -316,11 +327,4 @@ fn parse_value(text: &str) -> Result<(String, serde_json::Value), String> {
     let value = serde_json::from_str(json)
         .map_err(|error| format!("{json:?} is not JSON: {error}; text needs quotes"))?;
     Ok((pointer.to_owned(), value))
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Run {
-    /// Also end when standard input is at its end: whoever started the daemon is gone
-    #[arg(long)]
-    pub(super) until_stdin_closes: bool,
 }

@@ -9,6 +9,7 @@ mod args;
 mod check;
 mod client;
 mod failure;
+mod live;
 mod map;
 mod online;
 mod run;
@@ -30,8 +31,7 @@ use self::failure::{Failure, USAGE};
 pub fn main() -> ExitCode {
     // Who set another one before is right as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // One would hold the token.
-    let _ = crate::telemetry::harden();
+    let hardened = crate::telemetry::harden();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -44,8 +44,8 @@ pub fn main() -> ExitCode {
     let config = cli.config.or_else(|| std::env::var_os("TANDEM_CONFIG").map(PathBuf::from));
     let config = config.unwrap_or_else(|| PathBuf::from("tandem.toml"));
     let done = match cli.command {
-        Command::Run(run) => run::run(&config, &run, cli.json),
         Command::Version => version(cli.json),
+        Command::Run(run) => run::run(&config, &run, cli.json, hardened),
         Command::Check(check) => check::check(&config, &check, cli.json),
         Command::Map(map) => map::map(&config, &map, cli.json),
         online => on_one_thread(online::ask(&config, online, cli.json)),

@@ -1,18 +1,24 @@
 //! `tandem run`.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::args::Run;
+use super::args;
 use super::failure::{Failure, USAGE};
 use crate::app::{self, AppError};
 use crate::config::Config;
 
 /// Runs the daemon to its end. Prints its own line when it is ready.
-pub(super) fn run(file: &Path, run: &Run, json: bool) -> Result<String, Failure> {
+pub(super) fn run(
+    file: &Path,
+    asked: &args::Run,
+    json: bool,
+    hardened: io::Result<()>,
+) -> Result<String, Failure> {
     let config = Config::load(file)?;
     crate::telemetry::init(&config.log).map_err(|error| Failure::usage(error.to_string()))?;
-    if let Err(error) = crate::telemetry::harden() {
+    if let Err(error) = hardened {
         tracing::warn!(%error, "core dumps could not be switched off: one would hold secrets");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tandem").build();
@@ -22,8 +28,8 @@ pub(super) fn run(file: &Path, run: &Run, json: bool) -> Result<String, Failure>
         // A reader that has gone away does not stop the daemon.
         let _ = super::print(&announcement(address, &data_dir, json));
     };
-    let ended = runtime.block_on(app::run(config, run.until_stdin_closes, ready));
-    // What the standard input's thread still waits for would hold up the end.
+    let ended = runtime.block_on(app::run(config, asked.until_stdin_closes, ready));
+    // The thread that still waits for standard input would hold up the end.
     runtime.shutdown_background();
     ended.map_err(|error| match error {
         AppError::Config(error) => error.into(),
@@ -48,9 +54,12 @@ mod tests {
 
     #[test]
     fn the_announcement_says_where_the_api_is() {
-        let address: SocketAddr = "127.0.0.1:4711".parse().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         assert_eq!(announcement(address, Path::new("data"), true), "{\"api\":\"http://127.0.0.1:4711\"}\n");
         let text = announcement(address, Path::new("data"), false);
-        assert!(text.contains("http://127.0.0.1:4711") && text.contains("data in data"), "{text}");
+        assert!(
+            text.ends_with("is ready: API, webhooks and metrics at http://127.0.0.1:4711, data in data\n"),
+            "{text}"
+        );
     }
 }

@@ -15,8 +15,9 @@ use url::{Host, Url};
 
 use super::daemon::{App, Config, read_secrets};
 use super::place::{Finding, Place};
-use super::raw::{NAME_RULE, Section, Source, Value, is_name};
+use super::raw::{Section, Source, Value};
 use super::secret::Secret;
+use super::words::{NAME_RULE, is_name};
 
 /// A connection's configuration, checked whole.
 #[derive(Clone, Debug)]

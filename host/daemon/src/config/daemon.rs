@@ -11,8 +11,9 @@ use tandem_core::id::{ProviderId, ScopeId};
 use url::Url;
 
 use super::place::{Finding, Place};
-use super::raw::{NAME_RULE, Section, Source, is_name};
+use super::raw::{Section, Source};
 use super::secret::Secret;
+use super::words::{NAME_RULE, is_name};
 
 /// The daemon's configuration, checked whole.
 #[derive(Clone, Debug)]

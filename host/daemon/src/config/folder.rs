@@ -9,7 +9,7 @@ use tandem_core::id::ConnectionId;
 use super::connection::ConnectionConfig;
 use super::daemon::Config;
 use super::place::{ConfigError, Finding, Place};
-use super::raw::{NAME_RULE, is_name};
+use super::words::{NAME_RULE, is_name};
 
 /// Longest file of a connection, in bytes.
 const LONGEST: u64 = 256 * 1024;

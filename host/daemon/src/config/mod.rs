@@ -15,6 +15,7 @@ mod raw;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::path::Path;
 

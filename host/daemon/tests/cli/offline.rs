@@ -31,7 +31,9 @@ fn help_names_every_command_and_the_exit_statuses() {
 fn every_command_explains_itself() {
     let house = House::new(&[]);
     for (command, line) in [
-        (&["pause"][..], "--direction <DIRECTION>"),
+        (&["run"][..], "--until-stdin-closes"),
+        (&["check"], "--live"),
+        (&["pause"], "--direction <DIRECTION>"),
         (&["explain"], "System A's with --scope, the CRM's with --connection"),
         (&["dead", "replay"], "--all"),
         (&["review", "decide"], "--value <POINTER=JSON>"),
@@ -80,7 +82,7 @@ fn the_version_is_told_as_text_and_json() {
 #[test]
 fn a_wrong_main_file_ends_every_command_with_64_and_all_its_mistakes() {
     let house = House::new(&[("tandem.toml", "data_dir = 'data'\n[htpp]\n[log]\nlevel = 'loud'\n")]);
-    for arguments in [&["check"][..], &["status"], &["map", "a.wasm", "-", "--connection", "x"]] {
+    for arguments in [&["check"][..], &["run"], &["status"], &["map", "a.wasm", "-", "--connection", "x"]] {
         house.write("doc.json", b"{}");
         let arguments: Vec<&str> = arguments.iter().map(|a| if *a == "-" { "doc.json" } else { a }).collect();
         let done = house.tandem(&arguments);
