@@ -348,7 +348,7 @@ pub struct Probe {
 /// One thing that was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeStep {
-    /// "credentials", "permissions", "fields", "quota", with the object's name where it is about one: "fields contact".
+    /// "credentials", "fields", "read", "quota"; with the object's name where it is about one: "fields contact".
     pub what: String,
     /// The answer is what the connection needs.
     pub ok: bool,

@@ -83,6 +83,10 @@ pub(super) struct Run {
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
+    /// Also ask each connection's CRM, without writing: credentials, fields, reading, quota
+    #[arg(long)]
+    pub(super) live: bool,
+
     /// Only these connections
     pub(super) connections: Vec<String>,
 }

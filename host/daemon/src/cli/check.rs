@@ -11,7 +11,9 @@ use tandem_core::id::{ConnectionId, ProviderId};
 
 use super::args;
 use super::failure::{FAILED, Failure, USAGE};
+use super::live;
 use super::online::pretty;
+use crate::admin::view::Probe;
 use crate::config::{Config, ConnectionConfig, Connections, Credential, Secret};
 use crate::provider::{Providers, RuntimeConfig, Setup, View};
 
@@ -26,6 +28,9 @@ struct Report {
     providers: Vec<Checked>,
     /// Each connection: what is wrong with it and its provider together.
     connections: Vec<Checked>,
+    /// What each connection's CRM said; only with `--live`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    live: Vec<Probe>,
 }
 
 /// One thing that was checked.
@@ -66,11 +71,17 @@ pub(super) fn check(file: &Path, asked: &args::Check, json: bool) -> Result<Stri
     {
         report.configuration.extend(error.findings.iter().map(ToString::to_string));
     }
-    check_providers(&config, &good, &mut report)?;
+    let room = RuntimeConfig { lanes: Some(1), ..RuntimeConfig::default() };
+    let providers = Providers::start(&room).map_err(|error| Failure::new(&error))?;
+    let usable = check_providers(&config, &providers, &good, &mut report);
+    if asked.live {
+        report.live = super::on_one_thread(live::probe(&config, &providers, &usable))?;
+    }
 
     let broken =
         report.providers.iter().chain(&report.connections).any(|checked| !checked.problems.is_empty());
-    report.ok = report.configuration.is_empty() && !broken;
+    let refused = report.live.iter().flat_map(|probe| &probe.steps).any(|step| !step.ok);
+    report.ok = report.configuration.is_empty() && !broken && !refused;
     let text = if json {
         pretty(&serde_json::to_value(&report).map_err(|error| Failure::new(&error))?)?
     } else {
@@ -92,21 +103,21 @@ fn unreadable<'c>(secrets: impl Iterator<Item = &'c Secret>) -> impl Iterator<It
     findings.into_iter()
 }
 
+/// Answers the connections that could be made.
 fn check_providers(
     config: &Config,
+    providers: &Providers,
     connections: &BTreeMap<&ConnectionId, &Arc<ConnectionConfig>>,
     report: &mut Report,
-) -> Result<(), Failure> {
+) -> Vec<(Arc<ConnectionConfig>, Arc<View>)> {
     if !config.providers_dir.is_dir() {
         let folder = config.providers_dir.display();
         report.configuration.push(format!(
             "{}: providers_dir: folder {folder} is not there; make it, or name another",
             config.file.display()
         ));
-        return Ok(());
+        return Vec::new();
     }
-    let room = RuntimeConfig { lanes: Some(1), ..RuntimeConfig::default() };
-    let providers = Providers::start(&room).map_err(|error| Failure::new(&error))?;
     let loaded = providers.load_folder_blocking(&config.providers_dir);
     for version in &loaded.versions {
         let notes = vec![version.file.display().to_string()];
@@ -128,9 +139,14 @@ fn check_providers(
     let ids: Vec<ConnectionId> = wanted.iter().map(|(id, ..)| id.clone()).collect();
     let mut made: BTreeMap<ConnectionId, Result<_, _>> =
         ids.into_iter().zip(providers.connect_all_blocking(&wanted)).collect();
+    let mut usable = Vec::new();
     for (id, connection) in connections {
         let (problems, notes) = match made.remove(id) {
-            Some(Ok(view)) => against(connection, &view),
+            Some(Ok(view)) => {
+                let judged = against(connection, &view);
+                usable.push((Arc::clone(connection), view));
+                judged
+            }
             Some(Err(error)) => {
                 (vec![format!("{}: {}; {}", error.step, error.reason, error.remedy)], Vec::new())
             }
@@ -146,7 +162,7 @@ fn check_providers(
         };
         report.connections.push(Checked { name: id.to_string(), problems, notes });
     }
-    Ok(())
+    usable
 }
 
 /// What a connection's file says against what its provider knows.
@@ -242,6 +258,12 @@ fn show(file: &Path, report: &Report) -> String {
             for line in checked.problems.iter().chain(&checked.notes) {
                 let _ = writeln!(text, "         {line}");
             }
+        }
+    }
+    for probe in &report.live {
+        for step in &probe.steps {
+            let word = if step.ok { "ok   " } else { "wrong" };
+            let _ = writeln!(text, "{word}  live {}: {}: {}", probe.connection, step.what, step.detail);
         }
     }
     if report.providers.is_empty() {

@@ -9,6 +9,7 @@ mod args;
 mod check;
 mod client;
 mod failure;
+mod live;
 mod map;
 mod online;
 mod run;

@@ -32,6 +32,7 @@ fn every_command_explains_itself() {
     let house = House::new(&[]);
     for (command, line) in [
         (&["run"][..], "--until-stdin-closes"),
+        (&["check"], "--live"),
         (&["pause"], "--direction <DIRECTION>"),
         (&["explain"], "System A's with --scope, the CRM's with --connection"),
         (&["dead", "replay"], "--all"),
