@@ -16,10 +16,12 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tandem_e2e::Error;
 use tandem_e2e::house::{House, Plan, is_in_memory};
+use tandem_e2e::ledger::Side;
 use tandem_simulator::control::types::{Counts, QuotaSizes};
 
 use cpu::Usage;
 use load::Offered;
+use probe::Probe;
 
 /// Measures Tandem: the full path under load, edit to visible, durable intake, the sandbox beside native code.
 ///
@@ -132,7 +134,8 @@ async fn full_path(options: &Options) -> Result<Value, Error> {
         return Err("durable figures are not taken in memory: build into a folder on a real disk".into());
     }
     let ready = began.elapsed().as_secs_f64();
-    let probe = probe::Probe::new(&house, patience).await?;
+    let from_here = Probe::new(&house, Side::SystemA, patience).await?;
+    let from_there = Probe::new(&house, Side::Account, patience).await?;
     let began = Instant::now();
     let mut customers = load::fill(&house, options.records, patience).await?;
     let filled = began.elapsed().as_secs_f64();
@@ -149,7 +152,9 @@ async fn full_path(options: &Options) -> Result<Value, Error> {
     let before = usages()?;
     let time = Duration::from_secs(options.seconds);
     let began = Instant::now();
-    let probing = tokio::spawn(probe.run(began + time, Duration::from_millis(20)));
+    let pause = Duration::from_millis(20);
+    let from_here = tokio::spawn(from_here.run(began + time, pause));
+    let from_there = tokio::spawn(from_there.run(began + time, pause));
     let (offered, customers) =
         load::offer(&house.control, customers, options.rate, time, options.workers).await?;
     let offering = began.elapsed().as_secs_f64();
@@ -161,7 +166,7 @@ async fn full_path(options: &Options) -> Result<Value, Error> {
     let after = usages()?;
     let left = house.undone().await?;
     let calls_after = house.control.counts().await?;
-    let (outward, inward) = probing.await??;
+    let (outward, inward) = (from_here.await??, from_there.await??);
     let (looked, wrong) = load::diverged(&house, &customers, 100).await?;
     let load = load_average()?;
     let listed = |value: &Value| {

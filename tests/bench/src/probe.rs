@@ -17,13 +17,14 @@ const LOOK: Duration = Duration::from_millis(2);
 /// After this an edit counts as not seen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A record that only the probes edit, in a customer of its own.
+/// A record that only this probe edits, on one side only: on both it would make conflicts.
 pub(crate) struct Probe {
     control: Control,
     portal: u64,
     system_a: SystemA,
     internal: String,
     external: u64,
+    edited: Side,
 }
 
 /// What the probes of one direction saw.
@@ -58,44 +59,50 @@ impl Seen {
 
 impl Probe {
     /// Makes the record in the last customer, which the load leaves alone.
-    pub(crate) async fn new(house: &House, deadline: Duration) -> Result<Self, Error> {
+    pub(crate) async fn new(house: &House, edited: Side, deadline: Duration) -> Result<Self, Error> {
         let customer = house.customers.last().ok_or("no customer")?;
         let (portal, system_a) = (customer.info.portal_id, house.system_a(&customer.scope));
-        let made = system_a.create(&people::document(&customer.scope, 1_000_000)).await?;
+        let number = if edited == Side::SystemA { 1_000_000 } else { 2_000_000 };
+        let made = system_a.create(&people::document(&customer.scope, number)).await?;
         let internal = made.id.ok_or_else(|| format!("refused: {}", made.body))?;
-        let address = people::address(&customer.scope, 1_000_000);
+        let address = people::address(&customer.scope, number);
         let external = until("the probe's record crosses", deadline, async || {
             let dump = house.control.dump(portal).await?;
             let found = dump.records.iter().find(|record| record.properties.get("email") == Some(&address));
             Ok(found.map(|record| record.id).ok_or_else(|| "not there".to_owned()))
         })
         .await?;
-        Ok(Self { control: house.control.clone(), portal, system_a, internal, external })
+        Ok(Self { control: house.control.clone(), portal, system_a, internal, external, edited })
     }
 
-    /// Edits the record in turns on either side until the end.
-    pub(crate) async fn run(self, end: Instant, pause: Duration) -> Result<(Seen, Seen), Error> {
-        let (mut outward, mut inward) = (Seen::new()?, Seen::new()?);
+    /// Edits the record on one side until the end.
+    pub(crate) async fn run(self, end: Instant, pause: Duration) -> Result<Seen, Error> {
+        let mut seen = Seen::new()?;
         let mut number = 0_u64;
         while Instant::now() < end {
             number += 1;
-            let title = format!("outward {number}");
+            let title = format!("probe {number}");
             let began = Instant::now();
-            let answer = self.system_a.patch(&self.internal, &json!({"job_title": title})).await?;
-            if !answer.status.is_success() {
-                return Err(format!("system a refused a probe: {} {}", answer.status, answer.body).into());
-            }
-            let seen = self.wait(began, Side::Account, &title).await?;
-            outward.add(began, seen)?;
-            tokio::time::sleep(pause).await;
-            let title = format!("inward {number}");
-            let began = Instant::now();
-            self.control.person_edits(self.portal, self.external, &[("jobtitle", &title)]).await?;
-            let seen = self.wait(began, Side::SystemA, &title).await?;
-            inward.add(began, seen)?;
+            let shows = match self.edited {
+                Side::SystemA => {
+                    let answer = self.system_a.patch(&self.internal, &json!({"job_title": title})).await?;
+                    if !answer.status.is_success() {
+                        return Err(
+                            format!("system a refused a probe: {} {}", answer.status, answer.body).into()
+                        );
+                    }
+                    Side::Account
+                }
+                Side::Account => {
+                    self.control.person_edits(self.portal, self.external, &[("jobtitle", &title)]).await?;
+                    Side::SystemA
+                }
+            };
+            let shown = self.wait(began, shows, &title).await?;
+            seen.add(began, shown)?;
             tokio::time::sleep(pause).await;
         }
-        Ok((outward, inward))
+        Ok(seen)
     }
 
     async fn wait(&self, began: Instant, side: Side, title: &str) -> Result<bool, Error> {
