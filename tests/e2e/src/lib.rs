@@ -7,6 +7,7 @@ pub mod house;
 pub mod judge;
 pub mod ledger;
 pub mod people;
+pub mod power;
 pub mod process;
 pub mod system_a;
 

@@ -219,7 +219,7 @@ impl<D: Directory> Client<D> {
     }
 
     /// What an error of the HTTP stack says about whether anything was sent.
-    fn meaning(&self, connection: &ConnectionId, error: &reqwest::Error) -> SendError {
+    pub(super) fn meaning(&self, connection: &ConnectionId, error: &reqwest::Error) -> SendError {
         let connection = connection.to_string();
         let mut source = error.source();
         let mut words = String::new();
@@ -355,7 +355,7 @@ fn pool(
 }
 
 /// TLS 1.2 and 1.3 by ring; the system's authorities and those of the file.
-fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
+pub(super) fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     // A system without authorities is no error here: a connection that needs one says so when it fails.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -123,10 +123,6 @@ impl Meter {
         }
     }
 
-    pub(super) fn kind(&self) -> QuotaKind {
-        self.kind
-    }
-
     /// The limit that holds now, without reserves.
     pub(super) fn allowed(&self, config: &QuotaConfig) -> u64 {
         let limit = self.said.unwrap_or(self.limit);

@@ -80,7 +80,8 @@ fn await_round<'a>(engine: &'a Engine, looked: &mut Instant) -> Option<MutexGuar
             if writer.closing.is_some() {
                 return None;
             }
-            if writer.checkpoint {
+            let crowded = engine.crowded.load(Ordering::SeqCst) && !engine.tables.read().has_frozen();
+            if writer.checkpoint || crowded {
                 return Some(writer);
             }
             let _ = engine.wake.wait_for(&mut writer, LOOK);

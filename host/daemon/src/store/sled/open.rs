@@ -51,6 +51,20 @@ fn read_manifest(text: &str) -> Result<Manifest, String> {
     }
 }
 
+/// Makes a folder and those above it. Their names are on disk when this returns.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_folder(parent)?;
+    fs::create_dir(folder)?;
+    File::open(parent)?.sync_all()
+}
+
 /// Writes a small file so that it is there whole or not at all.
 fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let draft = folder.join(format!("{name}.new"));
@@ -65,7 +79,7 @@ fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 fn create(folder: &Path, options: &Options) -> Result<Manifest, String> {
     let said = |what: &str, error: io::Error| format!("{what}: {error}");
     let journals = journal::folder(folder);
-    fs::create_dir_all(&journals).map_err(|error| said("journal", error))?;
+    make_folder(&journals).map_err(|error| said("journal", error))?;
     let used = journal::numbers(&journals).map_err(|error| said("journal", error))?;
     if !used.is_empty() {
         return Err("it has a journal but no file `format`: restore the folder from a backup".to_owned());
@@ -89,7 +103,7 @@ pub(super) struct Opened {
 pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError> {
     let refused = |what: String| StoreError::Open { path: folder.display().to_string(), what };
     let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    fs::create_dir_all(folder).map_err(failed("folder")).map_err(refused)?;
+    make_folder(folder).map_err(failed("folder")).map_err(refused)?;
     let lock = File::create(folder.join("lock")).map_err(failed("lock")).map_err(refused)?;
     if let Err(error) = lock.try_lock() {
         return Err(refused(match error {
@@ -199,6 +213,8 @@ fn recover(engine: &Engine, mut journal: Journal) -> Result<Journal, StoreError>
     let mut writer = engine.writer.lock();
     writer.floor = base + 1;
     writer.seq_high = high;
+    // What a long journal left in memory is carried on at once.
+    writer.checkpoint = engine.tables.read().active_bytes() > engine.options.memory_bytes;
     drop(writer);
     Ok(journal)
 }
