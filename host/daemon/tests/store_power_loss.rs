@@ -50,7 +50,7 @@ fn options() -> Options {
         memory_bytes: 128 << 10,
         journal_bytes: 512 << 10,
         cache_bytes: 4 << 20,
-        segment_bytes: 512 << 10,
+        segment_bytes: 1 << 20,
         lazy: Duration::from_millis(2),
         min_free_bytes: 0,
         history_bytes: 2000,
@@ -128,9 +128,9 @@ fn commit(task: u64, n: u64) -> Commit {
     Commit { ops }
 }
 
-fn last(store: &SledStore, task: u64) -> u64 {
-    let value = store.value(&format!("last/{task}")).unwrap();
-    value.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+fn last(store: &SledStore, task: u64) -> Result<u64, StoreError> {
+    let value = store.value(&format!("last/{task}"))?;
+    Ok(value.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap())))
 }
 
 /// Not a test: the process that is killed. Ends with 3 when the store failed as it should.
@@ -153,10 +153,11 @@ fn writer_process() {
         for task in 0..TASKS {
             let (store, acks) = (store.clone(), acks.clone());
             tasks.spawn(async move {
-                let from = last(&store, task) + 1;
+                let from = last(&store, task).unwrap() + 1;
                 for n in from..from + commits {
                     match store.commit(commit(task, n), Until::Durable).await {
-                        Ok(()) => writeln!(acks.lock().unwrap(), "{task} {n}").unwrap(),
+                        // In one write: a kill may come between two.
+                        Ok(()) => acks.lock().unwrap().write_all(format!("{task} {n}\n").as_bytes()).unwrap(),
                         Err(error) => {
                             assert!(matches!(error, StoreError::Failed { .. }), "{error}");
                             // It never recovers by itself, and reads go on.
@@ -164,7 +165,7 @@ fn writer_process() {
                                 let again = store.commit(commit(task, n), until).await;
                                 assert!(matches!(again, Err(StoreError::Failed { .. })), "{again:?}");
                             }
-                            let _ = last(&store, task);
+                            last(&store, task).unwrap();
                             return true;
                         }
                     }
@@ -273,23 +274,24 @@ fn highest(acks: &[u8]) -> Vec<u64> {
 
 /// Opens a store and compares everything in it with what its last commits make it.
 fn verify(folder: &Path, acknowledged: &[u64]) -> Result<(), String> {
-    let store = SledStore::open(folder, options()).map_err(|error| error.to_string())?;
+    let said = |error: StoreError| error.to_string();
+    let store = SledStore::open(folder, options()).map_err(said)?;
     let mut problems = Vec::new();
     let mut problem = |what: String| problems.push(what);
     for task in 0..TASKS {
         let name = task_name(task);
         let connection = name.as_str().into();
-        let n = last(&store, task);
+        let n = last(&store, task).map_err(said)?;
         if n < acknowledged[task as usize] {
             problem(format!("{name}: {} was acknowledged, {n} is there", acknowledged[task as usize]));
         }
         let first = n.saturating_sub(LINKS - 1).max(1);
-        let links = store.scan_links(&connection, None, 1000).unwrap();
+        let links = store.scan_links(&connection, None, 1000).map_err(said)?;
         if links.len() as u64 != (n + 1 - first) {
             problem(format!("{name}: {} links at {n}", links.len()));
         }
         for version in first..=n {
-            let found = store.link(&entity(task, version % LINKS), &connection).unwrap();
+            let found = store.link(&entity(task, version % LINKS), &connection).map_err(said)?;
             if found.as_ref() != Some(&link(task, version)) {
                 let found = found.and_then(|link| link.internal_version);
                 problem(format!("{name}: link {version} of {n} is {found:?}"));
@@ -297,7 +299,7 @@ fn verify(folder: &Path, acknowledged: &[u64]) -> Result<(), String> {
         }
         let hints: Vec<u64> = store
             .ready(&connection, Class::Live, 0, 1000)
-            .unwrap()
+            .map_err(said)?
             .iter()
             .map(|hint| hint.noticed_at)
             .collect();
@@ -305,22 +307,22 @@ fn verify(folder: &Path, acknowledged: &[u64]) -> Result<(), String> {
         if hints != expected {
             problem(format!("{name}: hints {hints:?} at {n}"));
         }
-        if store.backlog(&connection).unwrap().ready != expected.len() as u64 {
+        if store.backlog(&connection).map_err(said)?.ready != expected.len() as u64 {
             problem(format!("{name}: miscounted at {n}"));
         }
         if n > 0 {
-            let newest = store.history(&entity(task, n % LINKS), 1).unwrap();
+            let newest = store.history(&entity(task, n % LINKS), 1).map_err(said)?;
             if newest.first().map(|entry| entry.at) != Some(n) {
                 problem(format!("{name}: history ends at {newest:?}, not {n}"));
             }
         }
-        let found = store.value(&format!("large/{task}")).unwrap();
+        let found = store.value(&format!("large/{task}")).map_err(said)?;
         let expected = n / LARGE * LARGE;
         if found != (expected > 0).then(|| large(expected)) {
             problem(format!("{name}: the large value at {n} is not that of {expected}"));
         }
     }
-    let check = store.check().map_err(|error| error.to_string())?;
+    let check = store.check().map_err(said)?;
     if !check.damaged.is_empty() || check.dangling > 0 || check.miscounted > 0 {
         problem(format!("{check:?}"));
     }
@@ -355,13 +357,14 @@ fn keep_of(round: u64) -> Keep {
 #[test]
 fn nothing_that_was_acknowledged_is_lost_when_the_power_goes() {
     let writer = Writer::with_shim();
+    let commits = if torture() { 1000 } else { 150 };
     // Three lives: the positions of the images lie also in openings and recoveries.
     for _ in 0..3 {
-        assert_eq!(writer.run(150, &[]), 0);
+        assert_eq!(writer.run(commits, &[]), 0);
     }
     let recording = writer.recording();
     assert!(recording.syncs() > 100, "{} syncs", recording.syncs());
-    assert!(recording.acknowledged(recording.len()).count() as u64 >= 3 * TASKS * 150);
+    assert!(recording.acknowledged(recording.len()).count() as u64 >= 3 * TASKS * commits);
     let rounds = rounds();
     let mut wrong = Vec::new();
     for round in 0..rounds {

@@ -20,7 +20,7 @@ pub(super) fn small() -> Options {
         memory_bytes: 24 << 10,
         journal_bytes: 64 << 10,
         cache_bytes: 4 << 20,
-        segment_bytes: 512 << 10,
+        segment_bytes: 1 << 20,
         lazy: std::time::Duration::from_millis(1),
         min_free_bytes: 0,
         history_bytes: 1000,

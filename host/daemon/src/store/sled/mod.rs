@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Keys are fixed-width and big-endian, the first byte is the table (keys.rs); values carry a format and a checksum over key
-//! and payload (codec.rs). A value beyond 16 KiB is cut into parts in the tree; beyond 1 MiB it is refused.
+//! and payload (codec.rs). A value beyond 16 KiB (a 512th of a segment) is cut into parts in the tree; beyond 1 MiB it is refused.
 //!
 //! # Operation
 //!
@@ -113,7 +113,7 @@ pub struct Options {
     pub journal_bytes: u64,
     /// The tree's cache. sled takes a few times as much.
     pub cache_bytes: u64,
-    /// The tree's segment size, a power of two, at least 512 KiB. It counts when a store is made; an existing one keeps its own.
+    /// The tree's segment size, a power of two, at least 1 MiB. It counts when a store is made; an existing one keeps its own.
     pub segment_bytes: usize,
     /// How long a commit that nobody waits for may wait for company.
     pub lazy: Duration,

@@ -11,11 +11,10 @@
 //! segment is reused only after another one has been filled behind the copies of its pages. So before each row the length of the log is looked
 //! up, and beyond a quarter of a segment everything is flushed and synced first. One row may add at most the pages that it
 //! touches: its leaf, the two halves of a split, the parent, and one page that sled's cleaner moves for each of them. With
-//! rows of at most [`PART`] bytes these are less than two MiB, a quarter of a segment of eight.
+//! rows of at most a 512th of a segment (16 KiB) these are less than another quarter.
 //!
 //! **Nothing becomes a blob.** sled keeps a page fragment beyond a quarter of a segment in a file of its own, which it never
-//! syncs. A leaf has at most 20 rows, so with rows of [`PART`] bytes it stays below 400 KiB. Larger values are cut into
-//! parts.
+//! syncs. A leaf has at most 20 rows, so it stays below a sixteenth of a segment. Larger values are cut into parts.
 
 use std::fs::{self, File};
 use std::ops::Bound;
@@ -26,8 +25,8 @@ use parking_lot::Mutex;
 
 use super::keys;
 
-/// A row's value in the tree has at most this many bytes; a larger one is cut.
-const PART: usize = 16 * 1024;
+/// A row's value in the tree has at most this share of a segment; a larger one is cut.
+const PARTS_IN_SEGMENT: usize = 512;
 /// First byte of a value that stands for parts. Values begin with their format, which is never this.
 const IN_PARTS: u8 = 0xff;
 
@@ -54,6 +53,7 @@ pub(super) struct Tree {
     /// The same file as sled's, for `fdatasync`.
     file: File,
     segment: i64,
+    part: usize,
     /// Everything in the log before this position is synced.
     synced: Mutex<i64>,
 }
@@ -145,8 +145,13 @@ impl Tree {
         };
         let file = File::open(path.join("db"))?;
         // Opening zeroes the torn end of the log and writes a new snapshot. Now they are on disk, and so are their names.
-        let tree =
-            Self { db, file, segment: i64::try_from(segment).unwrap_or(i64::MAX), synced: Mutex::new(0) };
+        let tree = Self {
+            db,
+            file,
+            segment: i64::try_from(segment).unwrap_or(i64::MAX),
+            part: (segment / PARTS_IN_SEGMENT).max(1),
+            synced: Mutex::new(0),
+        };
         tree.sync()?;
         sync_folder(path)?;
         Ok(tree)
@@ -182,8 +187,8 @@ impl Tree {
         self.make_room()?;
         let mut parts = 0;
         let old = match value {
-            Some(value) if value.len() > PART => {
-                for piece in value.chunks(PART) {
+            Some(value) if value.len() > self.part => {
+                for piece in value.chunks(self.part) {
                     self.make_room()?;
                     self.db.insert(&*keys::part(key, parts), piece)?;
                     parts += 1;
