@@ -8,8 +8,23 @@ use crate::Error;
 
 /// Contact properties that the judge compares.
 pub const PROPERTIES: [&str; 18] = [
-    "email", "firstname", "lastname", "phone", "mobilephone", "jobtitle", "company", "website", "address", "city",
-    "state", "zip", "country", "hs_language", "lifecyclestage", "date_of_birth", "annualrevenue",
+    "email",
+    "firstname",
+    "lastname",
+    "phone",
+    "mobilephone",
+    "jobtitle",
+    "company",
+    "website",
+    "address",
+    "city",
+    "state",
+    "zip",
+    "country",
+    "hs_language",
+    "lifecyclestage",
+    "date_of_birth",
+    "annualrevenue",
     "message",
 ];
 
@@ -78,7 +93,8 @@ fn contact(row: &Value) -> Contact {
         .flatten()
         .filter_map(|(name, value)| {
             let value = value.as_str()?;
-            (!value.is_empty() && PROPERTIES.contains(&name.as_str())).then(|| (name.clone(), value.to_owned()))
+            (!value.is_empty() && PROPERTIES.contains(&name.as_str()))
+                .then(|| (name.clone(), value.to_owned()))
         })
         .collect();
     Contact { id: row.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(), properties }

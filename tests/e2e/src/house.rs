@@ -148,7 +148,10 @@ impl House {
         for name in ["providers", "connections", "secrets"] {
             std::fs::create_dir_all(self.folder.join(name))?;
         }
-        std::fs::copy(process::component("provider_hubspot.wasm")?, self.folder.join("providers/hubspot.wasm"))?;
+        std::fs::copy(
+            process::component("provider_hubspot.wasm")?,
+            self.folder.join("providers/hubspot.wasm"),
+        )?;
         self.secret("admin", ADMIN)?;
         self.secret("app", &self.app.client_secret)?;
         for customer in &self.customers {
@@ -193,7 +196,9 @@ impl House {
             ));
         }
         if !text.contains("[settings]") {
-            text.push_str("\n[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 5000\n");
+            text.push_str(
+                "\n[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 5000\n",
+            );
         }
         if !text.contains("[objects.contact]") {
             text.push_str("\n[objects.contact]\n");

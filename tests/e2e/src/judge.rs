@@ -168,7 +168,8 @@ fn one(evidence: &Evidence, scope: &str, key: &str, person: &Person<'_>, report:
     let mut was_superseded = false;
     for (member, property, form) in FIELDS {
         let internal = canonical(here.document.get(member), form);
-        let external = there.properties.get(property).map(|value| normal(value, form)).filter(|v| !v.is_empty());
+        let external =
+            there.properties.get(property).map(|value| normal(value, form)).filter(|v| !v.is_empty());
         if internal != external {
             if held.is_some_and(|fields| fields.contains(&format!("/{member}"))) {
                 was_held = true;
@@ -249,7 +250,8 @@ fn normal(text: &str, form: Form) -> String {
         Form::Stage => text.replace('_', ""),
         Form::Number => {
             let text = text.trim();
-            let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
+            let text =
+                if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
             text.to_owned()
         }
     }
@@ -258,7 +260,8 @@ fn normal(text: &str, form: Form) -> String {
 /// Takes over what `GET /v1/review` says.
 pub fn add_reviews(evidence: &mut Evidence, list: &Value) {
     for row in rows(list) {
-        let text = |pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let fields = row.get("fields").and_then(Value::as_array).into_iter().flatten();
         evidence
             .reviews
@@ -283,9 +286,9 @@ pub fn add_set_aside(evidence: &mut Evidence, list: &Value) {
 
 /// The rows of a list, whether it is bare or in an envelope.
 fn rows(list: &Value) -> impl Iterator<Item = &Value> {
-    let rows = list.as_array().or_else(|| {
-        list.as_object().and_then(|envelope| envelope.values().find_map(Value::as_array))
-    });
+    let rows = list
+        .as_array()
+        .or_else(|| list.as_object().and_then(|envelope| envelope.values().find_map(Value::as_array)));
     rows.into_iter().flatten()
 }
 
@@ -336,7 +339,11 @@ mod tests {
                 "acme".to_owned(),
                 vec![
                     Listed { id: "a".into(), version: 1, document: ann },
-                    Listed { id: "b".into(), version: 3, document: json!({"email": "bob@example.com", "phone": "22"}) },
+                    Listed {
+                        id: "b".into(),
+                        version: 3,
+                        document: json!({"email": "bob@example.com", "phone": "22"}),
+                    },
                 ],
             )]
             .into(),

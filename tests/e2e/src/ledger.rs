@@ -66,8 +66,7 @@ impl Ledger {
     pub fn note(&self, scope: &str, person: &str, side: Side, act: Act) -> Result<(), Error> {
         let mut file = self.file.lock().map_err(|_| "the ledger is poisoned")?;
         file.1 += 1;
-        let entry =
-            Entry { scope: scope.to_owned(), person: person.to_owned(), side, seq: file.1, act };
+        let entry = Entry { scope: scope.to_owned(), person: person.to_owned(), side, seq: file.1, act };
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         file.0.write_all(&line)?;

@@ -3,14 +3,68 @@
 use serde_json::{Map, Value, json};
 
 const GIVEN: [&str; 32] = [
-    "Anna", "Jürgen", "Søren", "Zoë", "José", "François", "Łukasz", "Şule", "Ömer", "Đorđe", "Мария", "Иван", "Ελένη",
-    "Γιώργος", "عائشة", "محمد", "שרה", "דוד", "さくら", "健太", "美玲", "伟", "지우", "민준", "ปิยะ", "Nguyễn", "Aoife",
-    "Siân", "O\u{2019}Brian", "Mary-Jane", "Ng", "Xi",
+    "Anna",
+    "Jürgen",
+    "Søren",
+    "Zoë",
+    "José",
+    "François",
+    "Łukasz",
+    "Şule",
+    "Ömer",
+    "Đorđe",
+    "Мария",
+    "Иван",
+    "Ελένη",
+    "Γιώργος",
+    "عائشة",
+    "محمد",
+    "שרה",
+    "דוד",
+    "さくら",
+    "健太",
+    "美玲",
+    "伟",
+    "지우",
+    "민준",
+    "ปิยะ",
+    "Nguyễn",
+    "Aoife",
+    "Siân",
+    "O\u{2019}Brian",
+    "Mary-Jane",
+    "Ng",
+    "Xi",
 ];
 const FAMILY: [&str; 28] = [
-    "Müller", "Østergård", "Nuñez", "Gonçalves", "Dvořák", "Żółć", "Yılmaz", "Đukić", "Петрова", "Смирнов",
-    "Παπαδόπουλος", "حسن", "כהן", "佐藤", "山田", "王", "李", "김", "이", "ศรีสุข", "Trần", "Ó Súilleabháin",
-    "van der Berg", "D'Angelo", "Smith", "St. John", "Null", "O'Neil",
+    "Müller",
+    "Østergård",
+    "Nuñez",
+    "Gonçalves",
+    "Dvořák",
+    "Żółć",
+    "Yılmaz",
+    "Đukić",
+    "Петрова",
+    "Смирнов",
+    "Παπαδόπουλος",
+    "حسن",
+    "כהן",
+    "佐藤",
+    "山田",
+    "王",
+    "李",
+    "김",
+    "이",
+    "ศรีสุข",
+    "Trần",
+    "Ó Súilleabháin",
+    "van der Berg",
+    "D'Angelo",
+    "Smith",
+    "St. John",
+    "Null",
+    "O'Neil",
 ];
 const CITIES: [(&str, &str, &str); 12] = [
     ("Köln", "50667", "Germany"),
@@ -27,11 +81,24 @@ const CITIES: [(&str, &str, &str); 12] = [
     ("Llanfairpwll", "LL61 5UJ", "United Kingdom"),
 ];
 const TITLES: [&str; 8] = [
-    "CEO", "Head of R&D", "Geschäftsführerin", "directeur général", "エンジニア", "Senior \"Wizard\"", "VP, Sales", "Ассистент",
+    "CEO",
+    "Head of R&D",
+    "Geschäftsführerin",
+    "directeur général",
+    "エンジニア",
+    "Senior \"Wizard\"",
+    "VP, Sales",
+    "Ассистент",
 ];
 const COMPANIES: [&str; 8] = [
-    "Ünlü & Söhne GmbH", "Société Générale d'Étain", "株式会社さくら", "Null Island Ltd", "Ł&Ż s.c.", "100% Natural",
-    "O'Reilly \\ Partners", "Бета <Тест>",
+    "Ünlü & Söhne GmbH",
+    "Société Générale d'Étain",
+    "株式会社さくら",
+    "Null Island Ltd",
+    "Ł&Ż s.c.",
+    "100% Natural",
+    "O'Reilly \\ Partners",
+    "Бета <Тест>",
 ];
 const STAGES: [&str; 4] = ["lead", "marketing_qualified_lead", "opportunity", "customer"];
 
@@ -84,7 +151,10 @@ pub fn person(scope: &str, number: u64) -> Value {
     }
     let (city, zip, country) = dice.pick(&CITIES).copied().unwrap_or(("Ulm", "89073", "Germany"));
     if dice.below(4) > 0 {
-        put("street", json!(format!("{} {}", dice.pick(&FAMILY).copied().unwrap_or("Main"), dice.below(300))));
+        put(
+            "street",
+            json!(format!("{} {}", dice.pick(&FAMILY).copied().unwrap_or("Main"), dice.below(300))),
+        );
         put("city", json!(city));
         put("postal_code", json!(zip));
         put("country", json!(country));
@@ -111,7 +181,13 @@ pub fn person(scope: &str, number: u64) -> Value {
         put("annual_revenue", json!(format!("{}.5", dice.below(1_000_000_000))));
     }
     if dice.below(10) == 0 {
-        put("notes", json!(format!("Line one\nLine two: \u{201C}quoted\u{201D}, 100 %, \u{1F680} and {}", dice.below(9))));
+        put(
+            "notes",
+            json!(format!(
+                "Line one\nLine two: \u{201C}quoted\u{201D}, 100 %, \u{1F680} and {}",
+                dice.below(9)
+            )),
+        );
     }
     Value::Object(document)
 }
@@ -121,8 +197,14 @@ pub fn person(scope: &str, number: u64) -> Value {
 pub fn edit(dice: &mut Dice) -> (&'static str, Value) {
     match dice.below(4) {
         0 => ("phone", json!(format!("+44 20 {:08}", dice.below(100_000_000)))),
-        1 => ("job_title", json!(format!("{} {}", dice.pick(&TITLES).copied().unwrap_or("CEO"), dice.below(100)))),
-        2 => ("company_name", json!(format!("{} {}", dice.pick(&COMPANIES).copied().unwrap_or("A"), dice.below(100)))),
+        1 => (
+            "job_title",
+            json!(format!("{} {}", dice.pick(&TITLES).copied().unwrap_or("CEO"), dice.below(100))),
+        ),
+        2 => (
+            "company_name",
+            json!(format!("{} {}", dice.pick(&COMPANIES).copied().unwrap_or("A"), dice.below(100))),
+        ),
         _ => ("mobile_phone", json!(format!("+1 212 {:07}", dice.below(10_000_000)))),
     }
 }
@@ -147,7 +229,8 @@ mod tests {
 
     #[test]
     fn everybody_is_somebody_else() {
-        let keys: BTreeSet<String> = (0..2_000).map(|number| key_of_document(&person("acme", number))).collect();
+        let keys: BTreeSet<String> =
+            (0..2_000).map(|number| key_of_document(&person("acme", number))).collect();
         assert_eq!(keys.len(), 2_000);
     }
 

@@ -73,8 +73,8 @@ impl Running {
         let line = tokio::time::timeout(deadline, lines.next_line()).await;
         match line {
             Ok(Ok(Some(line))) => {
-                let announcement = serde_json::from_str(&line)
-                    .map_err(|error| format!("announcement {line:?}: {error}"))?;
+                let announcement =
+                    serde_json::from_str(&line).map_err(|error| format!("announcement {line:?}: {error}"))?;
                 // Whatever it prints later is read, so that it never blocks.
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 Ok(Self { child, announcement })
@@ -83,8 +83,12 @@ impl Running {
                 let _killed = child.kill().await;
                 let end = end_of(log);
                 let why = if other.is_err() { "said nothing in time" } else { "ended" };
-                Err(format!("{:?} {why}; the end of its log {}:\n{end}", command.as_std().get_program(), log.display())
-                    .into())
+                Err(format!(
+                    "{:?} {why}; the end of its log {}:\n{end}",
+                    command.as_std().get_program(),
+                    log.display()
+                )
+                .into())
             }
         }
     }

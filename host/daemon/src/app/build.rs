@@ -14,15 +14,15 @@ use tokio::sync::{Notify, watch};
 use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
 use crate::config::{Config, ConnectionConfig, Connections};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, FileTokens};
 use crate::delivery::{Client, ClientConfig};
 use crate::intake::{Door, Intake, Route};
 use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
 use crate::provider::{EngineConfig, Providers, RuntimeConfig, Setup, View};
 use crate::quota::{QuotaConfig, Quotas};
-use crate::store::Store as _;
 use crate::store::sled::{Options, SledStore};
+use crate::store::{Commit, Op, Store as _, StoreError, Until};
 use crate::telemetry::Metrics;
 
 /// Canonical objects that System A keeps.
@@ -34,7 +34,10 @@ impl Engine {
         let clock = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
         std::fs::create_dir_all(&config.data_dir).map_err(|error| {
-            AppError::Build(format!("data_dir: {}: {error}; choose another folder", config.data_dir.display()))
+            AppError::Build(format!(
+                "data_dir: {}: {error}; choose another folder",
+                config.data_dir.display()
+            ))
         })?;
         let queue = config.data_dir.join("queue");
         let store = Arc::new(
@@ -52,7 +55,10 @@ impl Engine {
                 );
             }
         }
-        let options = EmbeddedOptions::new(objects);
+        let options = EmbeddedOptions {
+            max_document: config.limits.max_document.min(150 << 10),
+            ..EmbeddedOptions::new(objects)
+        };
         let internal = Arc::new(
             tokio::task::spawn_blocking(move || Embedded::open(&records, options))
                 .await
@@ -66,16 +72,16 @@ impl Engine {
         for error in &loaded.errors {
             tracing::error!(%error, "a provider cannot be used");
         }
-        let quotas = Arc::new(Quotas::new(QuotaConfig {
-            share: config.quota.share,
-            reserve: config.quota.reserve,
-        }));
+        let quotas =
+            Arc::new(Quotas::new(QuotaConfig { share: config.quota.share, reserve: config.quota.reserve }));
         if let Some(counters) = store.value(COUNTERS)?
             && let Err(error) = quotas.restore(&counters)
         {
             tracing::warn!(%error, "counters of quotas cannot be read");
         }
-        let credentials = Arc::new(Credentials::default());
+        let tokens = FileTokens::new(&config.data_dir.join("tokens"))
+            .map_err(|error| AppError::Build(format!("data_dir: tokens: {error}")))?;
+        let credentials = Arc::new(Credentials::new(Arc::new(tokens)));
         let accounts = Arc::new(Accounts::new(credentials.clone()));
         let client = Client::new(
             &ClientConfig {
@@ -109,15 +115,11 @@ impl Engine {
                 Box::new(move || wake.notify_one())
             },
         ));
-        let intake = Arc::new(Intake::new(
-            store.clone(),
-            metrics.clone(),
-            Box::new(move || SystemClock.now()),
-            {
+        let intake =
+            Arc::new(Intake::new(store.clone(), metrics.clone(), Box::new(move || SystemClock.now()), {
                 let pipeline = pipeline.clone();
                 Box::new(move |hints| pipeline.arrive(hints))
-            },
-        ));
+            }));
         let engine = Arc::new(Self {
             started_at: clock.now(),
             pipeline,
@@ -188,7 +190,11 @@ impl Engine {
         Ok(reloaded)
     }
 
-    async fn take_up(&self, wanted: Vec<(ConnectionId, Arc<ConnectionConfig>, bool)>, reloaded: &mut Reloaded) {
+    async fn take_up(
+        &self,
+        wanted: Vec<(ConnectionId, Arc<ConnectionConfig>, bool)>,
+        reloaded: &mut Reloaded,
+    ) {
         let setups = wanted
             .iter()
             .map(|(id, file, _)| {
@@ -206,14 +212,13 @@ impl Engine {
         let views = self.runtime.connect_all(setups).await;
         let mut connections = Vec::new();
         for ((id, file, changed), view) in wanted.into_iter().zip(views) {
-            let made = view.map_err(|error| vec![error.to_string()]).and_then(|view| self.connection(&file, &view));
+            let made =
+                view.map_err(|error| vec![error.to_string()]).and_then(|view| self.connection(&file, &view));
             match made {
                 Ok(connection) => {
-                    for (object, room) in &connection.objects {
+                    for object in connection.objects.keys() {
                         let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
-                        if room.abilities.changes || room.policy.create_internal {
-                            self.looks.plan(first, &id, object);
-                        }
+                        self.looks.plan(first, &id, object);
                     }
                     self.files.lock().insert(id.clone(), file);
                     connections.push(connection);
@@ -231,9 +236,48 @@ impl Engine {
                 }
             }
         }
+        // From the beginning the feed brings everything; who comes later is given what is there.
+        if let Ok(false) = self.pipeline.has_followed_feed() {
+            for connection in &connections {
+                if let Err(error) = self.pipeline.note_seeded(&connection.id).await {
+                    tracing::error!(%error, "the beginning of a connection cannot be noted");
+                }
+            }
+        }
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
         }
+    }
+
+    /// Learns what the account says of itself, once, and configures the connection with it.
+    pub(super) async fn learn(&self, id: &ConnectionId) -> Result<(), StoreError> {
+        let name = facts_name(id);
+        if self.store.value(&name)?.is_some() {
+            return Ok(());
+        }
+        let file = self.files.lock().get(id).cloned();
+        let (Some(connection), Some(file)) = (self.pipeline.connection(id), file) else { return Ok(()) };
+        let Some(facts) = self.pipeline.probe(&connection).await else { return Ok(()) };
+        let mut commit = Commit::new();
+        commit.push(Op::PutValue(name, facts.to_string().into_bytes()));
+        self.store.commit(commit, Until::Applied).await?;
+        let setup = Setup { settings: file.settings.clone(), facts };
+        match self.runtime.connect(id, &file.provider, setup).await {
+            Ok(view) => match self.connection(&file, &view) {
+                Ok(fresh) => {
+                    fresh.directions.pause_external(connection.directions.external_paused());
+                    fresh.directions.pause_internal(connection.directions.internal_paused());
+                    self.pipeline.connect(vec![fresh])?;
+                }
+                Err(why) => {
+                    tracing::warn!(connection = %id, ?why, "it stays as it was before the account was asked")
+                }
+            },
+            Err(error) => {
+                tracing::warn!(connection = %id, %error, "it stays as it was before the account was asked");
+            }
+        }
+        Ok(())
     }
 
     /// A connection from its file and what its provider says.
@@ -365,13 +409,15 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
     };
     runtime.limits.memory_bytes = usize::try_from(config.limits.instance_memory).unwrap_or(usize::MAX);
     runtime.limits.deadline = config.limits.call_deadline;
+    runtime.warm_bytes = usize::try_from(config.limits.instances_memory).unwrap_or(usize::MAX);
     runtime.limits.document_bytes = config.limits.max_document;
     runtime
 }
 
 /// The canonical schemas by object; compiled once.
 fn canonical_schemas() -> Result<BTreeMap<&'static str, Arc<CanonicalSchema>>, AppError> {
-    static COMPILED: std::sync::OnceLock<BTreeMap<&'static str, Arc<CanonicalSchema>>> = std::sync::OnceLock::new();
+    static COMPILED: std::sync::OnceLock<BTreeMap<&'static str, Arc<CanonicalSchema>>> =
+        std::sync::OnceLock::new();
     if let Some(compiled) = COMPILED.get() {
         return Ok(compiled.clone());
     }

@@ -10,11 +10,12 @@ use tandem_core::policy::Flow;
 
 use super::Engine;
 use crate::admin::view::{
-    Cause, ConnectionState, ConnectionStatus, Count, DeadView, Explanation, HintView, HistoryView, IntentView,
-    InternalView, LinkView, Paused, ProviderView, Reloaded, ReviewView, Status,
+    Cause, ConnectionState, ConnectionStatus, Count, DeadView, Explanation, HistoryView,
+    IntentView, InternalView, LinkView, Paused, ProviderView, Reloaded, ReviewView, Status,
 };
 use crate::admin::{
-    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef, Unfreeze,
+    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef,
+    Unfreeze,
 };
 use crate::internal::Internal as _;
 use crate::pipeline::Clock as _;
@@ -38,7 +39,9 @@ impl Engine {
         if self.pipeline.connection(connection).is_some() || self.refused.lock().contains_key(connection) {
             Ok(())
         } else {
-            Err(ControlError::NotFound(format!("there is no connection {connection}; `tandem status` lists them")))
+            Err(ControlError::NotFound(format!(
+                "there is no connection {connection}; `tandem status` lists them"
+            )))
         }
     }
 
@@ -87,7 +90,11 @@ impl Engine {
                 } else {
                     format!("quota {reason} is used up")
                 };
-                (ConnectionState::Waiting, Cause::Quota, format!("{what}; it goes on in {}", wait(until, now)))
+                (
+                    ConnectionState::Waiting,
+                    Cause::Quota,
+                    format!("{what}; it goes on in {}", wait(until, now)),
+                )
             }
             Standing::Breaker => (
                 ConnectionState::Waiting,
@@ -97,16 +104,24 @@ impl Engine {
             Standing::Authorisation => (
                 ConnectionState::Stopped,
                 Cause::Authorisation,
-                format!("{reason}; mend its credentials, then `tandem resume --connection {id}`"),
+                format!("{reason}; mend its credentials, then `tandem resume {id}`"),
             ),
             Standing::Blocked => (ConnectionState::Stopped, Cause::Configuration, reason),
             Standing::None => {
                 if status.paused.to_external || status.paused.to_internal {
                     (ConnectionState::Running, Cause::Paused, "one direction is paused".to_owned())
                 } else if self.faulty(id) {
-                    (ConnectionState::Waiting, Cause::Fault, "its provider's component fails; see the log".to_owned())
+                    (
+                        ConnectionState::Waiting,
+                        Cause::Fault,
+                        "its provider's component fails; see the log".to_owned(),
+                    )
                 } else if status.review > 0 && status.waiting == 0 && status.delayed == 0 {
-                    (ConnectionState::Running, Cause::Review, "`tandem review list` shows what waits".to_owned())
+                    (
+                        ConnectionState::Running,
+                        Cause::Review,
+                        "`tandem review list` shows what waits".to_owned(),
+                    )
                 } else {
                     (ConnectionState::Running, Cause::None, String::new())
                 }
@@ -171,7 +186,9 @@ impl Engine {
     async fn letters(&self, target: &DeadTarget) -> Result<Vec<DeadLetter>, ControlError> {
         Ok(match target {
             DeadTarget::Seq(seq) => vec![self.store.dead_letter(*seq).map_err(store)?.ok_or_else(|| {
-                ControlError::NotFound(format!("there is no dead letter {seq}; `tandem dead list` lists them"))
+                ControlError::NotFound(format!(
+                    "there is no dead letter {seq}; `tandem dead list` lists them"
+                ))
             })?],
             DeadTarget::Connection(connection) => {
                 self.known(connection)?;
@@ -498,10 +515,9 @@ impl Control for Engine {
 
     async fn look(&self, look: Look) -> Result<Count, ControlError> {
         self.known(&look.connection)?;
-        let connection = self
-            .pipeline
-            .connection(&look.connection)
-            .ok_or_else(|| ControlError::Conflict(format!("connection {} cannot be used", look.connection)))?;
+        let connection = self.pipeline.connection(&look.connection).ok_or_else(|| {
+            ControlError::Conflict(format!("connection {} cannot be used", look.connection))
+        })?;
         let mut hints = Vec::new();
         match &look.records {
             LookAt::Internal(id) => {

@@ -84,7 +84,12 @@ fn account(
     let Some(auth) = &file.auth else { return Ok(None) };
     let scheme = descriptor.auth.get(&auth.scheme).ok_or_else(|| {
         let known: Vec<&str> = descriptor.auth.keys().map(String::as_str).collect();
-        format!("auth.scheme: provider {} has no {:?}; it has {}", file.provider, auth.scheme, known.join(", "))
+        format!(
+            "auth.scheme: provider {} has no {:?}; it has {}",
+            file.provider,
+            auth.scheme,
+            known.join(", ")
+        )
     })?;
     let app = file.app.as_ref();
     Ok(Some(Account {
@@ -98,7 +103,10 @@ fn account(
 }
 
 /// Secrets that placeholders may ask for: those that the descriptor names and the configuration has.
-fn secrets(file: &ConnectionConfig, descriptor: &Descriptor) -> Result<HashMap<String, SecretString>, String> {
+fn secrets(
+    file: &ConnectionConfig,
+    descriptor: &Descriptor,
+) -> Result<HashMap<String, SecretString>, String> {
     let mut granted = HashMap::new();
     for name in descriptor.secrets.values().flatten() {
         if let Some(secret) = file.secret(name) {

@@ -177,7 +177,9 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
         None => match tokio::time::timeout(config.drain_grace, &mut loops).await {
             Ok(ended) => ended,
             Err(_) => {
-                tracing::warn!("work in flight did not end within drain_grace; it goes on after the next start");
+                tracing::warn!(
+                    "work in flight did not end within drain_grace; it goes on after the next start"
+                );
                 Ok(Ok(((), (), (), (), ())))
             }
         },
@@ -292,8 +294,10 @@ impl Engine {
     fn waiting_hints(&self, entity: &EntityKey, links: &[Link]) -> Result<Vec<HintView>, StoreError> {
         let mut views = Vec::new();
         for connection in self.pipeline.connections().iter().filter(|found| found.scope == entity.scope) {
-            let external =
-                links.iter().find(|link| link.connection == connection.id).and_then(|link| link.external.clone());
+            let external = links
+                .iter()
+                .find(|link| link.connection == connection.id)
+                .and_then(|link| link.external.clone());
             let mut hints = self.store.delayed(Millis::MAX, 4096)?;
             for class in Class::ALL {
                 hints.extend(self.store.ready(&connection.id, class, 0, 1024)?);

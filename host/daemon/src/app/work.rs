@@ -195,6 +195,8 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
     if engine.quotas.not_before(&look.connection, Class::Reconcile, now) > now {
         return Ok(Some(now.saturating_add(1_000)));
     }
+    engine.learn(&look.connection).await?;
+    pipeline.seed(&connection).await?;
     if object.abilities.changes {
         loop {
             match pipeline.look_at_listing(&connection, &look.object, Kind::Changes).await? {

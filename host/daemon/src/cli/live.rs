@@ -18,7 +18,7 @@ use tandem_core::exchange::{
 use tandem_core::id::{ConnectionId, ProviderId};
 
 use super::failure::Failure;
-use super::table::harmless;
+use super::table::plain;
 use crate::admin::view::{Probe, ProbeStep};
 use crate::app::Accounts;
 use crate::config::{Config, ConnectionConfig, Credential};
@@ -65,7 +65,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn note(&mut self, what: impl Into<String>, answer: Result<String, String>) -> bool {
         let ok = answer.is_ok();
-        let detail = answer.unwrap_or_else(|wrong| wrong).replace(char::is_control, " ");
+        let detail = answer.unwrap_or_else(|wrong| plain(&wrong));
         self.steps.push(ProbeStep { what: what.into(), ok, detail });
         ok
     }
@@ -155,7 +155,7 @@ impl Asking<'_> {
         for state in self.quotas.values() {
             let left = state.remaining.map_or("?".to_owned(), |left| left.to_string());
             let of = state.limit.map_or(String::new(), |limit| format!(" of {limit}"));
-            told.push(format!("{}: {left}{of} left", harmless(&state.quota)));
+            told.push(format!("{}: {left}{of} left", plain(&state.quota)));
             empty |= state.remaining == Some(0);
         }
         match told.join(", ") {
@@ -234,25 +234,25 @@ fn refused(answer: Answer) -> String {
         Answer::Unauthorised(why) => {
             format!(
                 "the CRM does not accept the credentials: {}; renew the token, or authorise again",
-                harmless(&why)
+                plain(&why)
             )
         }
         Answer::Blocked(block) => format!(
             "the CRM does not allow it: {}; give the app or token the permission",
-            harmless(&told(std::slice::from_ref(&block.problem)))
+            plain(&told(std::slice::from_ref(&block.problem)))
         ),
         Answer::Throttled(throttle) => {
             let quota =
-                throttle.quota.map_or("a quota".to_owned(), |quota| format!("quota {}", harmless(&quota)));
+                throttle.quota.map_or("a quota".to_owned(), |quota| format!("quota {}", plain(&quota)));
             let until = match throttle.wait {
                 Wait::Until(moment) => format!("try again after {}", super::table::time(moment)),
                 Wait::Unknown => "try again later".to_owned(),
             };
             format!("{quota} is used up; {until}")
         }
-        Answer::Again(_, why) => format!("the CRM is not available: {}; try again later", harmless(&why)),
-        Answer::Rejected(problems) => format!("the CRM refuses the request: {}", harmless(&told(&problems))),
-        Answer::CursorLost(why) => format!("the CRM refuses to list: {}", harmless(&why)),
+        Answer::Again(_, why) => format!("the CRM is not available: {}; try again later", plain(&why)),
+        Answer::Rejected(problems) => format!("the CRM refuses the request: {}", plain(&told(&problems))),
+        Answer::CursorLost(why) => format!("the CRM refuses to list: {}", plain(&why)),
         other => format!("an answer that does not fit: {}", kind(&other)),
     }
 }

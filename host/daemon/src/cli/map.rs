@@ -16,7 +16,7 @@ use tandem_core::schema::{CanonicalSchema, Schema};
 use super::args::{self, From};
 use super::failure::{FAILED, Failure};
 use super::online::pretty;
-use super::table::{harmless, indented, table, value};
+use super::table::{indented, plain, table, value};
 use crate::config::{Config, Connections};
 use crate::provider::{Offline, Setup};
 
@@ -463,7 +463,7 @@ fn show(report: &Report, from: From) -> String {
             text.push_str(&indented(&table(head, &rows)));
         }
         for complaint in &record.problems {
-            let _ = writeln!(text, "  ! {}: {}", complaint.at, harmless(&told(&complaint.problem)));
+            let _ = writeln!(text, "  ! {}: {}", complaint.at, plain(&told(&complaint.problem)));
         }
         text.push('\n');
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tandem_core::link::Fields;
 
-use super::table::{age, harmless, indented, table, time, value};
+use super::table::{age, harmless, indented, plain, table, time, value};
 use crate::admin::view::{
     ConnectionState, ConnectionStatus, Count, DeadView, Explanation, LinkView, Paused, ProviderView,
     Reloaded, ReviewView, Status,
@@ -54,7 +54,7 @@ fn connection(status: &ConnectionStatus) -> [String; 10] {
         "none" => "-".to_owned(),
         cause if status.detail.is_empty() => cause.to_owned(),
         // The last column may be long: it has the way out.
-        cause => format!("{cause}: {}", status.detail.replace(char::is_control, " ")),
+        cause => format!("{cause}: {}", plain(&status.detail)),
     };
     [
         status.connection.to_string(),
@@ -144,7 +144,7 @@ pub(super) fn explanation(object: &str, id: &str, explanation: &Explanation) -> 
             entry.provider
         );
         if !entry.why.is_empty() {
-            let _ = writeln!(text, "    {}", entry.why.replace(char::is_control, " "));
+            let _ = writeln!(text, "    {}", plain(&entry.why));
         }
         for (field, pair) in &entry.delta {
             let (internal, external) = (value(pair.internal.as_ref()), value(pair.external.as_ref()));
@@ -194,7 +194,7 @@ fn link(link: &LinkView) -> String {
         text.push_str(&indented(&table(["FIELD", "SYSTEM A", "CRM", ""], &rows)));
     }
     for (group, held) in &link.held {
-        let _ = writeln!(text, "  {group} is under review since {}: {}", time(held.since), held.why);
+        let _ = writeln!(text, "  {group} is under review since {}: {}", time(held.since), plain(&held.why));
         text.push_str(&indented(&both(&held.fields, &held.internal, &held.external)));
     }
     text
@@ -252,7 +252,7 @@ pub(super) fn dead_letter(letter: &DeadView) -> String {
         .iter()
         .map(|problem| {
             let pointer = problem.pointer.clone().unwrap_or_else(|| "-".to_owned());
-            [pointer, problem.code.clone(), problem.message.replace(char::is_control, " ")]
+            [pointer, problem.code.clone(), plain(&problem.message)]
         })
         .collect();
     text.push_str(&indented(&table(["POINTER", "CODE", "MESSAGE"], &rows)));
@@ -283,7 +283,7 @@ pub(super) fn reviews(reviews: &[ReviewView]) -> String {
                 review.group.clone(),
                 review.kind.clone(),
                 review.since.map_or("-".to_owned(), time),
-                review.why.replace(char::is_control, " "),
+                plain(&review.why),
             ]
         })
         .collect();
@@ -300,7 +300,7 @@ pub(super) fn review(reviews: &[ReviewView]) -> String {
             "{} at {} -> {external}, group {}: {}",
             review.entity, review.connection, review.group, review.kind
         );
-        let _ = writeln!(text, "  {}", review.why.replace(char::is_control, " "));
+        let _ = writeln!(text, "  {}", plain(&review.why));
         if review.kind == "held" {
             text.push_str(&indented(&both(&review.fields, &review.internal_values, &review.external_values)));
         }
@@ -320,11 +320,7 @@ pub(super) fn providers(providers: &[ProviderView]) -> String {
                 provider.label.clone().unwrap_or_else(|| "-".to_owned()),
                 provider.connections.to_string(),
                 provider.file.clone(),
-                if provider.detail.is_empty() {
-                    "ok".to_owned()
-                } else {
-                    provider.detail.replace(char::is_control, " ")
-                },
+                if provider.detail.is_empty() { "ok".to_owned() } else { plain(&provider.detail) },
             ]
         })
         .collect();

@@ -40,12 +40,16 @@ pub(super) fn indented(text: &str) -> String {
 
 /// Text from outside as one line without control characters, cut off where it is too long.
 pub(super) fn harmless(text: &str) -> String {
-    let mut out = String::new();
-    for (position, character) in text.chars().enumerate() {
-        if position >= WIDEST {
-            out.push('…');
-            break;
-        }
+    match text.char_indices().nth(WIDEST) {
+        Some((end, _)) => plain(text.get(..end).unwrap_or_default()) + "…",
+        None => plain(text),
+    }
+}
+
+/// Text from outside as one line without control characters, whole.
+pub(super) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
         // Besides control characters: marks that turn the direction of writing.
         let turns =
             matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');

@@ -89,7 +89,7 @@ pub struct Limits {
     pub workers: NonZeroUsize,
     /// `instance_memory`: linear memory of one provider instance, in bytes. Default: 32 MiB.
     pub instance_memory: u64,
-    /// `instances_memory`: memory of all idle instances together, in bytes; the least recently used are dropped above it. Default: 512 MiB.
+    /// `instances_memory`: linear memory of all warm instances together, in bytes (they touch about a tenth of it); the least recently used are dropped above it. Default: 4 GiB.
     pub instances_memory: u64,
     /// `call_deadline`: longest time of one call of a provider, before the part that grows with its input. Default: 100 ms.
     pub call_deadline: Duration,
@@ -326,7 +326,7 @@ fn read_limits(limits: Section<'_>) -> Limits {
         lanes: lanes.map(count),
         workers: workers.map_or(const { NonZeroUsize::MIN.saturating_add(255) }, count),
         instance_memory: instance_memory.unwrap_or(32 * MIB),
-        instances_memory: instances_memory.unwrap_or(512 * MIB),
+        instances_memory: instances_memory.unwrap_or(4 * GIB),
         call_deadline: call_deadline.unwrap_or(100 * MS),
         max_document: bytes(max_document, 256 * KIB),
     }

@@ -74,17 +74,22 @@ fn a_scheme_that_cannot_work_is_refused() {
 
 // OAuth
 
+/// Status and body, or no answer.
+type Prepared = Result<(u16, String), String>;
+/// URL, authorization and form.
+type Asked = (String, Option<HeaderValue>, String);
+
 /// A token endpoint with prepared answers; counts what it is asked.
 #[derive(Clone, Default)]
 struct Endpoint {
-    answers: Arc<Mutex<Vec<Result<(u16, String), String>>>>,
-    asked: Arc<Mutex<Vec<(String, Option<HeaderValue>, String)>>>,
+    answers: Arc<Mutex<Vec<Prepared>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     running: Arc<AtomicUsize>,
     gate: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl Endpoint {
-    fn with(answers: Vec<Result<(u16, String), String>>) -> Self {
+    fn with(answers: Vec<Prepared>) -> Self {
         Self { answers: Arc::new(Mutex::new(answers)), ..Self::default() }
     }
 

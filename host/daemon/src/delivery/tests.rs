@@ -266,7 +266,7 @@ async fn a_server_that_closes_or_cuts_off_leaves_the_outcome_unknown() {
 #[tokio::test]
 async fn not_sent_is_said_only_if_not_a_byte_arrived() {
     let arrived = Arc::new(AtomicUsize::new(0));
-    let (ended, mut all) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut all) = tokio::sync::mpsc::channel(1);
     let count = arrived.clone();
     let address = misbehave(move |mut stream| {
         let (count, ended) = (count.clone(), ended.clone());
@@ -275,7 +275,7 @@ async fn not_sent_is_said_only_if_not_a_byte_arrived() {
             let mut bytes = Vec::new();
             let _ = stream.read_to_end(&mut bytes).await;
             count.fetch_add(bytes.len(), Ordering::SeqCst);
-            let _ = ended.send(());
+            let _ = ended.send(()).await;
         }
     })
     .await;

@@ -12,9 +12,9 @@ use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
-use tandem_core::link::{Fields, Life, Link, Pair};
+use tandem_core::link::{Fields, Life, Link};
 use tandem_core::normalise;
-use tandem_core::plan::{External, ExternalWrite};
+use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal};
 use tandem_core::policy::ObjectPolicy;
 
 use super::dispatch::Hand;
@@ -24,7 +24,7 @@ use super::record::{Case, Held, Next};
 use super::settle::End;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_id};
 use crate::delivery::Deliver;
-use crate::internal::Internal;
+use crate::internal::Internal as SystemA;
 use crate::provider::Runtime;
 use crate::store::{Commit, Intent, Op, Store, Until};
 
@@ -39,7 +39,7 @@ pub(super) enum Created {
     Taken(End),
 }
 
-impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I, C> {
     /// Writes down that a create is about to be sent, and holds its identity.
     pub(super) async fn open_intent(
         &self,
@@ -103,12 +103,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// The create may have taken effect: it is looked for once the CRM's search has settled.
-    pub(super) async fn unknown_create(&self, case: &mut Case<'_>, now: Millis) -> Result<End, PipelineError> {
+    pub(super) async fn unknown_create(
+        &self,
+        case: &mut Case<'_>,
+        now: Millis,
+    ) -> Result<End, PipelineError> {
         if let Some(mut intent) = self.rooms.store.intent(&case.link.entity, &case.connection.id)? {
             intent.unknown_since = Some(now);
             case.commit.push(Op::PutIntent(intent));
         }
-        case.trail.note(&case.link, None, "unknown", "the answer to the create was lost; it is looked for", now);
+        case.trail.note(
+            &case.link,
+            None,
+            "unknown",
+            "the answer to the create was lost; it is looked for",
+            now,
+        );
         case.intent = false;
         let until = now.saturating_add(case.object.abilities.find_settles_after_ms.max(50));
         let commit = self.take_commit(case);
@@ -140,11 +150,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             .iter()
             .map(|(name, value)| Attribute { name: name.clone(), value: value.clone() })
             .collect();
-        let operation =
-            Operation::Find(Find { object: case.link.entity.object.to_string(), key, identity });
-        let sent = self
-            .exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation)))
-            .await;
+        let operation = Operation::Find(Find { object: case.link.entity.object.to_string(), key, identity });
+        let sent =
+            self.exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation))).await;
         let entity = case.link.entity.clone();
         let concluded = match sent {
             Ok(concluded) => concluded,
@@ -179,16 +187,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// The record that an intent made: its base is what was sent.
     fn recognise(&self, case: &mut Case<'_>, intent: &Intent, id: &ExternalId) {
+        let now = self.rooms.clock.now();
         case.link.external = Some(id.clone());
         if let Ok(value) = document::parse(&intent.sent) {
-            for (field, value) in document::fields(&value) {
-                case.link.base.insert(
-                    field,
-                    Pair { internal: Some(value.clone()), external: Some(value), assumed: true },
-                );
-            }
+            // As if the create had been answered without a record: both halves are what was sent.
+            let fields = document::fields(&value);
+            let sent = Internal::Present { fields: fields.clone(), version: 0, changed_at: None };
+            let answered = ExternalWritten {
+                id: id.clone(),
+                fields: None,
+                unapplied: std::collections::BTreeSet::new(),
+                version: None,
+                stamp: None,
+                keep: None,
+            };
+            let write = ExternalWrite::Create { fields };
+            case.link =
+                plan::after_external_write(&case.link, &write, &sent, &answered, &case.object.policy, now);
         }
-        let now = self.rooms.clock.now();
         case.trail.note(&case.link, None, "linked", "the record of an open create was found", now);
     }
 
@@ -213,7 +229,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.drop_intent(case);
             let problems = vec![problem(
                 "identity-taken",
-                format!("the CRM's record {id} has the same identity and is linked to {other}; merge the two or change one"),
+                format!(
+                    "the CRM's record {id} has the same identity and is linked to {other}; merge the two or change one"
+                ),
             )];
             return Ok(Created::Taken(self.aside(case, "rejected", problems)));
         }
@@ -252,11 +270,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
         }
         let stored = self.rooms.store.link(&entity, &case.connection.id)?;
-        let mut link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
+        let mut link =
+            stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
         if link.external.as_ref().is_some_and(|known| *known != external) && link.life == Life::Active {
             let problems = vec![problem(
                 "identity-taken",
-                format!("{entity} has the same identity and is linked to another record; merge the two or change one"),
+                format!(
+                    "{entity} has the same identity and is linked to another record; merge the two or change one"
+                ),
             )];
             return Ok(Next::End(self.aside(case, "canonical-in", problems)));
         }

@@ -169,7 +169,8 @@ impl Dispatch {
         for hint in hints {
             let Some(window) = self.windows.get_mut(&hint.connection) else { continue };
             let connection = hint.connection.clone();
-            if hint.due == 0 && (window.waiting.len() >= WINDOW || window.unloaded.contains_key(&hint.class)) {
+            if hint.due == 0 && (window.waiting.len() >= WINDOW || window.unloaded.contains_key(&hint.class))
+            {
                 // It waits in the store, behind those that came before it.
                 let from = window.unloaded.entry(hint.class).or_insert(hint.seq);
                 *from = (*from).min(hint.seq);
@@ -288,7 +289,8 @@ impl Dispatch {
         if window.unloaded.is_empty() || window.waiting.len() > WINDOW / 4 {
             return Ok(());
         }
-        let classes: Vec<(Class, u64)> = window.unloaded.iter().map(|(class, from)| (*class, *from)).collect();
+        let classes: Vec<(Class, u64)> =
+            window.unloaded.iter().map(|(class, from)| (*class, *from)).collect();
         for (class, from) in classes {
             let mut after = from.saturating_sub(1);
             loop {
@@ -353,9 +355,10 @@ impl Dispatch {
                     // What waits for the other side of the same link is the same work.
                     let other = match &subject {
                         Subject::External(_) => Some(Subject::Internal(entity.id.clone())),
-                        Subject::Internal(_) => {
-                            store.link(entity, connection)?.and_then(|link| link.external).map(Subject::External)
-                        }
+                        Subject::Internal(_) => store
+                            .link(entity, connection)?
+                            .and_then(|link| link.external)
+                            .map(Subject::External),
                         Subject::Delivery(_) => None,
                     };
                     if let Some(other) = other

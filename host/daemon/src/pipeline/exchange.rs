@@ -9,8 +9,8 @@ use std::time::Duration;
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{
-    Answer, Attribute, Context, HttpRequest, Observed, Operation, Opaque, Problem, Proof, QuotaState, Reference,
-    Reply, State, Step, Wait, Written,
+    Answer, Attribute, Context, HttpRequest, Observed, Opaque, Operation, Problem, Proof, QuotaState,
+    Reference, Reply, State, Step, Wait, Written,
 };
 use tandem_core::id::{ExternalId, ObjectName};
 use tandem_core::link::{Fields, Link};
@@ -222,7 +222,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ) -> Result<crate::quota::Permit, ExchangeError> {
         let clock = &self.rooms.clock;
         // An exchange that has begun is worth waiting longer for: starting again costs its first calls twice.
-        let patience = if begun { self.limits.patience_ms.saturating_mul(100) } else { self.limits.patience_ms };
+        let patience =
+            if begun { self.limits.patience_ms.saturating_mul(100) } else { self.limits.patience_ms };
         let give_up = clock.now().saturating_add(patience);
         loop {
             let now = clock.now();
@@ -355,7 +356,8 @@ fn whole(
 /// A provider document as JSON. Its schema judges it, not the canonical rules: a CRM may write numbers as it likes.
 pub(super) fn provider_document(bytes: &[u8]) -> Result<serde_json::Value, Vec<Problem>> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let message = format!("the provider's document is not JSON: {} at column {}", category(&error), error.column());
+        let message =
+            format!("the provider's document is not JSON: {} at column {}", category(&error), error.column());
         vec![Problem { code: "not-json".into(), message, pointer: None }]
     })
 }

@@ -2,13 +2,16 @@
 
 use tandem_core::id::ConnectionId;
 
-use super::{Clock, Pipeline, PipelineError};
+use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::{Change, Internal};
 use crate::provider::Runtime;
-use crate::store::{Class, Commit, Hint, Op, Store, Subject, Until};
+use crate::store::{Class, Commit, Hint, Op, Store, StoreError, Subject, Until};
 
 const CURSOR: &str = "cursor/system-a";
+
+/// A connection whose scope was gone through. No cursor of a feed looks like it.
+const SEEDED: &[u8] = b"\0seeded";
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes in the next piece of the change feed; false when there was nothing.
@@ -29,29 +32,99 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let Some(connections) = by_scope.get(&change.scope) else { continue };
             for connection in connections {
                 if connection.objects.contains_key(&change.object) && !is_own(change, &connection.id) {
-                    hints.push(Hint {
-                        seq: self.rooms.store.next_seq(),
-                        connection: connection.id.clone(),
-                        object: change.object.clone(),
-                        subject: Subject::Internal(change.id.clone()),
-                        class: Class::Live,
-                        noticed_at: change.at,
-                        due: 0,
-                        attempts: 0,
-                        cause: "edit".into(),
-                        observed: None,
-                    });
+                    hints.push(self.internal_hint(&connection.id, change, Class::Live, "edit"));
                 }
             }
         }
+        self.take_in(CURSOR, piece.cursor, hints).await?;
+        Ok(true)
+    }
+
+    /// A connection that comes to a System A with records: all of its scope's records become hints, once.
+    ///
+    /// # Errors
+    /// The store or System A is out of order.
+    pub async fn seed(&self, connection: &Connection) -> Result<(), PipelineError> {
+        let name = format!("seed/{}", connection.id);
+        let state = self.rooms.store.value(&name)?;
+        if state.as_deref() == Some(SEEDED) {
+            return Ok(());
+        }
+        let mut cursor = state;
+        loop {
+            let piece = self.rooms.internal.changes(cursor.as_deref(), 512).await?;
+            let hints: Vec<Hint> = piece
+                .changes
+                .iter()
+                .filter(|change| {
+                    change.scope == connection.scope && connection.objects.contains_key(&change.object)
+                })
+                .map(|change| self.internal_hint(&connection.id, change, Class::Backfill, "first load"))
+                .collect();
+            if piece.changes.is_empty() {
+                let mut commit = Commit::new();
+                commit.push(Op::PutValue(name, SEEDED.to_vec()));
+                self.rooms.store.commit(commit, Until::Applied).await?;
+                return Ok(());
+            }
+            self.take_in(&name, piece.cursor.clone(), hints).await?;
+            cursor = Some(piece.cursor);
+        }
+    }
+
+    /// Whether the feed has ever been followed: before that a connection needs no seed.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn has_followed_feed(&self) -> Result<bool, PipelineError> {
+        Ok(self.rooms.store.value(CURSOR)?.is_some())
+    }
+
+    /// Marks a connection that was there from the beginning.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub async fn note_seeded(&self, connection: &ConnectionId) -> Result<(), PipelineError> {
+        let mut commit = Commit::new();
+        commit.push(Op::PutValue(format!("seed/{connection}"), SEEDED.to_vec()));
+        self.rooms.store.commit(commit, Until::Applied).await?;
+        Ok(())
+    }
+
+    fn internal_hint(&self, connection: &ConnectionId, change: &Change, class: Class, cause: &str) -> Hint {
+        Hint {
+            seq: self.rooms.store.next_seq(),
+            connection: connection.clone(),
+            object: change.object.clone(),
+            subject: Subject::Internal(change.id.clone()),
+            class,
+            noticed_at: change.at,
+            due: 0,
+            attempts: 0,
+            cause: cause.into(),
+            observed: None,
+        }
+    }
+
+    /// Cursor and hints in one commit; waits while the disk is full.
+    async fn take_in(&self, name: &str, cursor: Vec<u8>, hints: Vec<Hint>) -> Result<(), PipelineError> {
         let mut commit = Commit::new();
         for hint in &hints {
             commit.push(Op::AddHint(hint.clone()));
         }
-        commit.push(Op::PutValue(CURSOR.into(), piece.cursor));
-        self.rooms.store.commit(commit, Until::Applied).await?;
+        commit.push(Op::PutValue(name.into(), cursor));
+        loop {
+            match self.rooms.store.commit(commit.clone(), Until::Applied).await {
+                Ok(()) => break,
+                Err(error @ StoreError::Full { .. }) => {
+                    tracing::error!(%error, "changes of system a wait");
+                    self.rooms.clock.sleep(super::settle::DISK_FULL_MS).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.arrive(hints);
-        Ok(true)
+        Ok(())
     }
 
     /// Returns when there may be something for [`Pipeline::feed`].

@@ -83,7 +83,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// A hint to look at a CRM's record.
-    pub(super) fn touched(&self, connection: &Connection, object: &ObjectName, id: &str, cause: &str) -> Hint {
+    pub(super) fn touched(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        id: &str,
+        cause: &str,
+    ) -> Hint {
         let row = Observed {
             object: object.to_string(),
             id: id.into(),

@@ -10,7 +10,7 @@ use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
 use crate::provider::Runtime;
-use crate::store::{Class, Commit, Op, Store, Until};
+use crate::store::{Class, Commit, Op, Store, StoreError, Until};
 
 /// Rows of a page.
 const PAGE: u32 = 100;
@@ -110,7 +110,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             commit.push(Op::AddHint(hint.clone()));
         }
         commit.push(Op::PutValue(name, page.cursor));
-        self.rooms.store.commit(commit, Until::Applied).await?;
+        match self.rooms.store.commit(commit, Until::Applied).await {
+            Err(StoreError::Full { .. }) => {
+                return Ok(Looked::NotBefore(now.saturating_add(super::settle::DISK_FULL_MS)));
+            }
+            done => done?,
+        }
         self.arrive(hints);
         Ok(if page.more { Looked::More } else { Looked::All })
     }

@@ -32,6 +32,7 @@ mod feed;
 mod inbox;
 pub mod listing;
 mod observe;
+mod probe;
 mod record;
 mod settle;
 mod trail;
@@ -294,7 +295,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 }
 
 /// The id that System A's record gets when it was born in a CRM: the same after every crash.
-fn internal_id(connection: &ConnectionId, object: &ObjectName, external: &str, incarnation: u32) -> InternalId {
+fn internal_id(
+    connection: &ConnectionId,
+    object: &ObjectName,
+    external: &str,
+    incarnation: u32,
+) -> InternalId {
     use sha2::{Digest as _, Sha256};
     let mut hash = Sha256::new();
     for part in [connection.as_str(), object.as_str(), external] {

@@ -28,14 +28,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             .iter()
             .filter_map(|hint| hint.observed.as_ref().map(|observed| (observed, hint.noticed_at)))
             .collect();
-        let Some((first, _)) = said.first() else { return Ok(External::Unseen) };
+        let Some((first, first_noticed)) = said.first().copied() else { return Ok(External::Unseen) };
         if said.iter().any(|(observed, _)| matches!(observed.state, State::Touched)) {
             return Ok(External::Touched);
         }
         match &first.state {
             State::Gone(proof) => {
                 return Ok(if said.iter().all(|(observed, _)| matches!(observed.state, State::Gone(_))) {
-                    External::Gone { proof: *proof, at: self.rooms.clock.now() }
+                    External::Gone { proof: *proof, at: first_noticed }
                 } else {
                     External::Touched
                 });
@@ -99,7 +99,9 @@ fn merge(known: External, next: External) -> External {
         }
         (External::Partial { fields: some, .. }, whole @ External::Whole { .. })
         | (whole @ External::Whole { .. }, External::Partial { fields: some, .. }) => match &whole {
-            External::Whole { fields, .. } if some.iter().all(|(field, value)| fields.get(field) == Some(value)) => {
+            External::Whole { fields, .. }
+                if some.iter().all(|(field, value)| fields.get(field) == Some(value)) =>
+            {
                 whole
             }
             _ => External::Touched,

@@ -9,7 +9,8 @@ use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference, Rem
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link};
 use tandem_core::plan::{
-    self, Ask, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Source, Verdict,
+    self, Ask, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Source,
+    Verdict,
 };
 
 use super::create::Created;
@@ -100,8 +101,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match &work.hand {
             Hand::Entity(entity) => {
                 let stored = self.rooms.store.link(entity, &connection.id)?;
-                let link =
-                    stored.clone().unwrap_or_else(|| Link::new(entity.clone(), connection.id.clone()));
+                let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), connection.id.clone()));
                 let external = match self.observe(connection, object, work).await {
                     Ok(external) => external,
                     Err(fault) => {
@@ -229,7 +229,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     version: record.version,
                     changed_at: Some(record.changed_at),
                 },
-                None => InternalState::Deleted { version: record.version, changed_at: Some(record.changed_at) },
+                None => {
+                    InternalState::Deleted { version: record.version, changed_at: Some(record.changed_at) }
+                }
             },
         })
     }
@@ -280,9 +282,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let operation =
             Operation::Read(Reference { object: case.link.entity.object.to_string(), id: id.to_string() });
         let entity = case.link.entity.clone();
-        let sent = self
-            .exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation)))
-            .await;
+        let sent =
+            self.exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation))).await;
         let mut concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
@@ -311,7 +312,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         (seen, began): (Seen, Millis),
         read: bool,
     ) -> Result<External, End> {
-        let now = self.rooms.clock.now();
         Ok(match seen.body {
             Body::Touched => External::Touched,
             Body::Partial(fields) => External::Partial { fields, stamp: seen.stamp },
@@ -328,7 +328,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     changed_at: std::collections::BTreeMap::new(),
                 }
             }
-            Body::Gone(proof) => External::Gone { proof, at: now },
+            Body::Gone(proof) => External::Gone { proof, at: began },
             Body::Moved(reference) => External::Moved { to: ExternalId::from(reference.id) },
             Body::Invalid { point, problems } => {
                 return Err(End::SetAside {
@@ -415,9 +415,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         version: record.version,
                         changed_at: Some(record.changed_at),
                     },
-                    None => {
-                        InternalState::Deleted { version: record.version, changed_at: Some(record.changed_at) }
-                    }
+                    None => InternalState::Deleted {
+                        version: record.version,
+                        changed_at: Some(record.changed_at),
+                    },
                 };
                 Ok(Next::Round)
             }
@@ -490,7 +491,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 })));
             };
             let Some(schemas) = room.objects.get(&object) else {
-                return Ok(Err(("provider-out", vec![problem("unknown-object", format!("no object {object}"))])));
+                return Ok(Err((
+                    "provider-out",
+                    vec![problem("unknown-object", format!("no object {object}"))],
+                )));
             };
             let canonical = match serde_json::to_vec(&after) {
                 Ok(canonical) => canonical,
@@ -553,7 +557,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let outcome = ExternalWritten {
                     id: seen.id.clone(),
                     fields,
-                    unapplied: written.unapplied.iter().filter_map(|problem| problem.pointer.clone()).collect(),
+                    unapplied: written
+                        .unapplied
+                        .iter()
+                        .filter_map(|problem| problem.pointer.clone())
+                        .collect(),
                     version: seen.version.clone(),
                     stamp: seen.stamp,
                     keep: seen.keep.clone(),
@@ -668,7 +676,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 plan::after_external_reject(&case.link, &pointers, internal, &case.object.policy, now)
         {
             case.link = link;
-            case.trail.note(&case.link, None, "refused-fields", "the CRM refused fields; they are left out", now);
+            case.trail.note(
+                &case.link,
+                None,
+                "refused-fields",
+                "the CRM refused fields; they are left out",
+                now,
+            );
             case.external = External::Unseen;
             return Ok(Next::Round);
         }

@@ -12,10 +12,13 @@ use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{FaultKind, Runtime};
-use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, Subject, Until};
+use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, StoreError, Subject, Until};
 
 /// A connection that is held up is looked at again after this at the latest, in milliseconds.
 pub(super) const LONGEST_HOLD: u64 = 60_000;
+
+/// With a full disk work is tried again after this, in milliseconds.
+pub(super) const DISK_FULL_MS: u64 = 5_000;
 
 /// How a piece of work ended.
 #[derive(Debug)]
@@ -104,7 +107,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     self.rooms.metrics.record(&self.provider_of(connection), "retry");
                     let attempts = hint.attempts.saturating_add(1);
                     let due = not_before.max(now.saturating_add(self.backoff(attempts)));
-                    (commit, Some(Hint { seq: 0, due, attempts, class: hint.class.max(Class::Retry), ..hint }))
+                    (
+                        commit,
+                        Some(Hint { seq: 0, due, attempts, class: hint.class.max(Class::Retry), ..hint }),
+                    )
                 }
                 None => (commit, None),
             },
@@ -131,9 +137,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             })
             .collect();
         let committed = self.rooms.store.commit(commit, Until::Applied).await;
+        if let Err(StoreError::Full { .. }) = &committed {
+            // Nothing was taken: the work is done again when there is room. Whatever reached a CRM plans to nothing then.
+            self.dispatch.lock().put_back(work, now.saturating_add(DISK_FULL_MS), false);
+            return Ok(());
+        }
         let mut dispatch = self.dispatch.lock();
         dispatch.finish(&work);
         if committed.is_ok() {
+            for hint in &arrivals {
+                self.rooms.metrics.hint_added(hint.class.name());
+            }
             dispatch.arrived(arrivals);
         }
         drop(dispatch);
@@ -205,7 +219,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match error {
             ExchangeError::Pipeline(error) => Err(error),
             ExchangeError::Held { until } => Ok(later_or_back(until, commit)),
-            ExchangeError::Refused { point, problems } => Ok(End::SetAside { point, problems, entity, commit }),
+            ExchangeError::Refused { point, problems } => {
+                Ok(End::SetAside { point, problems, entity, commit })
+            }
             ExchangeError::Fault(fault) => {
                 self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
                 match &fault.kind {

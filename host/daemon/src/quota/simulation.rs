@@ -63,7 +63,7 @@ enum Event {
     Answer(Box<Permit>),
 }
 
-fn run(plan: Plan) -> (Crm, u64) {
+fn run(plan: &Plan) -> (Crm, u64) {
     let mut random = StdRng::seed_from_u64(plan.seed);
     let quotas = Quotas::new(QuotaConfig::default());
     let connection = ConnectionId::from("acme");
@@ -153,7 +153,7 @@ fn nothing_is_refused_whatever_the_arrivals_and_latencies() {
         let mut random = StdRng::seed_from_u64(1_000 + seed);
         let limit = random.random_range(1..200);
         let slow = random.random_range(1..1_500);
-        let (crm, admitted) = run(Plan {
+        let (crm, admitted) = run(&Plan {
             limit,
             per: *[1_000, 2_000, 10_000, 300_000].get(random.random_range(0..4)).unwrap(),
             daily: random.random_range(limit..limit * 50),
@@ -171,7 +171,7 @@ fn nothing_is_refused_whatever_the_arrivals_and_latencies() {
 #[test]
 fn nothing_is_refused_over_midnight() {
     for seed in 0..20 {
-        let (crm, _) = run(Plan {
+        let (crm, _) = run(&Plan {
             limit: 100,
             per: 10_000,
             daily: 500,
@@ -191,7 +191,7 @@ fn nearly_all_that_is_permitted_is_used_while_work_waits() {
     for (limit, per) in [(100, 10_000), (110, 10_000), (80, 2_000), (6_000, 300_000)] {
         for seed in 0..5 {
             let length = per * 60;
-            let (crm, _) = run(Plan {
+            let (crm, _) = run(&Plan {
                 limit,
                 per,
                 daily: 100_000_000,
@@ -214,7 +214,7 @@ fn nearly_all_that_is_permitted_is_used_while_work_waits() {
 
 #[test]
 fn a_whole_daily_budget_is_used() {
-    let (crm, _) = run(Plan {
+    let (crm, _) = run(&Plan {
         limit: 100,
         per: 10_000,
         daily: 5_000,

@@ -33,10 +33,8 @@ const SCOPES: [&str; 2] = ["acme", "globex"];
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let plan = Plan {
-        connection: "[objects.contact]\non_conflict = \"internal\"\n".into(),
-        ..Plan::roomy(&SCOPES)
-    };
+    let plan =
+        Plan { connection: "[objects.contact]\non_conflict = \"internal\"\n".into(), ..Plan::roomy(&SCOPES) };
     let mut house = match House::build(plan).await {
         Ok(house) => house,
         Err(error) => {
@@ -52,7 +50,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let folder = house.keep();
-            println!("\nFAILED: {error}\nEverything is kept in {} (daemon.log, ledger.ndjson)", folder.display());
+            println!(
+                "\nFAILED: {error}\nEverything is kept in {} (daemon.log, ledger.ndjson)",
+                folder.display()
+            );
             ExitCode::FAILURE
         }
     }
@@ -81,7 +82,8 @@ impl Show<'_> {
     async fn contacts(&self) -> Result<u64, Error> {
         let mut sum = 0;
         for customer in &self.house.customers {
-            let counts = serde_json::to_value(self.house.control.account_counts(customer.info.portal_id).await?)?;
+            let counts =
+                serde_json::to_value(self.house.control.account_counts(customer.info.portal_id).await?)?;
             sum += counts.get("live").or_else(|| counts.get("contacts")).and_then(Value::as_u64).unwrap_or(0);
         }
         Ok(sum)
@@ -127,9 +129,17 @@ impl Show<'_> {
 
 async fn show(house: &mut House, options: &Options) -> Result<(), Error> {
     let ledger = Ledger::create(&house.folder.join("ledger.ndjson"))?;
-    println!("Tandem: two customers (acme, globex), each with a part of System A and a simulated HubSpot account of one app.");
-    println!("The accounts have larger quotas than real ones (20,000 calls in ten seconds), so that this takes a minute.");
-    println!("Everything is on 127.0.0.1, in {}{}\n", house.folder.display(), if is_in_memory(&house.folder)? { " (in memory: not a real disk!)" } else { "" });
+    println!(
+        "Tandem: two customers (acme, globex), each with a part of System A and a simulated HubSpot account of one app."
+    );
+    println!(
+        "The accounts have larger quotas than real ones (20,000 calls in ten seconds), so that this takes a minute."
+    );
+    println!(
+        "Everything is on 127.0.0.1, in {}{}\n",
+        house.folder.display(),
+        if is_in_memory(&house.folder)? { " (in memory: not a real disk!)" } else { "" }
+    );
     let mut show = Show { house, ledger, began: Instant::now(), known: Vec::new() };
     fill(&mut show, options.contacts).await?;
     both_ways(&show, options.seconds).await?;
@@ -151,7 +161,8 @@ async fn fill(show: &mut Show<'_>, contacts: u64) -> Result<(), Error> {
     let each = contacts / 2;
     for scope in SCOPES {
         let people: Vec<Value> = (0..each).map(|number| person(scope, number)).collect();
-        let lines: Vec<Value> = people.iter().map(|document| json!({"op": "create", "document": document})).collect();
+        let lines: Vec<Value> =
+            people.iter().map(|document| json!({"op": "create", "document": document})).collect();
         let answers = show.house.system_a(scope).batch(&lines).await?;
         for (document, answer) in people.iter().zip(&answers) {
             let id = answer.get("id").and_then(Value::as_str);
@@ -164,7 +175,10 @@ async fn fill(show: &mut Show<'_>, contacts: u64) -> Result<(), Error> {
             show.known.push(Known { scope, person: who, id: id.to_owned() });
         }
     }
-    show.say(&format!("System A has them, durably ({:.0} a second)", contacts as f64 / began.elapsed().as_secs_f64()));
+    show.say(&format!(
+        "System A has them, durably ({:.0} a second)",
+        contacts as f64 / began.elapsed().as_secs_f64()
+    ));
     let shown = std::cell::Cell::new(0);
     until("the accounts are filled", Duration::from_secs(90), async || {
         let there = show.contacts().await?;
@@ -175,7 +189,10 @@ async fn fill(show: &mut Show<'_>, contacts: u64) -> Result<(), Error> {
         Ok(if there >= contacts { Ok(()) } else { Err(format!("{there} of {contacts}")) })
     })
     .await?;
-    show.say(&format!("both accounts are filled ({:.0} contacts a second)", contacts as f64 / began.elapsed().as_secs_f64()));
+    show.say(&format!(
+        "both accounts are filled ({:.0} contacts a second)",
+        contacts as f64 / began.elapsed().as_secs_f64()
+    ));
     show.quiet(60).await
 }
 
@@ -231,7 +248,9 @@ async fn conflict(show: &Show<'_>) -> Result<(), Error> {
     let there = there.and_then(|contact| contact.properties.get("phone").cloned()).unwrap_or_default();
     let here = document.get("phone").and_then(Value::as_str).unwrap_or_default().to_owned();
     if here != there || here != "+49 221 2222222" {
-        return Err(format!("the conflict was not decided by policy: system a {here:?}, account {there:?}").into());
+        return Err(
+            format!("the conflict was not decided by policy: system a {here:?}, account {there:?}").into()
+        );
     }
     show.say("a conflict: both sides changed one phone number; on_conflict = \"internal\", so System A's stands on both sides");
     Ok(())
@@ -248,26 +267,49 @@ async fn bad_record(show: &Show<'_>) -> Result<(), Error> {
         .flatten()
         .filter_map(|problem| problem.get("pointer").and_then(Value::as_str))
         .collect();
-    show.say(&format!("a bad record at System A's door: {}, {}", refused.status.as_u16(), pointers.join(" and ")));
+    show.say(&format!(
+        "a bad record at System A's door: {}, {}",
+        refused.status.as_u16(),
+        pointers.join(" and ")
+    ));
     // System A takes this address; HubSpot wants a top-level domain.
     let odd = json!({"email": "somebody@localhost", "given_name": "Odd", "family_name": "Address"});
     let taken = system_a.create(&odd).await?;
     let odd_id = taken.id.clone().ok_or_else(|| format!("refused: {} {}", taken.status, taken.body))?;
-    show.ledger.note("acme", &key_of_document(&odd), Side::SystemA, Act::Wrote(odd.as_object().cloned().unwrap_or_default()))?;
-    let good = json!({"email": "after.the.odd.one@acme.example", "given_name": "Next", "family_name": "In Line"});
+    show.ledger.note(
+        "acme",
+        &key_of_document(&odd),
+        Side::SystemA,
+        Act::Wrote(odd.as_object().cloned().unwrap_or_default()),
+    )?;
+    let good =
+        json!({"email": "after.the.odd.one@acme.example", "given_name": "Next", "family_name": "In Line"});
     system_a.create(&good).await?;
-    show.ledger.note("acme", &key_of_document(&good), Side::SystemA, Act::Wrote(good.as_object().cloned().unwrap_or_default()))?;
+    show.ledger.note(
+        "acme",
+        &key_of_document(&good),
+        Side::SystemA,
+        Act::Wrote(good.as_object().cloned().unwrap_or_default()),
+    )?;
     let why = until("the odd record is set aside", Duration::from_secs(30), async || {
         let list = show.house.get("/v1/dead?limit=100").await?;
-        let rows = list.as_array().cloned().or_else(|| list.as_object()?.values().find_map(|v| v.as_array().cloned()));
-        let row = rows.into_iter().flatten().find(|row| row.get("internal").and_then(Value::as_str) == Some(&odd_id));
+        let rows = list
+            .as_array()
+            .cloned()
+            .or_else(|| list.as_object()?.values().find_map(|v| v.as_array().cloned()));
+        let row = rows
+            .into_iter()
+            .flatten()
+            .find(|row| row.get("internal").and_then(Value::as_str) == Some(&odd_id));
         Ok(row.ok_or_else(|| "no dead letter".to_owned()))
     })
     .await?;
     show.quiet(30).await?;
     let message = why.pointer("/problems/0/message").and_then(Value::as_str).unwrap_or_default();
     let pointer = why.pointer("/problems/0/pointer").and_then(Value::as_str).unwrap_or_default();
-    show.say(&format!("a record that HubSpot refuses is set aside ({pointer}: {message}); the next one went through"));
+    show.say(&format!(
+        "a record that HubSpot refuses is set aside ({pointer}: {message}); the next one went through"
+    ));
     Ok(())
 }
 
@@ -277,7 +319,8 @@ async fn quota(show: &Show<'_>) -> Result<(), Error> {
     let before = show.house.control.account_counts(portal).await?.throttled();
     let began = Instant::now();
     let mut dice = Dice(11);
-    let of: Vec<Known> = show.known.iter().filter(|known| known.scope == "globex").take(120).cloned().collect();
+    let of: Vec<Known> =
+        show.known.iter().filter(|known| known.scope == "globex").take(120).cloned().collect();
     for known in &of {
         let (member, value) = edit(&mut dice);
         show.edit_internal(known, member, &value).await?;
@@ -305,12 +348,18 @@ async fn killed(show: &mut Show<'_>) -> Result<(), Error> {
     let mut created = Vec::new();
     for scope in SCOPES {
         let people: Vec<Value> = (100_000..100_100).map(|number| person(scope, number)).collect();
-        let lines: Vec<Value> = people.iter().map(|document| json!({"op": "create", "document": document})).collect();
+        let lines: Vec<Value> =
+            people.iter().map(|document| json!({"op": "create", "document": document})).collect();
         let answers = show.house.system_a(scope).batch(&lines).await?;
         for (document, answer) in people.iter().zip(&answers) {
             let id = answer.get("id").and_then(Value::as_str).ok_or_else(|| format!("refused: {answer}"))?;
             let who = key_of_document(document);
-            show.ledger.note(scope, &who, Side::SystemA, Act::Wrote(document.as_object().cloned().unwrap_or_default()))?;
+            show.ledger.note(
+                scope,
+                &who,
+                Side::SystemA,
+                Act::Wrote(document.as_object().cloned().unwrap_or_default()),
+            )?;
             created.push(Known { scope, person: who, id: id.to_owned() });
         }
     }
@@ -373,7 +422,11 @@ async fn stay(show: &Show<'_>) -> Result<(), Error> {
     let house = &show.house;
     let tandem = process::binary("tandem")?;
     println!("\nIt stays up until Ctrl-C. To play with it:");
-    println!("  export TANDEM_CONFIG={} TANDEM_URL={} TANDEM_TOKEN={ADMIN}", house.config().display(), house.base);
+    println!(
+        "  export TANDEM_CONFIG={} TANDEM_URL={} TANDEM_TOKEN={ADMIN}",
+        house.config().display(),
+        house.base
+    );
     println!("  {} status", tandem.display());
     println!("  {} dead list", tandem.display());
     if let Some(known) = show.known.first() {

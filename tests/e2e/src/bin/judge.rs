@@ -51,7 +51,9 @@ async fn run() -> Result<ExitCode, Error> {
         let account = Account::new(client.clone(), &case.api, &customer.token);
         evidence.accounts.insert(customer.scope.clone(), account.list().await?);
     }
-    for (path, add) in [("/v1/review", add_reviews as fn(&mut Evidence, &serde_json::Value)), ("/v1/dead", add_set_aside)] {
+    for (path, add) in
+        [("/v1/review", add_reviews as fn(&mut Evidence, &serde_json::Value)), ("/v1/dead", add_set_aside)]
+    {
         let answer = client
             .get(format!("{}{path}?limit=10000", case.daemon))
             .bearer_auth(&case.token)

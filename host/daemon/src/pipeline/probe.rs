@@ -1,0 +1,33 @@
+//! What an account says of itself: who it is, and which fields its objects have.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tandem_core::document;
+use tandem_core::exchange::{Answer, Operation};
+
+use super::{Clock, Connection, Pipeline};
+use crate::delivery::Deliver;
+use crate::internal::Internal;
+use crate::provider::Runtime;
+use crate::store::{Class, Store};
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Asks the account about itself and its objects. None: it did not say; the connection works without.
+    pub async fn probe(&self, connection: &Arc<Connection>) -> Option<Value> {
+        let mut operations = vec![Operation::Probe];
+        operations.extend(connection.objects.keys().map(|object| Operation::Discover(object.to_string())));
+        let mut facts = Value::Object(serde_json::Map::new());
+        for operation in operations {
+            let asked = operation.name();
+            let answered =
+                self.exchange(connection, Class::Reconcile, None, move |_| Ok(Ok(operation))).await.ok()?;
+            let Answer::Facts(said) = answered.answer else {
+                tracing::debug!(connection = %connection.id, asked, "the account gave no facts");
+                return None;
+            };
+            document::merge(&mut facts, &serde_json::from_slice(&said).ok()?);
+        }
+        Some(facts)
+    }
+}
