@@ -385,7 +385,7 @@ mod tests {
                 .after(2)
                 .times(3),
         );
-        let mut draw = |portal, operation| faults.draw(Some(portal), operation, &dice).len();
+        let draw = |portal, operation| faults.draw(Some(portal), operation, &dice).len();
         assert_eq!(draw(8, Operation::ContactsRead), 0);
         assert_eq!(draw(7, Operation::AccountDetails), 0);
         let hits: usize = (0..10).map(|_| draw(7, Operation::ContactsRead)).sum();

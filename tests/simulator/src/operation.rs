@@ -103,10 +103,13 @@ impl Counters {
     pub(crate) fn snapshot(&self) -> std::collections::BTreeMap<String, OperationCounts> {
         let mut out = std::collections::BTreeMap::new();
         for (operation, row) in Operation::ALL.iter().zip(&self.0) {
-            let [calls, refused, throttled, disturbed] =
-                [0, 1, 2, 3].map(|i: usize| row.get(i).map_or(0, |c| c.load(std::sync::atomic::Ordering::Relaxed)));
+            let [calls, refused, throttled, disturbed] = [0, 1, 2, 3]
+                .map(|i: usize| row.get(i).map_or(0, |c| c.load(std::sync::atomic::Ordering::Relaxed)));
             if calls > 0 {
-                out.insert(operation.name().to_owned(), OperationCounts { calls, refused, throttled, disturbed });
+                out.insert(
+                    operation.name().to_owned(),
+                    OperationCounts { calls, refused, throttled, disturbed },
+                );
             }
         }
         out

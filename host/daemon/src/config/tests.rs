@@ -63,10 +63,8 @@ fn the_examples_load() {
         acme.secret("webhook").map(|secret| &secret.from),
         Some(&SecretFrom::Env("ACME_WEBHOOK_SECRET".to_owned()))
     );
-    assert_eq!(
-        acme.settings,
-        serde_json::json!({ "api_version": "2026-03", "custom": { "tier": "loyalty_tier" } })
-    );
+    let tier = serde_json::json!({ "/custom/tier": { "property": "loyalty_tier", "type": "text" } });
+    assert_eq!(acme.settings, serde_json::json!({ "api_version": "2026-03", "custom": tier }));
     assert_eq!(acme.quotas["burst"], QuotaOverride { limit: 90, per: Some(Duration::from_secs(10)) });
 }
 

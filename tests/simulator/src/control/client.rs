@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::types::{
-    AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList, FaultOrder,
-    Imported, NewAccounts, NewApp, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, Violations,
+    AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
+    FaultOrder, Imported, NewAccounts, NewApp, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record,
+    Violations,
 };
 
 /// Why a call of the control API failed.
@@ -111,7 +112,12 @@ impl Client {
         self.call(Method::GET, path, None).await
     }
 
-    async fn send<B: Serialize, T: DeserializeOwned>(&self, method: Method, path: &str, body: &B) -> Answer<T> {
+    async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Answer<T> {
         let body = serde_json::to_value(body)
             .map_err(|e| ControlError::Unreadable { url: path.to_owned(), reason: e.to_string() })?;
         self.call(method, path, Some(body)).await
@@ -221,7 +227,8 @@ impl Client {
 
     /// A person merges two contacts; gives the result.
     pub async fn person_merges(&self, portal: u64, primary: u64, other: u64) -> Answer<Record> {
-        self.post(&format!("/control/accounts/{portal}/contacts/merge"), &PersonMerge { primary, other }).await
+        self.post(&format!("/control/accounts/{portal}/contacts/merge"), &PersonMerge { primary, other })
+            .await
     }
 
     /// A person imports many contacts.
@@ -282,6 +289,7 @@ impl Client {
 }
 
 fn person_write(properties: &[(&str, &str)]) -> PersonWrite {
-    let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let properties =
+        properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     PersonWrite { properties, quiet: false }
 }

@@ -11,9 +11,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::types::{
-    AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
-    FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, PersonImport, PersonMerge, PersonWrite,
-    QuotaSizes, Record, TokenKind, Violations, WebhookSettings,
+    AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId,
+    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, PersonImport, PersonMerge,
+    PersonWrite, QuotaSizes, Record, TokenKind, Violations, WebhookSettings,
 };
 use crate::hubspot::account::{Account, Grant, Opening, SCOPES};
 use crate::hubspot::contact::Contact;
@@ -379,7 +379,11 @@ fn record(contact: &Contact) -> Record {
         archived: contact.archived.is_some(),
         created_at: contact.created,
         updated_at: contact.modified,
-        properties: contact.values().iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        properties: contact
+            .values()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
     }
 }
 
@@ -391,7 +395,10 @@ async fn dump(State(world): State<Shared>, Path(portal): Path<String>) -> Answer
     let redirects: BTreeMap<u64, u64> =
         contacts.redirects().map(|(from, _)| (from, contacts.resolve(from))).collect();
     drop(contacts);
-    Ok(Json(Dump { records: live.iter().chain(&archived).map(|contact| record(contact)).collect(), redirects }))
+    Ok(Json(Dump {
+        records: live.iter().chain(&archived).map(|contact| record(contact)).collect(),
+        redirects,
+    }))
 }
 
 fn pairs(properties: BTreeMap<String, String>) -> Vec<(String, String)> {

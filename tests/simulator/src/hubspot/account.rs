@@ -128,7 +128,17 @@ pub(crate) struct Opening {
 impl Account {
     pub(crate) fn open(opening: Opening) -> Self {
         let Opening {
-            portal, app, kind, zone, tz, currency, scopes, refresh_token, settings, sizes, first_id
+            portal,
+            app,
+            kind,
+            zone,
+            tz,
+            currency,
+            scopes,
+            refresh_token,
+            settings,
+            sizes,
+            first_id,
         } = opening;
         let integration = Source::integration(&app.id_text);
         Self {

@@ -73,7 +73,11 @@ impl Context<'_> {
         }
     }
 
-    fn inputs<'b>(&self, body: &'b Map<String, Value>, known: &[&str]) -> Result<Vec<&'b Map<String, Value>>, ApiError> {
+    fn inputs<'b>(
+        &self,
+        body: &'b Map<String, Value>,
+        known: &[&str],
+    ) -> Result<Vec<&'b Map<String, Value>>, ApiError> {
         let inputs = body.get("inputs").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         inputs
             .iter()
@@ -255,12 +259,13 @@ impl Context<'_> {
         for input in inputs {
             contacts.would_create(&input.properties).map_err(|problem| self.refuse(problem))?;
             let address = input.properties.iter().find(|(name, _)| name == "email");
-            if let Some((_, address)) = address {
-                if !address.is_empty() && !addresses.insert(address.trim().to_lowercase()) {
-                    return Err(ApiError::validation(format!(
-                        "Duplicate values found in batch for unique property email: {address}"
-                    )));
-                }
+            if let Some((_, address)) = address
+                && !address.is_empty()
+                && !addresses.insert(address.trim().to_lowercase())
+            {
+                return Err(ApiError::validation(format!(
+                    "Duplicate values found in batch for unique property email: {address}"
+                )));
             }
         }
         Ok(())
@@ -311,7 +316,9 @@ impl Context<'_> {
             for input in &inputs {
                 let Some(key) = input.id_property.as_deref() else {
                     self.violation("an upsert input without idProperty");
-                    return Err(ApiError::validation("idProperty must be given for every input of an upsert"));
+                    return Err(ApiError::validation(
+                        "idProperty must be given for every input of an upsert",
+                    ));
                 };
                 let found = self.identify(&contacts, &input.id, Some(key))?;
                 let mut given = input.properties.clone();

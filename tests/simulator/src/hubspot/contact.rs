@@ -194,8 +194,13 @@ impl Serialize for Properties<'_> {
             }
             Shown::Stored => {
                 // Both lists are sorted; together they are what the record has.
-                let computed =
-                    ["createdate", "hs_all_contact_vids", "hs_is_contact", "hs_object_id", "lastmodifieddate"];
+                let computed = [
+                    "createdate",
+                    "hs_all_contact_vids",
+                    "hs_is_contact",
+                    "hs_object_id",
+                    "lastmodifieddate",
+                ];
                 let mut computed = computed.iter().peekable();
                 for (name, value) in self.contact.values() {
                     while let Some(next) = computed.next_if(|next| **next < &**name) {

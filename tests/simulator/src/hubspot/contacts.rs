@@ -214,7 +214,10 @@ impl Contacts {
             };
             if property.read_only {
                 let what = if property.calculated { "calculated" } else { "read only" };
-                refuse("READ_ONLY_VALUE", format!("\"{name}\" is a {what} property; its value cannot be set."));
+                refuse(
+                    "READ_ONLY_VALUE",
+                    format!("\"{name}\" is a {what} property; its value cannot be set."),
+                );
                 continue;
             }
             let before = current.and_then(|contact| contact.stored(name)).map(|value| &**value);
@@ -225,22 +228,28 @@ impl Contacts {
                     continue;
                 }
             };
-            if rules.forward && name == "lifecyclestage" && !value.is_empty() && !values::lifecycle_moves(before, &value)
+            if rules.forward
+                && name == "lifecyclestage"
+                && !value.is_empty()
+                && !values::lifecycle_moves(before, &value)
             {
                 // The stage stays as it is; HubSpot says nothing about it.
                 continue;
             }
-            if property.unique && !value.is_empty() {
-                if let Some(other) = self.find(name, &value).filter(|other| Some(*other) != own) {
-                    if name == "email" {
-                        taken = Some(other);
-                    } else {
-                        refuse(
-                            "CONFLICTING_UNIQUE_VALUE",
-                            format!("The value \"{value}\" of {name} is already in use by the object with ID {other}."),
-                        );
-                        continue;
-                    }
+            if property.unique
+                && !value.is_empty()
+                && let Some(other) = self.find(name, &value).filter(|other| Some(*other) != own)
+            {
+                if name == "email" {
+                    taken = Some(other);
+                } else {
+                    refuse(
+                        "CONFLICTING_UNIQUE_VALUE",
+                        format!(
+                            "The value \"{value}\" of {name} is already in use by the object with ID {other}."
+                        ),
+                    );
+                    continue;
                 }
             }
             admitted.push((property, value));
@@ -411,11 +420,11 @@ impl Contacts {
                 table.remove(&*value.to_lowercase());
             }
         }
-        if let Some(others) = contact.stored("hs_additional_emails") {
-            if let Some(table) = self.unique.get_mut("email") {
-                for other in others.split(';') {
-                    table.remove(other);
-                }
+        if let Some(others) = contact.stored("hs_additional_emails")
+            && let Some(table) = self.unique.get_mut("email")
+        {
+            for other in others.split(';') {
+                table.remove(other);
             }
         }
     }
@@ -437,7 +446,13 @@ impl Contacts {
     }
 
     /// Takes a contact out of the recycle bin with the same id.
-    pub(crate) fn restore(&mut self, id: u64, source: &Source, at: i64, rules: Rules) -> Result<Changed, Problem> {
+    pub(crate) fn restore(
+        &mut self,
+        id: u64,
+        source: &Source,
+        at: i64,
+        rules: Rules,
+    ) -> Result<Changed, Problem> {
         let id = self.resolve(id);
         let Some(mut slot) = self.archived.remove(&id) else {
             return Err(Problem::Missing);
@@ -532,7 +547,7 @@ impl Contacts {
                 }
             }
         }
-        let main = contact.stored("email").map(|e| e.to_string()).unwrap_or_default();
+        let main = contact.stored("email").map(std::string::ToString::to_string).unwrap_or_default();
         additional.retain(|e| *e != main && !e.is_empty());
         additional.sort();
         additional.dedup();
@@ -569,8 +584,9 @@ impl Contacts {
 
 /// A new contact has an e-mail address, a first name or a last name.
 fn named(writes: &[(Arc<Property>, String)]) -> Result<(), Problem> {
-    let named =
-        |(p, value): &(Arc<Property>, String)| matches!(&*p.name, "email" | "firstname" | "lastname") && !value.is_empty();
+    let named = |(p, value): &(Arc<Property>, String)| {
+        matches!(&*p.name, "email" | "firstname" | "lastname") && !value.is_empty()
+    };
     if writes.iter().any(named) { Ok(()) } else { Err(Problem::Nameless) }
 }
 

@@ -61,7 +61,9 @@ impl ApiError {
     }
 
     pub(crate) fn missing_member(kind: &str, member: &str) -> Self {
-        Self::invalid_json(&format!("Cannot build {kind}, some of required attributes are not set [{member}]"))
+        Self::invalid_json(&format!(
+            "Cannot build {kind}, some of required attributes are not set [{member}]"
+        ))
     }
 
     pub(crate) fn not_found() -> Self {
@@ -141,7 +143,9 @@ impl ApiError {
         };
         let mut error = Self::new(status, category, message);
         if status == StatusCode::TOO_MANY_REQUESTS {
-            error = error.with("errorType", "RATE_LIMIT".into()).with("policyName", "TEN_SECONDLY_ROLLING".into());
+            error = error
+                .with("errorType", "RATE_LIMIT".into())
+                .with("policyName", "TEN_SECONDLY_ROLLING".into());
         }
         error.retry_after = retry_after;
         error
@@ -191,7 +195,9 @@ impl ApiError {
             Problem::NotUnique(name) => Self::validation(format!(
                 "Property {name} cannot be used as a unique identifier: it does not exist or is not unique."
             )),
-            Problem::SameRecord => Self::validation("Cannot merge an object with itself or with one merged into it."),
+            Problem::SameRecord => {
+                Self::validation("Cannot merge an object with itself or with one merged into it.")
+            }
         }
     }
 }

@@ -76,10 +76,10 @@ impl Index {
 
     fn forget(&mut self, row: &Contact) {
         self.by_modified.remove(&(row.modified, row.id));
-        if let Some(email) = row.stored("email") {
-            if self.by_email.get(email) == Some(&row.id) {
-                self.by_email.remove(email);
-            }
+        if let Some(email) = row.stored("email")
+            && self.by_email.get(email) == Some(&row.id)
+        {
+            self.by_email.remove(email);
         }
     }
 

@@ -230,7 +230,9 @@ pub(crate) fn announce(
 ) -> Vec<Arc<Ticket>> {
     let hooks = account.app.hooks.read().clone();
     match hooks.timing {
-        Timing::Before => webhooks::tell(world, &account.app, account.portal, events, true).into_iter().collect(),
+        Timing::Before => {
+            webhooks::tell(world, &account.app, account.portal, events, true).into_iter().collect()
+        }
         Timing::Parallel => {
             webhooks::tell(world, &account.app, account.portal, events, false);
             Vec::new()
@@ -288,13 +290,16 @@ pub(crate) async fn serve(call: Call) -> Outcome {
     match &route {
         Route::Token(_) | Route::TokenInfo(_) | Route::RefreshInfo(_) => {
             let drawn = Drawn::new(world.faults.draw(None, operation, &world.dice), &world.dice);
-            if let Err(outcome) = drawn.before(&world).await {
+            if let Err(outcome) = drawn.before(&world, &[]).await {
                 return outcome;
             }
             let result = oauth::serve(&call, &route);
             return drawn.after(answer(&world, result, &[])).await;
         }
-        Route::WebhookSettings(app) | Route::Subscriptions(app) | Route::Subscription(app, _) | Route::SubscriptionBatch(app) => {
+        Route::WebhookSettings(app)
+        | Route::Subscriptions(app)
+        | Route::Subscription(app, _)
+        | Route::SubscriptionBatch(app) => {
             return answer(&world, subscriptions::serve(&call, &route, *app), &[]);
         }
         _ => {}
@@ -337,13 +342,17 @@ async fn serve_account(
         }
         grant.expire(now);
     }
+    if grant.expires() <= now && grant.kind == TokenKind::Private {
+        // A private app's token does not expire, it is revoked.
+        return answer(world, Err(ApiError::unauthenticated()), &[]);
+    }
     if grant.expires() <= now {
         return answer(world, Err(ApiError::expired((now - grant.expires()) / 1000)), &[]);
     }
-    if let Some(scope) = route.scope(operation) {
-        if !account.allows(scope) {
-            return answer(world, Err(ApiError::missing_scope(scope)), &[]);
-        }
+    if let Some(scope) = route.scope(operation)
+        && !account.allows(scope)
+    {
+        return answer(world, Err(ApiError::missing_scope(scope)), &[]);
     }
     let search = operation == Operation::ContactsSearch;
     let (taken, remaining) = {
@@ -355,15 +364,16 @@ async fn serve_account(
     let headers = if search { Vec::new() } else { limit_headers(remaining) };
     if let Err(limit) = taken {
         let error = match limit {
-            Limit::Burst => {
-                ApiError::rate_limited("You have reached your ten_secondly_rolling limit.", "TEN_SECONDLY_ROLLING")
-            }
+            Limit::Burst => ApiError::rate_limited(
+                "You have reached your ten_secondly_rolling limit.",
+                "TEN_SECONDLY_ROLLING",
+            ),
             Limit::Daily => ApiError::rate_limited("You have reached your daily limit.", "DAILY"),
             Limit::Search => ApiError::rate_limited("You have reached your secondly limit.", "SECONDLY"),
         };
         return answer(world, Err(error), &headers);
     }
-    if let Err(outcome) = drawn.before(world).await {
+    if let Err(outcome) = drawn.before(world, &headers).await {
         return outcome;
     }
     // Time may have passed.
@@ -494,7 +504,7 @@ impl Drawn {
     }
 
     /// What happens before the effect.
-    async fn before(&self, world: &World) -> Result<(), Outcome> {
+    async fn before(&self, world: &World, headers: &[(HeaderName, HeaderValue)]) -> Result<(), Outcome> {
         if self.latency > 0 {
             tokio::time::sleep(Duration::from_millis(self.latency)).await;
         }
@@ -502,7 +512,9 @@ impl Drawn {
             return Err(Outcome::Drop);
         }
         match self.status {
-            Some((status, retry_after)) => Err(answer(world, Err(ApiError::ordered(status, retry_after)), &[])),
+            Some((status, retry_after)) => {
+                Err(answer(world, Err(ApiError::ordered(status, retry_after)), headers))
+            }
             None => Ok(()),
         }
     }

@@ -23,7 +23,12 @@ const FORM: &[&str] = &[
 ];
 
 /// Gives out an access token of an account that lasts from now.
-pub(crate) fn issue(hubspot: &HubSpot, dice: &Dice, account: &std::sync::Arc<Account>, now: i64) -> (String, u32) {
+pub(crate) fn issue(
+    hubspot: &HubSpot,
+    dice: &Dice,
+    account: &std::sync::Arc<Account>,
+    now: i64,
+) -> (String, u32) {
     let seconds = account.settings.read().token_seconds;
     let token = format!("CKSR{}{}", dice.uuid().simple(), dice.uuid().simple());
     hubspot.give(&token, Grant::new(account.clone(), TokenKind::Oauth, now + i64::from(seconds) * 1000));
@@ -67,9 +72,9 @@ fn token(call: &Call, version: &str) -> Result<Done, ApiError> {
     let account = match field("grant_type") {
         Some("refresh_token") => {
             let known = field("refresh_token").and_then(|token| hubspot.refresh.read().get(token).cloned());
-            known.filter(|account| account.app.id == app.id).ok_or_else(|| {
-                ApiError::oauth("BAD_REFRESH_TOKEN", "missing or invalid refresh token")
-            })?
+            known
+                .filter(|account| account.app.id == app.id)
+                .ok_or_else(|| ApiError::oauth("BAD_REFRESH_TOKEN", "missing or invalid refresh token"))?
         }
         Some("authorization_code") => {
             if field("redirect_uri").is_none() {

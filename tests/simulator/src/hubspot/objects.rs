@@ -120,8 +120,11 @@ impl Context<'_> {
     /// The properties that a query asks for; unknown ones are ignored.
     pub(super) fn shown<'a>(&self, contacts: &Contacts, names: impl Iterator<Item = &'a str>) -> Shown {
         let mut asked = false;
-        let known: Vec<Arc<str>> =
-            names.inspect(|_| asked = true).filter_map(|n| contacts.property(n)).map(|p| p.name.clone()).collect();
+        let known: Vec<Arc<str>> = names
+            .inspect(|_| asked = true)
+            .filter_map(|n| contacts.property(n))
+            .map(|p| p.name.clone())
+            .collect();
         if asked && known.is_empty() {
             // Only unknown ones: what is always there.
             return Shown::select(["hs_object_id".into()]);
@@ -250,7 +253,14 @@ impl Context<'_> {
     }
 
     pub(super) fn list(&self) -> Result<Done, ApiError> {
-        self.only_query(&["limit", "after", "properties", "propertiesWithHistory", "associations", "archived"]);
+        self.only_query(&[
+            "limit",
+            "after",
+            "properties",
+            "propertiesWithHistory",
+            "associations",
+            "archived",
+        ]);
         let archived = self.flag("archived")?;
         let names: Vec<&str> = self.call.list("propertiesWithHistory").collect();
         let most = if names.is_empty() { LIST_LIMIT } else { HISTORY_LIMIT };

@@ -25,7 +25,12 @@ pub(crate) enum Deed {
 }
 
 /// Does it; gives the record afterwards where there is one.
-pub(crate) fn act(world: &Arc<World>, account: &Arc<Account>, deed: Deed, quiet: bool) -> Result<Option<Arc<Contact>>, ApiError> {
+pub(crate) fn act(
+    world: &Arc<World>,
+    account: &Arc<Account>,
+    deed: Deed,
+    quiet: bool,
+) -> Result<Option<Arc<Contact>>, ApiError> {
     let now = world.clock.now();
     let who = Source::person(1);
     let rules = account.rules(&world.dice);
@@ -83,11 +88,11 @@ fn automations(
     }
     let id = changed.contact.id;
     for fault in world.faults.draw_automation(account.portal, operation, id, &world.dice) {
-        if let FaultKind::Automation { property, rewrite, .. } = fault {
-            if let Some(after) = automate(world, account, contacts, id, &property, &rewrite, now) {
-                changed.contact = after.contact;
-                changed.events.extend(after.events);
-            }
+        if let FaultKind::Automation { property, rewrite, .. } = fault
+            && let Some(after) = automate(world, account, contacts, id, &property, &rewrite, now)
+        {
+            changed.contact = after.contact;
+            changed.events.extend(after.events);
         }
     }
     changed

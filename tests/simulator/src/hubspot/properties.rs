@@ -62,7 +62,11 @@ fn view(property: &Property) -> Value {
 }
 
 /// Checks the definition of a custom property.
-pub(super) fn define(contacts: &Contacts, given: &Map<String, Value>, now: i64) -> Result<Property, ApiError> {
+pub(super) fn define(
+    contacts: &Contacts,
+    given: &Map<String, Value>,
+    now: i64,
+) -> Result<Property, ApiError> {
     let text = |member: &str| {
         given
             .get(member)
@@ -79,7 +83,8 @@ pub(super) fn define(contacts: &Contacts, given: &Map<String, Value>, now: i64) 
             "Property name {name} is invalid: it must begin with a letter and hold lower-case letters, digits and _"
         )));
     }
-    let kind = PropertyType::parse(text("type")?).ok_or_else(|| ApiError::validation("Invalid property type"))?;
+    let kind =
+        PropertyType::parse(text("type")?).ok_or_else(|| ApiError::validation("Invalid property type"))?;
     let field_type = text("fieldType")?;
     if !kind.allows(field_type) {
         return Err(ApiError::validation(format!("Invalid fieldType {field_type} for type {}", kind.name())));
@@ -134,15 +139,14 @@ impl Context<'_> {
     pub(super) fn list_properties(&self) -> Result<Done, ApiError> {
         self.only_query(&["archived", "properties", "dataSensitivity", "locale"]);
         let contacts = self.account.contacts.lock();
-        let results: Vec<Value> =
-            if self.flag("archived")? {
-                Vec::new()
-            } else {
-                catalogue::all_standard()
-                    .map(|property| view(property))
-                    .chain(contacts.custom().map(|property| view(property)))
-                    .collect()
-            };
+        let results: Vec<Value> = if self.flag("archived")? {
+            Vec::new()
+        } else {
+            catalogue::all_standard()
+                .map(|property| view(property))
+                .chain(contacts.custom().map(|property| view(property)))
+                .collect()
+        };
         Ok(Done::json(StatusCode::OK, &json!({ "results": results })))
     }
 

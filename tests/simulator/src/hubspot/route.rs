@@ -75,14 +75,18 @@ pub(crate) fn route(method: &Method, path: &str) -> Routed {
         ["crm", "objects", version, object, rest @ ..] if dated(version) && CONTACTS.contains(object) => {
             objects(method, rest)
         }
-        ["crm", "v3", "properties", object, rest @ ..] if CONTACTS.contains(object) => properties(method, rest),
+        ["crm", "v3", "properties", object, rest @ ..] if CONTACTS.contains(object) => {
+            properties(method, rest)
+        }
         ["crm", "properties", version, object, rest @ ..] if dated(version) && CONTACTS.contains(object) => {
             properties(method, rest)
         }
         ["account-info", version, "details"] if *version == "v3" || dated(version) => {
             only(method, &Method::GET, Operation::AccountDetails, Route::Details)
         }
-        ["account-info", version, "api-usage", "daily", "private-apps"] if *version == "v3" || dated(version) => {
+        ["account-info", version, "api-usage", "daily", "private-apps"]
+            if *version == "v3" || dated(version) =>
+        {
             only(method, &Method::GET, Operation::AccountUsage, Route::Usage)
         }
         ["oauth", version, "token"] if matches!(*version, "v1" | "v3") || dated(version) => {

@@ -212,11 +212,13 @@ enum Walk {
 
 impl Query {
     fn matches(&self, contact: &Contact) -> bool {
-        let by_filter =
-            self.groups.is_empty() || self.groups.iter().any(|group| group.iter().all(|f| f.matches(contact)));
+        let by_filter = self.groups.is_empty()
+            || self.groups.iter().any(|group| group.iter().all(|f| f.matches(contact)));
         by_filter
             && self.text.as_ref().is_none_or(|text| {
-                QUERIED.iter().any(|name| contact.value(name).is_some_and(|v| v.to_lowercase().contains(text)))
+                QUERIED
+                    .iter()
+                    .any(|name| contact.value(name).is_some_and(|v| v.to_lowercase().contains(text)))
             })
     }
 
@@ -245,7 +247,9 @@ impl Query {
         };
         group.iter().find_map(|filter| {
             let keys = match &filter.test {
-                Test::Compare(wanted, key) if wanted(Ordering::Equal) && !wanted(Ordering::Less) && !wanted(Ordering::Greater) => {
+                Test::Compare(wanted, key)
+                    if wanted(Ordering::Equal) && !wanted(Ordering::Less) && !wanted(Ordering::Greater) =>
+                {
                     std::slice::from_ref(key)
                 }
                 Test::Among(true, keys) => keys.as_slice(),
@@ -336,7 +340,8 @@ impl Query {
 impl Context<'_> {
     pub(super) fn search(&self) -> Result<Done, ApiError> {
         self.only_query(&[]);
-        let body = self.object(&["filterGroups", "filters", "limit", "after", "properties", "sorts", "query"])?;
+        let body =
+            self.object(&["filterGroups", "filters", "limit", "after", "properties", "sorts", "query"])?;
         let mut contacts = self.account.contacts.lock();
         let query = self.compile(&contacts, &body)?;
         let shown = match body.get("properties") {
@@ -395,7 +400,13 @@ impl Context<'_> {
             }
             Some(_) => return Err(self.wrong(format!("query is not a string of up to {QUERY} characters"))),
         };
-        Ok(Query { groups: self.groups(contacts, body)?, text, sort: self.sort(contacts, body)?, limit, after })
+        Ok(Query {
+            groups: self.groups(contacts, body)?,
+            text,
+            sort: self.sort(contacts, body)?,
+            limit,
+            after,
+        })
     }
 
     fn groups(&self, contacts: &Contacts, body: &Map<String, Value>) -> Result<Vec<Vec<Filter>>, ApiError> {
@@ -404,9 +415,12 @@ impl Context<'_> {
             None | Some(Value::Null) => {}
             Some(Value::Array(groups)) => {
                 for group in groups {
-                    let group = group.as_object().ok_or_else(|| self.wrong("a filter group is not an object"))?;
+                    let group =
+                        group.as_object().ok_or_else(|| self.wrong("a filter group is not an object"))?;
                     self.only_members(group, &["filters"], "/filterGroups");
-                    lists.push(group.get("filters").ok_or_else(|| self.wrong("a filter group without filters"))?);
+                    lists.push(
+                        group.get("filters").ok_or_else(|| self.wrong("a filter group without filters"))?,
+                    );
                 }
             }
             Some(_) => return Err(self.wrong("filterGroups is not an array")),
@@ -425,7 +439,9 @@ impl Context<'_> {
                 return Err(self.wrong(format!("more than {FILTERS_PER_GROUP} filters in a group")));
             }
             count += list.len();
-            groups.push(list.iter().map(|filter| self.filter(contacts, filter)).collect::<Result<Vec<_>, _>>()?);
+            groups.push(
+                list.iter().map(|filter| self.filter(contacts, filter)).collect::<Result<Vec<_>, _>>()?,
+            );
         }
         if count > FILTERS {
             return Err(self.wrong(format!("more than {FILTERS} filters")));
@@ -442,8 +458,9 @@ impl Context<'_> {
         if !OPERATORS.contains(&operator) {
             return Err(self.wrong("a filter has an unknown operator"));
         }
-        let property =
-            contacts.property(name).ok_or_else(|| self.wrong(format!("filter on unknown property {name}")))?;
+        let property = contacts
+            .property(name)
+            .ok_or_else(|| self.wrong(format!("filter on unknown property {name}")))?;
         let one = |member: &str| -> Result<Key, ApiError> {
             let raw = match filter.get(member) {
                 Some(Value::String(raw)) => raw.clone(),
@@ -453,7 +470,8 @@ impl Context<'_> {
                 }
                 _ => return Err(self.wrong(format!("{operator} without {member}"))),
             };
-            key(&property, &raw).ok_or_else(|| self.wrong(format!("{member} does not fit the type of {name}")))
+            key(&property, &raw)
+                .ok_or_else(|| self.wrong(format!("{member} does not fit the type of {name}")))
         };
         let many = || -> Result<Vec<Key>, ApiError> {
             let values = filter

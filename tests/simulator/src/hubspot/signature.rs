@@ -61,7 +61,8 @@ fn decode_uri(uri: &str) -> String {
     while let Some(at) = rest.find('%') {
         let (before, tail) = rest.split_at(at);
         out.push_str(before);
-        let listed = tail.get(..3).and_then(|code| LISTED.iter().find(|(from, _)| from.eq_ignore_ascii_case(code)));
+        let listed =
+            tail.get(..3).and_then(|code| LISTED.iter().find(|(from, _)| from.eq_ignore_ascii_case(code)));
         let taken = match listed {
             Some((_, to)) => {
                 out.push_str(to);

@@ -95,7 +95,8 @@ fn settings(call: &Call, app: &App) -> Result<Done, ApiError> {
         Method::PUT => {
             let body = body(call, &["targetUrl", "throttling"])?;
             let url = body.get("targetUrl").and_then(Value::as_str);
-            let most = body.get("throttling").and_then(|t| t.get("maxConcurrentRequests")).and_then(Value::as_u64);
+            let most =
+                body.get("throttling").and_then(|t| t.get("maxConcurrentRequests")).and_then(Value::as_u64);
             let (Some(url), Some(most)) = (url, most) else {
                 call.violation(None, "targetUrl or throttling.maxConcurrentRequests is missing");
                 return Err(ApiError::missing_member("SettingsChangeRequest", "targetUrl, throttling"));

@@ -28,7 +28,10 @@ pub(crate) fn admit(property: &Property, raw: &str, current: Option<&str>) -> Re
     }
     if property.kind == PropertyType::String {
         if raw.len() > LONGEST && raw.chars().count() > LONGEST {
-            return refused("INVALID_LENGTH", format!("Property values must not be longer than {LONGEST} characters"));
+            return refused(
+                "INVALID_LENGTH",
+                format!("Property values must not be longer than {LONGEST} characters"),
+            );
         }
         return Ok(raw.to_owned());
     }
@@ -68,9 +71,9 @@ fn email(raw: &str) -> Result<String, Refused> {
                 && !local.contains("..")
                 && !domain.contains('@')
                 && domain.contains('.')
-                && domain.split('.').all(|label| {
-                    !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
-                })
+                && domain
+                    .split('.')
+                    .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
         });
     if valid { Ok(address) } else { refused("INVALID_EMAIL", format!("Email address {raw} is invalid")) }
 }
@@ -109,7 +112,12 @@ fn enumeration(property: &Property, raw: &str, current: Option<&str>) -> Result<
         let allowed = property
             .options
             .iter()
-            .map(|o| format!("label: \"{}\"\nvalue: \"{}\"\ndisplay_order: {}\n", o.label, o.value, o.display_order))
+            .map(|o| {
+                format!(
+                    "label: \"{}\"\nvalue: \"{}\"\ndisplay_order: {}\n",
+                    o.label, o.value, o.display_order
+                )
+            })
             .collect::<Vec<_>>()
             .join(", ");
         refused("INVALID_OPTION", format!("{value} was not one of the allowed options: [{allowed}]"))
@@ -157,7 +165,12 @@ mod tests {
             field_type: field_type.to_owned(),
             options: options
                 .iter()
-                .map(|v| PropertyOption { label: (*v).into(), value: (*v).into(), display_order: 0, hidden: false })
+                .map(|v| PropertyOption {
+                    label: (*v).into(),
+                    value: (*v).into(),
+                    display_order: 0,
+                    hidden: false,
+                })
                 .collect(),
             read_only: false,
             calculated: false,
@@ -171,7 +184,8 @@ mod tests {
     fn addresses_are_trimmed_lowered_and_checked() {
         let email = standard("email").unwrap();
         assert_eq!(admit(email, "  Ann.Lee@Example.COM ", None), Ok("ann.lee@example.com".into()));
-        for wrong in ["ann", "@example.com", "ann@", "ann@example", "a b@example.com", "a@b@c.de", "a@-x.de"] {
+        for wrong in ["ann", "@example.com", "ann@", "ann@example", "a b@example.com", "a@b@c.de", "a@-x.de"]
+        {
             assert_eq!(admit(email, wrong, None).unwrap_err().code, "INVALID_EMAIL", "{wrong}");
         }
     }

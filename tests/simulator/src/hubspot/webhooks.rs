@@ -306,7 +306,13 @@ impl App {
 }
 
 /// Sends the events of a change. With a ticket, the caller can wait for their first attempt.
-pub(crate) fn tell(world: &Arc<World>, app: &Arc<App>, portal: u64, events: Vec<Event>, wait: bool) -> Option<Arc<Ticket>> {
+pub(crate) fn tell(
+    world: &Arc<World>,
+    app: &Arc<App>,
+    portal: u64,
+    events: Vec<Event>,
+    wait: bool,
+) -> Option<Arc<Ticket>> {
     let hooks = app.hooks.read().clone();
     if hooks.target_url.is_none() || events.is_empty() {
         return None;
@@ -314,9 +320,7 @@ pub(crate) fn tell(world: &Arc<World>, app: &Arc<App>, portal: u64, events: Vec<
     let created = events.iter().any(|e| matches!(e.what, What::Created));
     let mut queued: Vec<Queued> = events
         .into_iter()
-        .filter(|e| {
-            !created || hooks.creation_has_property_events || !matches!(e.what, What::Changed { .. })
-        })
+        .filter(|e| !created || hooks.creation_has_property_events || !matches!(e.what, What::Changed { .. }))
         .filter_map(|event| {
             let subscription = app.subscription(&hooks, &event.what)?;
             // 32 bits, as HubSpot's look; not promised to be unique.
@@ -477,10 +481,7 @@ async fn post(world: &World, app: &App, hooks: &WebhookSettings, batch: &[Queued
         response.into_body().collect().await.ok()?;
         success.then_some(())
     };
-    matches!(
-        tokio::time::timeout(Duration::from_millis(hooks.timeout_ms), exchange).await,
-        Ok(Some(()))
-    )
+    matches!(tokio::time::timeout(Duration::from_millis(hooks.timeout_ms), exchange).await, Ok(Some(())))
 }
 
 /// The `Host` header and the URI to connect to.

@@ -1,7 +1,7 @@
 //! Values: `format (1 byte) · crc32 of key and payload (4 bytes, little-endian) · payload`.
 //!
 //! The checksum covers the key, so that a value under a wrong key is found too. Payloads are postcard, except where a value
-//! holds free JSON (links, history): those are compact JSON. A payload's layout changes only together with the format byte,
+//! holds free JSON: a link's base is written by `values`, the rest of it and history are JSON. A payload's layout changes only together with the format byte,
 //! and every format that was ever landed is read.
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tandem_core::id::EntityKey;
 use tandem_core::link::Link;
 
 use super::super::{HistoryEntry, StoreError};
+use super::values;
 
 /// The format that is written.
 pub(super) const FORMAT: u8 = 1;
@@ -93,8 +94,8 @@ pub(super) fn is_held(link: &Link) -> bool {
     !link.held.is_empty() || !link.frozen.is_empty()
 }
 
-/// `flags · length of the external id (u16) · external id · JSON`.
-pub(super) fn pack_link(link: &Link) -> Result<Vec<u8>, StoreError> {
+/// `flags · length of the external id (u16) · external id · base · everything else as JSON`. Takes the base out of the link.
+pub(super) fn pack_link(link: &mut Link) -> Result<Vec<u8>, StoreError> {
     let external = link.external.as_ref().map_or("", |id| id.as_str());
     let flags = u8::from(link.external.is_some()) | (u8::from(is_held(link)) << 1);
     let len = u16::try_from(external.len()).map_err(|_| StoreError::TooLarge {
@@ -106,6 +107,7 @@ pub(super) fn pack_link(link: &Link) -> Result<Vec<u8>, StoreError> {
     payload.push(flags);
     payload.extend_from_slice(&len.to_le_bytes());
     payload.extend_from_slice(external.as_bytes());
+    values::put_base(&mut payload, &std::mem::take(&mut link.base));
     serde_json::to_writer(&mut payload, link).map_err(|_| unwritable("a link"))?;
     Ok(payload)
 }
@@ -113,9 +115,9 @@ pub(super) fn pack_link(link: &Link) -> Result<Vec<u8>, StoreError> {
 fn split_link(payload: &[u8]) -> Option<(LinkHead<'_>, &[u8])> {
     let (flags, rest) = payload.split_first()?;
     let (len, rest) = rest.split_first_chunk::<2>()?;
-    let (external, json) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    let (external, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
     let external = std::str::from_utf8(external).ok()?;
-    Some((LinkHead { external: (flags & 1 != 0).then_some(external), held: flags & 2 != 0 }, json))
+    Some((LinkHead { external: (flags & 1 != 0).then_some(external), held: flags & 2 != 0 }, rest))
 }
 
 pub(super) fn link_head(payload: &[u8]) -> Result<LinkHead<'_>, Damage> {
@@ -123,8 +125,11 @@ pub(super) fn link_head(payload: &[u8]) -> Result<LinkHead<'_>, Damage> {
 }
 
 pub(super) fn unpack_link(payload: &[u8]) -> Result<Link, Damage> {
-    let (_, json) = split_link(payload).ok_or(Damage::Payload("link"))?;
-    serde_json::from_slice(json).map_err(|_| Damage::Payload("link"))
+    let (_, mut rest) = split_link(payload).ok_or(Damage::Payload("link"))?;
+    let base = values::base(&mut rest).ok_or(Damage::Payload("link"))?;
+    let mut link: Link = serde_json::from_slice(rest).map_err(|_| Damage::Payload("link"))?;
+    link.base = base;
+    Ok(link)
 }
 
 /// `weight of all entries up to and with this one (u64) · weight of this one (u64) · JSON`.

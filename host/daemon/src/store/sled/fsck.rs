@@ -56,17 +56,12 @@ impl Engine {
             let mut bad = Vec::new();
             for (key, value) in piece {
                 match key.first() {
-                    Some(&keys::PART) => continue,
-                    Some(&keys::SET_ASIDE) => {
-                        check.set_aside += 1;
-                        continue;
-                    }
+                    Some(&(keys::PART | keys::SET_ASIDE)) => continue,
                     _ => {}
                 }
                 check.rows += 1;
                 if let Err(damage) = codec::open(&key, &value) {
                     check.damaged.push(format!("{}: {damage}", keys::shown(&key)));
-                    check.set_aside += 1;
                     bad.push((key, damage));
                     continue;
                 }
@@ -90,6 +85,14 @@ impl Engine {
             }
         }
         check.dangling = dangling.len() as u64;
+        let end = keys::after_prefix(&[keys::SET_ASIDE]);
+        self.tables
+            .read()
+            .scan(&self.tree, Bound::Included(&[keys::SET_ASIDE]), end.as_deref(), false, &mut |_, _| {
+                check.set_aside += 1;
+                ControlFlow::Continue(())
+            })
+            .map_err(|error| self.unreadable(&error))?;
         self.mend(&before, &counts, dangling, &mut check)?;
         Ok(check)
     }

@@ -78,7 +78,10 @@ mod reads;
 mod stage;
 mod tables;
 mod tree;
+mod values;
 
+#[cfg(test)]
+mod figures;
 #[cfg(test)]
 mod tests;
 

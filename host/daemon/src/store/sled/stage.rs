@@ -39,9 +39,9 @@ pub(super) fn prepare(commit: Commit) -> Result<Vec<Prepared>, StoreError> {
     commit.ops.into_iter().map(prepare_op).collect()
 }
 
-fn prepare_op(op: Op) -> Result<Prepared, StoreError> {
+fn prepare_op(mut op: Op) -> Result<Prepared, StoreError> {
     let connection_fits = |id: &ConnectionId| keys::name_fits("a connection's name", id.as_str());
-    let payload = match &op {
+    let payload = match &mut op {
         Op::AddHint(hint) => {
             connection_fits(&hint.connection)?;
             let mut payload = hint.noticed_at.to_le_bytes().to_vec();

@@ -95,12 +95,11 @@ fn a_check_finds_damage_that_nobody_read() {
             super::tree::Tree::open(&dir.path().join("tree"), dir.path(), 1 << 20, small().segment_bytes)
                 .unwrap();
         tree.write(&key, Some(b"\x01rubbish")).unwrap();
-        tree.write(&super::keys::count(0), Some(b"")).unwrap();
         tree.sync().unwrap();
     }
     let store = SledStore::open(dir.path(), small()).unwrap();
     let check = store.check().unwrap();
-    assert_eq!(check.damaged.len(), 1, "{check:?}");
+    assert_eq!((check.damaged.len(), check.set_aside), (1, 1), "{check:?}");
     assert!(check.damaged[0].starts_with("V:"), "{check:?}");
     assert_eq!(store.check().unwrap().damaged, Vec::<String>::new());
 }

@@ -19,6 +19,7 @@
 use std::fs::{self, File};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -104,11 +105,24 @@ fn set_snapshots_aside(path: &Path, to: &Path) -> std::io::Result<bool> {
     Ok(moved)
 }
 
-/// sled asserts in places what a damaged file does not keep.
+/// How long a tree that was closed in this process may take to let go of its file.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// sled asserts in places what a damaged file does not keep. And its threads may hold its file, and the lock on it, a little
+/// longer than the tree: the store has a lock of its own, so whoever holds that one is an earlier self.
 fn open_guarded(path: &Path, cache: u64, segment: usize) -> Result<sled::Db, TreeError> {
-    match std::panic::catch_unwind(|| config(path, cache, segment).open()) {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(TreeError("tree: sled gave up on the file".to_owned())),
+    let begun = Instant::now();
+    loop {
+        match std::panic::catch_unwind(|| config(path, cache, segment).open()) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Io(error)))
+                if error.to_string().contains("could not acquire lock") && begun.elapsed() < LETTING_GO =>
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(TreeError("tree: sled gave up on the file".to_owned())),
+        }
     }
 }
 

@@ -1,0 +1,264 @@
+//! Field values and bases in few bytes: a link is written for each record, and both halves of a pair are mostly the same.
+//!
+//! A value: tag, then what the tag asks for. Lengths are LEB128, numbers little-endian. A base: count, then for each field its
+//! pointer, a byte of flags, and the halves that are there; equal halves are written once.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value};
+use tandem_core::link::Pair;
+
+/// Deeper nesting than any document has.
+const DEPTH: u32 = 256;
+
+const NULL: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const SIGNED: u8 = 3;
+const UNSIGNED: u8 = 4;
+const FLOAT: u8 = 5;
+const TEXT: u8 = 6;
+const LIST: u8 = 7;
+const OBJECT: u8 = 8;
+
+const HAS_INTERNAL: u8 = 1;
+const HAS_EXTERNAL: u8 = 2;
+const ASSUMED: u8 = 4;
+const SAME: u8 = 8;
+
+fn put_length(out: &mut Vec<u8>, mut len: usize) {
+    while len >= 0x80 {
+        out.push((len & 0x7f) as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_length(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => out.push(NULL),
+        Value::Bool(false) => out.push(FALSE),
+        Value::Bool(true) => out.push(TRUE),
+        Value::Number(number) => {
+            if let Some(signed) = number.as_i64() {
+                out.push(SIGNED);
+                out.extend_from_slice(&signed.to_le_bytes());
+            } else if let Some(unsigned) = number.as_u64() {
+                out.push(UNSIGNED);
+                out.extend_from_slice(&unsigned.to_le_bytes());
+            } else {
+                out.push(FLOAT);
+                out.extend_from_slice(&number.as_f64().unwrap_or_default().to_le_bytes());
+            }
+        }
+        Value::String(text) => {
+            out.push(TEXT);
+            put_text(out, text);
+        }
+        Value::Array(items) => {
+            out.push(LIST);
+            put_length(out, items.len());
+            for item in items {
+                put_value(out, item);
+            }
+        }
+        Value::Object(members) => {
+            out.push(OBJECT);
+            put_length(out, members.len());
+            for (name, value) in members {
+                put_text(out, name);
+                put_value(out, value);
+            }
+        }
+    }
+}
+
+fn take<'a>(from: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (head, rest) = from.split_at_checked(len)?;
+    *from = rest;
+    Some(head)
+}
+
+fn byte(from: &mut &[u8]) -> Option<u8> {
+    take(from, 1)?.first().copied()
+}
+
+fn eight(from: &mut &[u8]) -> Option<[u8; 8]> {
+    take(from, 8)?.first_chunk::<8>().copied()
+}
+
+fn length(from: &mut &[u8]) -> Option<usize> {
+    let mut len = 0_usize;
+    for shift in (0..35).step_by(7) {
+        let byte = byte(from)?;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(len);
+        }
+    }
+    None
+}
+
+fn text(from: &mut &[u8]) -> Option<String> {
+    let len = length(from)?;
+    Some(std::str::from_utf8(take(from, len)?).ok()?.to_owned())
+}
+
+fn value(from: &mut &[u8], depth: u32) -> Option<Value> {
+    let depth = depth.checked_sub(1)?;
+    Some(match byte(from)? {
+        NULL => Value::Null,
+        FALSE => Value::Bool(false),
+        TRUE => Value::Bool(true),
+        SIGNED => Value::Number(i64::from_le_bytes(eight(from)?).into()),
+        UNSIGNED => Value::Number(u64::from_le_bytes(eight(from)?).into()),
+        FLOAT => Value::Number(Number::from_f64(f64::from_le_bytes(eight(from)?))?),
+        TEXT => Value::String(text(from)?),
+        LIST => {
+            let len = length(from)?;
+            // A length may be wrong: memory is taken for what is there.
+            let mut items = Vec::with_capacity(len.min(from.len()));
+            for _ in 0..len {
+                items.push(value(from, depth)?);
+            }
+            Value::Array(items)
+        }
+        OBJECT => {
+            let len = length(from)?;
+            let mut members = Map::with_capacity(len.min(from.len()));
+            for _ in 0..len {
+                members.insert(text(from)?, value(from, depth)?);
+            }
+            Value::Object(members)
+        }
+        _ => return None,
+    })
+}
+
+/// Writes a base.
+pub(super) fn put_base(out: &mut Vec<u8>, base: &BTreeMap<String, Pair>) {
+    put_length(out, base.len());
+    for (field, pair) in base {
+        put_text(out, field);
+        let same = pair.internal.is_some() && pair.internal == pair.external;
+        let mut flags = 0;
+        for (flag, is_set) in [
+            (HAS_INTERNAL, pair.internal.is_some()),
+            (HAS_EXTERNAL, pair.external.is_some()),
+            (ASSUMED, pair.assumed),
+            (SAME, same),
+        ] {
+            if is_set {
+                flags |= flag;
+            }
+        }
+        out.push(flags);
+        if let Some(internal) = &pair.internal {
+            put_value(out, internal);
+        }
+        if let (Some(external), false) = (&pair.external, same) {
+            put_value(out, external);
+        }
+    }
+}
+
+/// Reads a base.
+pub(super) fn base(from: &mut &[u8]) -> Option<BTreeMap<String, Pair>> {
+    let len = length(from)?;
+    let mut base = BTreeMap::new();
+    for _ in 0..len {
+        let field = text(from)?;
+        let flags = byte(from)?;
+        let internal = if flags & HAS_INTERNAL != 0 { Some(value(from, DEPTH)?) } else { None };
+        let external = match flags & (HAS_EXTERNAL | SAME) {
+            HAS_EXTERNAL => Some(value(from, DEPTH)?),
+            0 => None,
+            _ => internal.clone(),
+        };
+        base.insert(field, Pair { internal, external, assumed: flags & ASSUMED != 0 });
+    }
+    Some(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(|number| json!(number)),
+            any::<u64>().prop_map(|number| json!(number)),
+            (-1e300_f64..1e300).prop_map(|number| json!(number)),
+            ".{0,20}".prop_map(Value::String),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+                prop::collection::vec((".{0,5}", inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn any_pair() -> impl Strategy<Value = Pair> {
+        let half = || prop::option::of(any_value());
+        prop_oneof![
+            (half(), half(), any::<bool>()).prop_map(|(internal, external, assumed)| Pair {
+                internal,
+                external,
+                assumed
+            }),
+            (half(), any::<bool>()).prop_map(|(half, assumed)| Pair {
+                internal: half.clone(),
+                external: half,
+                assumed
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_base_comes_back_as_it_was(fields in prop::collection::btree_map(".{0,9}", any_pair(), 0..9)) {
+            let mut out = Vec::new();
+            put_base(&mut out, &fields);
+            let mut rest = &out[..];
+            prop_assert_eq!(base(&mut rest), Some(fields));
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = base(&mut &bytes[..]);
+        }
+    }
+
+    #[test]
+    fn the_order_of_members_stays() {
+        let fields: BTreeMap<String, Pair> = [(
+            "/a".to_owned(),
+            Pair { internal: Some(json!({"z": 1, "a": [2, -3.5]})), external: None, assumed: false },
+        )]
+        .into();
+        let mut out = Vec::new();
+        put_base(&mut out, &fields);
+        let read = base(&mut &out[..]).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), serde_json::to_string(&fields).unwrap());
+    }
+
+    #[test]
+    fn bottomless_nesting_is_refused() {
+        let mut bytes = vec![1, 1, b'f', HAS_INTERNAL];
+        bytes.extend([LIST, 1].repeat(100_000));
+        assert_eq!(base(&mut &bytes[..]), None);
+    }
+}

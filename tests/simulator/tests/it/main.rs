@@ -1,0 +1,23 @@
+//! The simulator's behaviour, over real HTTP against a simulator in this process. Each test is named by a line of
+//! `BEHAVIOUR.md`, and each line names a test; `document` checks both.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod batches;
+mod control;
+mod disturbances;
+mod document;
+mod limits;
+mod objects;
+mod properties;
+mod receiver;
+mod search;
+mod setting;
+mod tokens;
+mod values;
+mod webhooks;
