@@ -10,8 +10,8 @@ use tandem_core::policy::Flow;
 
 use super::Engine;
 use crate::admin::view::{
-    Cause, ConnectionState, ConnectionStatus, Count, DeadView, Explanation, HistoryView,
-    IntentView, InternalView, LinkView, Paused, ProviderView, Reloaded, ReviewView, Status,
+    Cause, ConnectionState, ConnectionStatus, Count, DeadView, Explanation, HistoryView, IntentView,
+    InternalView, LinkView, Paused, ProviderView, Reloaded, ReviewView, Status,
 };
 use crate::admin::{
     Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef,

@@ -62,7 +62,8 @@ impl Disk {
                 Ok(db) => break db,
                 // sled's threads let go of the lock a moment after its last handle went.
                 Err(error)
-                    if error.to_string().contains("could not acquire lock") && begun.elapsed() < LETTING_GO =>
+                    if error.to_string().contains("could not acquire lock")
+                        && begun.elapsed() < LETTING_GO =>
                 {
                     std::thread::sleep(Duration::from_millis(5));
                 }

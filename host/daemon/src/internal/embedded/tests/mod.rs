@@ -34,7 +34,9 @@ fn open(path: &Path) -> Embedded {
     loop {
         match Embedded::open(path, options()) {
             Ok(store) => return store,
-            Err(error) if error.what.contains("could not acquire lock") && std::time::Instant::now() < end => {
+            Err(error)
+                if error.what.contains("could not acquire lock") && std::time::Instant::now() < end =>
+            {
                 std::thread::yield_now();
             }
             Err(error) => panic!("the store opens: {error}"),
