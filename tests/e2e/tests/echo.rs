@@ -517,3 +517,55 @@ async fn a_refused_field_is_set_aside_with_its_pointer_and_goes_after_mending() 
     })
     .await
 }
+
+#[tokio::test]
+async fn a_conflict_for_review_is_held_shown_decided_and_carried_out() -> Result<(), Error> {
+    in_house(plan(&["acme"], "on_conflict = \"review\"", HOUR_MS, 500), async |house| {
+        let view = View::new(house, "acme")?;
+        let records = view.linked(&people("acme", 3)).await?;
+        house.post("/v1/pause", &json!({"connection": "acme"})).await?;
+        for record in &records {
+            let save = [("phone", "+49 30 22"), ("city", "Bonn")];
+            house.control.person_edits(record.portal, record.external, &save).await?;
+            record.patch(house, &json!({"phone": "+49 30 11"})).await?;
+        }
+        // Both sides are known before anything is written: this is a conflict, and not the window of a CRM without conditions.
+        until("the webhooks are stored", SOON, async || {
+            let under_way = house.webhooks_under_way().await?;
+            Ok(if under_way == 0 { Ok(()) } else { Err(format!("{under_way} under way")) })
+        })
+        .await?;
+        house.post("/v1/resume", &json!({"connection": "acme"})).await?;
+        let reviews = until("the conflicts are shown", SOON, async || {
+            let rows = rows(&house.get("/v1/review?limit=100").await?);
+            Ok(if rows.len() == 3 { Ok(rows) } else { Err(format!("{} rows", rows.len())) })
+        })
+        .await?;
+        // What does not conflict flows; what does stays on both sides as it is.
+        for record in &records {
+            record.member_becomes(house, "city", "Bonn").await?;
+        }
+        house.quiet(SOON).await?;
+        let choices = [json!("internal"), json!("external"), json!({"values": {"/phone": "+49 30 33"}})];
+        for ((record, choice), phone) in
+            records.iter().zip(choices).zip(["+49 30 11", "+49 30 22", "+49 30 33"])
+        {
+            let both = (record.member(house, "phone").await?, record.property(house, "phone").await?);
+            ensure(both == ("+49 30 11".into(), "+49 30 22".into()), || format!("not held: {both:?}"))?;
+            let row = reviews.iter().find(|row| row.pointer("/entity/id") == Some(&json!(record.internal)));
+            let row = row.ok_or("a conflict is not shown")?;
+            ensure(row.get("fields") == Some(&json!(["/phone"])), || format!("{row}"))?;
+            let decision = json!({
+                "scope": "acme", "object": "contact", "id": record.internal, "connection": "acme",
+                "group": row.get("group"), "choice": choice,
+            });
+            house.post("/v1/review/decide", &decision).await?;
+            record.member_becomes(house, "phone", phone).await?;
+            record.property_becomes(house, "phone", phone).await?;
+        }
+        house.quiet(SOON).await?;
+        let left = rows(&house.get("/v1/review?limit=100").await?);
+        ensure(left.is_empty(), || format!("still under review: {left:?}"))
+    })
+    .await
+}

@@ -82,7 +82,7 @@ fn account(
     base_url: &str,
 ) -> Result<Option<Account>, String> {
     let Some(auth) = &file.auth else { return Ok(None) };
-    let scheme = descriptor.auth.get(&auth.scheme).ok_or_else(|| {
+    let (_, scheme) = auth.pick(&descriptor.auth).ok_or_else(|| {
         let known: Vec<&str> = descriptor.auth.keys().map(String::as_str).collect();
         format!(
             "auth.scheme: provider {} has no {:?}; it has {}",

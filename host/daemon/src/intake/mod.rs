@@ -132,7 +132,8 @@ impl<S: Store> Intake<S> {
                 connection: delivery.connection.clone(),
                 object: "".into(),
                 subject: Subject::Delivery(delivery.seq),
-                class: Class::Live,
+                // Before any record: what a person did is known before it could be written over.
+                class: Class::Interactive,
                 noticed_at: now,
                 due: 0,
                 attempts: 0,

@@ -69,6 +69,9 @@ struct Window {
     unloaded: BTreeMap<Class, u64>,
     /// Workers at once.
     working: usize,
+    /// Deliveries that are being read. What they say of records is known first, so that an edit in System A meets the edits
+    /// that were told of before it.
+    reading: usize,
     /// Nothing is taken before this moment.
     not_before: Millis,
     /// Subjects that are looked at again at a moment of their own.
@@ -87,6 +90,7 @@ impl Window {
             known: HashSet::new(),
             unloaded: BTreeMap::new(),
             working: 0,
+            reading: 0,
             not_before: 0,
             parked: BTreeSet::new(),
             parked_hints: HashMap::new(),
@@ -328,7 +332,7 @@ impl Dispatch {
         window.takes = window.takes.wrapping_add(1);
         let mut classes: Vec<Class> =
             window.order.iter().filter(|(_, queue)| !queue.is_empty()).map(|(class, _)| *class).collect();
-        if window.takes % AGEING == 0 {
+        if window.takes.is_multiple_of(AGEING) {
             classes.reverse();
         }
         for class in classes {
@@ -337,6 +341,10 @@ impl Dispatch {
                 let Some(place) = queue.pop_front() else { break };
                 if !window.waiting.contains_key(&place) {
                     // Taken already through a place in another class.
+                    continue;
+                }
+                if window.reading > 0 && !matches!(place.1, Subject::Delivery(_)) {
+                    queue.push_back(place);
                     continue;
                 }
                 let hand = hand_of(store, connection, &window.scope, &place)?;
@@ -349,6 +357,9 @@ impl Dispatch {
                     continue;
                 }
                 hands.insert(hand.clone());
+                if matches!(hand, Hand::Delivery(_)) {
+                    window.reading += 1;
+                }
                 let mut hints = window.waiting.remove(&place).unwrap_or_default();
                 let (object, subject) = place;
                 if let Hand::Entity(entity) = &hand {
@@ -378,6 +389,9 @@ impl Dispatch {
         self.let_go(&work.hand);
         if let Some(window) = self.windows.get_mut(&work.connection) {
             window.working = window.working.saturating_sub(1);
+            if matches!(work.hand, Hand::Delivery(_)) {
+                window.reading = window.reading.saturating_sub(1);
+            }
             for hint in &work.hints {
                 window.known.remove(&hint.seq);
             }
@@ -394,6 +408,9 @@ impl Dispatch {
         self.next_park = self.next_park.wrapping_add(1);
         let Some(window) = self.windows.get_mut(&work.connection) else { return };
         window.working = window.working.saturating_sub(1);
+        if matches!(work.hand, Hand::Delivery(_)) {
+            window.reading = window.reading.saturating_sub(1);
+        }
         if whole_connection {
             window.not_before = window.not_before.max(until);
         }

@@ -34,7 +34,9 @@ fn ledger() -> Vec<u8> {
 #[test]
 fn files_that_are_no_components_are_refused_for_what_they_are() {
     let ledger = ledger();
-    let this_program = std::fs::read(std::env::current_exe().expect("a path")).expect("this program");
+    // Its beginning: the whole of it may be larger than a component may be.
+    let mut this_program = std::fs::read(std::env::current_exe().expect("a path")).expect("this program");
+    this_program.truncate(1 << 20);
     let cases: [(&str, &[u8], &str); 7] = [
         ("nothing", b"", "empty"),
         ("text", b"hello", "not WebAssembly"),

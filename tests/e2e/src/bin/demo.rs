@@ -212,7 +212,7 @@ async fn both_ways(show: &Show<'_>, seconds: u64) -> Result<(), Error> {
             let (member, value) = edit(&mut dice);
             // One side for each record, so that the only conflict is the one that is shown below.
             let number: u64 = known.id.bytes().map(u64::from).sum();
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 show.edit_internal(&known, member, &value).await?;
                 outward += 1;
             } else if let Some(id) = ids.get(known.scope).and_then(|ids| ids.get(&known.person)) {

@@ -137,7 +137,9 @@ pub(crate) fn make_app(world: &World, new: NewApp) -> Result<AppInfo, Refusal> {
 }
 
 fn check_webhooks(hooks: &WebhookSettings) -> Result<(), Refusal> {
-    let wrong = |url: &str| url.parse::<http::Uri>().map_or(true, |uri| uri.authority().is_none());
+    let wrong = |url: &str| {
+        url.parse::<http::Uri>().map_or(true, |uri| uri.scheme().is_none() || uri.authority().is_none())
+    };
     match &hooks.target_url {
         Some(url) if wrong(url) => Err(Refusal::bad("targetUrl is not an absolute URL")),
         Some(url) if url.starts_with("https:") && hooks.connect_to.is_none() => {

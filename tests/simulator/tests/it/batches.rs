@@ -15,8 +15,10 @@ fn row(n: u32) -> Value {
 #[tokio::test]
 async fn a_batch_read_answers_200_or_207_with_what_is_missing() {
     let s = Setting::new().await;
-    let (a, b) = (s.contact(json!({ "email": "a@x.de" })).await, s.contact(json!({ "email": "b@x.de" })).await);
-    let body = |inputs: Value| json!({ "inputs": inputs, "properties": ["email"], "propertiesWithHistory": [] });
+    let (a, b) =
+        (s.contact(json!({ "email": "a@x.de" })).await, s.contact(json!({ "email": "b@x.de" })).await);
+    let body =
+        |inputs: Value| json!({ "inputs": inputs, "properties": ["email"], "propertiesWithHistory": [] });
     let reply = s.post(&batch("read"), body(json!([{ "id": a.to_string() }, { "id": b.to_string() }]))).await;
     assert_eq!((reply.status, ids(&reply.body)), (200, vec![a, b]));
     assert_eq!(reply.body["status"], "COMPLETE");
@@ -103,10 +105,10 @@ async fn a_batch_update_answers_207_for_ids_that_do_not_exist() {
 async fn an_upsert_says_which_rows_are_new() {
     let s = Setting::new().await;
     let id = s.contact(json!({ "email": "a@x.de" })).await;
-    let input = |email: &str, city: &str| {
-        json!({ "id": email, "idProperty": "email", "properties": { "city": city }, "objectWriteTraceId": email })
-    };
-    let reply = s.post(&batch("upsert"), json!({ "inputs": [input("a@x.de", "Ulm"), input("b@x.de", "Kiel")] })).await;
+    let input = |email: &str, city: &str| json!({ "id": email, "idProperty": "email", "properties": { "city": city }, "objectWriteTraceId": email });
+    let reply = s
+        .post(&batch("upsert"), json!({ "inputs": [input("a@x.de", "Ulm"), input("b@x.de", "Kiel")] }))
+        .await;
     assert_eq!(reply.status, 200);
     let rows = reply.body["results"].as_array().unwrap();
     assert_eq!((&rows[0]["new"], &rows[0]["id"]), (&json!(false), &json!(id.to_string())));
@@ -125,7 +127,8 @@ async fn an_upsert_answers_207_row_by_row_and_needs_its_key() {
     assert_eq!(reply.status, 207);
     assert_eq!(reply.body["results"].as_array().unwrap().len(), 1);
     assert_eq!(reply.body["errors"][0]["context"]["objectWriteTraceId"], json!(["one"]));
-    let reply = s.post(&batch("upsert"), json!({ "inputs": [{ "id": "1", "properties": { "city": "x" } }] })).await;
+    let reply =
+        s.post(&batch("upsert"), json!({ "inputs": [{ "id": "1", "properties": { "city": "x" } }] })).await;
     assert_eq!(reply.status, 400);
     let inputs = json!([{ "id": "x", "idProperty": "city", "properties": { "firstname": "x" } }]);
     assert_eq!(s.post(&batch("upsert"), json!({ "inputs": inputs })).await.status, 400);
@@ -134,7 +137,8 @@ async fn an_upsert_answers_207_row_by_row_and_needs_its_key() {
 #[tokio::test]
 async fn a_batch_archive_is_204() {
     let s = Setting::new().await;
-    let (a, b) = (s.contact(json!({ "email": "a@x.de" })).await, s.contact(json!({ "email": "b@x.de" })).await);
+    let (a, b) =
+        (s.contact(json!({ "email": "a@x.de" })).await, s.contact(json!({ "email": "b@x.de" })).await);
     let inputs = json!([{ "id": a.to_string() }, { "id": b.to_string() }, { "id": "5" }]);
     assert_eq!(s.post(&batch("archive"), json!({ "inputs": inputs })).await.status, 204);
     assert!(ids(&s.get(CONTACTS).await.body).is_empty());
@@ -143,7 +147,8 @@ async fn a_batch_archive_is_204() {
 #[tokio::test]
 async fn a_batch_is_one_call() {
     let s = Setting::with(Default::default(), |new| new.quota = None).await;
-    let before = s.get("/account-info/v3/details").await.number("x-hubspot-ratelimit-daily-remaining").unwrap();
+    let before =
+        s.get("/account-info/v3/details").await.number("x-hubspot-ratelimit-daily-remaining").unwrap();
     let inputs: Vec<Value> = (0..50).map(row).collect();
     let reply = s.post(&batch("create"), json!({ "inputs": inputs })).await;
     assert_eq!(reply.number("x-hubspot-ratelimit-daily-remaining"), Some(before - 1));

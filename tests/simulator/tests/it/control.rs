@@ -62,7 +62,8 @@ async fn a_body_must_be_declared_and_be_json() {
         let reply = s.raw(Method::POST, CONTACTS, token, content_type, &body).await.unwrap();
         assert_eq!(reply.status, 415);
     }
-    let reply = s.raw(Method::POST, CONTACTS, token, Some("application/json"), "{\"properties\":").await.unwrap();
+    let reply =
+        s.raw(Method::POST, CONTACTS, token, Some("application/json"), "{\"properties\":").await.unwrap();
     assert_eq!((reply.status, reply.category()), (400, "VALIDATION_ERROR"));
     assert!(reply.body["message"].as_str().unwrap().starts_with("Invalid input JSON on line 1"));
     assert_eq!(s.reasons().await.len(), 3);
@@ -76,7 +77,8 @@ async fn two_thousand_accounts_are_made_in_one_call() {
     let tokens: std::collections::BTreeSet<_> = made.iter().map(|a| a.access_token.clone()).collect();
     assert_eq!(tokens.len(), 2_000);
     let last = &made[1_999];
-    let reply = s.raw(Method::GET, "/account-info/v3/details", Some(&last.access_token), None, "").await.unwrap();
+    let reply =
+        s.raw(Method::GET, "/account-info/v3/details", Some(&last.access_token), None, "").await.unwrap();
     assert_eq!(reply.body["portalId"], last.portal_id);
     assert_eq!(s.control.accounts().await.unwrap().len(), 2_001);
 }
@@ -108,7 +110,11 @@ async fn an_import_says_what_was_refused() {
     let record = |email: &str| [("email".to_owned(), email.to_owned())].into();
     let imported = s
         .control
-        .person_imports(s.portal(), vec![record("a@x.de"), record("a@x.de"), record("nope"), record("b@x.de")], true)
+        .person_imports(
+            s.portal(),
+            vec![record("a@x.de"), record("a@x.de"), record("nope"), record("b@x.de")],
+            true,
+        )
         .await
         .unwrap();
     assert_eq!(imported.ids.iter().filter(|id| id.is_some()).count(), 2);
@@ -156,7 +162,10 @@ async fn tls_is_spoken_with_a_test_authority() {
     let account = control.create_accounts(&NewAccounts::new(app.app_id, 1)).await.unwrap().remove(0);
     let pem = simulator.authority().unwrap();
     let mut roots = rustls::RootCertStore::empty();
-    let certificate = <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(pem.as_bytes());
+    let certificate =
+        <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
+            pem.as_bytes(),
+        );
     roots.add(certificate.unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let client = rustls::ClientConfig::builder_with_provider(provider)
@@ -184,7 +193,8 @@ async fn the_program_announces_itself_takes_a_file_and_ends_with_its_parent() {
     let folder = std::env::temp_dir().join(format!("tandem-simulator-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let (accounts, ca) = (folder.join("accounts.json"), folder.join("ca.pem"));
-    let file = json!([{ "app": { "name": "file" }, "accounts": [{ "appId": 0, "count": 3, "kind": "oauth" }] }]);
+    let file =
+        json!([{ "app": { "name": "file" }, "accounts": [{ "appId": 0, "count": 3, "kind": "oauth" }] }]);
     std::fs::write(&accounts, file.to_string()).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_tandem-simulator"))
         .args(["--exit-with-parent", "--tls", "--ca-out"])
@@ -200,7 +210,9 @@ async fn the_program_announces_itself_takes_a_file_and_ends_with_its_parent() {
     let announced: Value = serde_json::from_str(&line).unwrap();
     assert!(announced["api"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert!(announced["tls"].as_str().unwrap().starts_with("https://localhost:"));
-    assert!(std::fs::read_to_string(announced["ca"].as_str().unwrap()).unwrap().contains("BEGIN CERTIFICATE"));
+    assert!(
+        std::fs::read_to_string(announced["ca"].as_str().unwrap()).unwrap().contains("BEGIN CERTIFICATE")
+    );
     let client = control::Client::new(announced["control"].as_str().unwrap());
     assert_eq!(client.accounts().await.unwrap().len(), 3);
     let mut stdin = child.stdin.take().unwrap();

@@ -100,9 +100,14 @@ async fn a_token_may_expire_at_any_moment() {
 #[tokio::test]
 async fn an_automation_rewrites_and_touches_the_modification_time() {
     let s = Setting::new().await;
-    let kind = |in_response| FaultKind::Automation { property: "phone".into(), rewrite: Rewrite::PhonePlus, in_response };
+    let kind = |in_response| FaultKind::Automation {
+        property: "phone".into(),
+        rewrite: Rewrite::PhonePlus,
+        in_response,
+    };
     order(&s, FaultOrder::new(kind(false)).operation("contacts.*").times(2)).await;
-    let reply = s.post(CONTACTS, json!({ "properties": { "firstname": "Ann", "phone": "(49) 228-1" } })).await;
+    let reply =
+        s.post(CONTACTS, json!({ "properties": { "firstname": "Ann", "phone": "(49) 228-1" } })).await;
     assert_eq!(reply.body["properties"]["phone"], "(49) 228-1");
     let id = reply.id();
     assert_eq!(s.read(id, "phone").await["properties"]["phone"], "+492281");
@@ -123,7 +128,8 @@ async fn an_automation_rewrites_and_touches_the_modification_time() {
 async fn a_person_may_edit_between_a_read_and_a_write() {
     let receiver = Receiver::start().await;
     let s = Setting::with_receiver(&receiver).await;
-    let (id, other) = (s.contact(json!({ "firstname": "Ann" })).await, s.contact(json!({ "firstname": "Bob" })).await);
+    let (id, other) =
+        (s.contact(json!({ "firstname": "Ann" })).await, s.contact(json!({ "firstname": "Bob" })).await);
     let kind = FaultKind::PersonEditAfterRead { properties: edit("Ulm {n}"), object_id: Some(id) };
     order(&s, FaultOrder::new(kind).times(1)).await;
     s.read(other, "city").await;
@@ -218,7 +224,8 @@ async fn disturbances_are_for_one_account_and_can_be_withdrawn() {
     let kind = FaultKind::Status { status: 503, retry_after: None };
     let id = s.control.order(&FaultOrder::new(kind).portal(other.portal_id)).await.unwrap();
     assert_eq!(s.get(CONTACTS).await.status, 200);
-    let there = async || s.raw(Method::GET, CONTACTS, Some(&other.access_token), None, "").await.unwrap().status;
+    let there =
+        async || s.raw(Method::GET, CONTACTS, Some(&other.access_token), None, "").await.unwrap().status;
     assert_eq!(there().await, 503);
     assert_eq!(s.control.faults().await.unwrap().faults[0].fired, 1);
     s.control.withdraw(id).await.unwrap();

@@ -36,7 +36,8 @@ fn rows() -> BTreeMap<String, Vec<String>> {
     let text = std::fs::read_to_string(path).unwrap();
     let mut rows = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("| HS-")) {
-        let cells: Vec<String> = line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+        let cells: Vec<String> =
+            line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
         let (id, rest) = cells.split_first().unwrap();
         assert!(rows.insert(id.clone(), rest.to_vec()).is_none(), "{id} is there twice");
     }

@@ -96,7 +96,10 @@ async fn the_day_is_refused_until_midnight_of_the_account() {
     assert_eq!(s.post(SEARCH, json!({})).await.body["policyName"], "DAILY");
     s.control.advance(86_400_000).await.unwrap();
     assert_eq!(s.get(CONTACTS).await.status, 200);
-    assert_eq!(s.get("/account-info/v3/api-usage/daily/private-apps").await.body["results"][0]["currentUsage"], 2);
+    assert_eq!(
+        s.get("/account-info/v3/api-usage/daily/private-apps").await.body["results"][0]["currentUsage"],
+        2
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use crate::setting::{CONTACTS, Setting, ids};
 async fn create_answers_201_with_every_stored_property_and_a_location() {
     let s = Setting::new().await;
     let reply = s
-        .post(CONTACTS, json!({ "properties": { "email": "ann@example.com", "firstname": "Ann" }, "associations": [] }))
+        .post(
+            CONTACTS,
+            json!({ "properties": { "email": "ann@example.com", "firstname": "Ann" }, "associations": [] }),
+        )
         .await;
     assert_eq!(reply.status, 201);
     let body = &reply.body;
@@ -166,7 +169,8 @@ async fn a_contact_is_read_by_a_unique_property_only() {
 #[tokio::test]
 async fn an_unknown_id_is_404_without_a_category() {
     let s = Setting::new().await;
-    for reply in [s.get(&format!("{CONTACTS}/12345")).await, s.patch(12345, json!({ "city": "Bonn" })).await] {
+    for reply in [s.get(&format!("{CONTACTS}/12345")).await, s.patch(12345, json!({ "city": "Bonn" })).await]
+    {
         assert_eq!(reply.status, 404);
         assert_eq!(reply.body["message"], "resource not found");
         assert!(reply.body.get("category").is_none());
@@ -206,7 +210,11 @@ async fn a_patch_writes_what_it_names_and_answers_with_the_whole_record() {
     assert_eq!(reply.body["properties"]["city"], "Bonn");
     assert_eq!(reply.body["properties"]["phone"], "1");
     let by_email = s
-        .send(Method::PATCH, &format!("{CONTACTS}/ann@example.com?idProperty=email"), json!({ "properties": { "phone": "2" } }))
+        .send(
+            Method::PATCH,
+            &format!("{CONTACTS}/ann@example.com?idProperty=email"),
+            json!({ "properties": { "phone": "2" } }),
+        )
         .await;
     assert_eq!((by_email.status, by_email.id()), (200, id));
 }
@@ -322,7 +330,8 @@ async fn a_list_has_ten_rows_by_default_and_a_hundred_at_most() {
 #[tokio::test]
 async fn archived_contacts_are_listed_apart() {
     let s = Setting::new().await;
-    let (kept, gone) = (s.contact(json!({ "firstname": "a" })).await, s.contact(json!({ "firstname": "b" })).await);
+    let (kept, gone) =
+        (s.contact(json!({ "firstname": "a" })).await, s.contact(json!({ "firstname": "b" })).await);
     s.delete(&format!("{CONTACTS}/{gone}")).await;
     assert_eq!(ids(&s.get(CONTACTS).await.body), [kept]);
     assert_eq!(ids(&s.get(&format!("{CONTACTS}?archived=true")).await.body), [gone]);
@@ -358,7 +367,8 @@ async fn a_merge_makes_a_new_record_to_which_both_ids_lead() {
 async fn a_merge_may_keep_the_primary_id_as_before_2025() {
     let s = Setting::new().await;
     s.settings(json!({ "mergeMakesNewRecord": false })).await;
-    let (first, second) = (s.contact(json!({ "firstname": "a" })).await, s.contact(json!({ "firstname": "b" })).await);
+    let (first, second) =
+        (s.contact(json!({ "firstname": "a" })).await, s.contact(json!({ "firstname": "b" })).await);
     let merge = json!({ "primaryObjectId": first.to_string(), "objectIdToMerge": second.to_string() });
     assert_eq!(s.post(&format!("{CONTACTS}/merge"), merge.clone()).await.id(), first);
     assert_eq!(s.get(&format!("{CONTACTS}/{second}")).await.id(), first);
@@ -383,7 +393,8 @@ async fn dated_versions_and_other_names_of_the_object_serve_the_same() {
     let s = Setting::new().await;
     let id = s.contact(json!({ "email": "ann@example.com" })).await;
     let wanted = s.get(&format!("{CONTACTS}/{id}")).await.body;
-    for base in ["/crm/objects/2026-03/contacts", "/crm/objects/2026-09/contacts", "/crm/objects/2026-09/0-1"] {
+    for base in ["/crm/objects/2026-03/contacts", "/crm/objects/2026-09/contacts", "/crm/objects/2026-09/0-1"]
+    {
         assert_eq!(s.get(&format!("{base}/{id}")).await.body, wanted, "{base}");
         let made = s.post(base, json!({ "properties": { "firstname": "x" } })).await;
         assert_eq!(made.status, 201);

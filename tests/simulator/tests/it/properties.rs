@@ -94,7 +94,10 @@ async fn custom_unique_values_are_enforced_and_identify() {
     s.post(PROPERTIES, definition("ext_id")).await;
     let id = s.contact(json!({ "firstname": "Ann", "ext_id": "e1" })).await;
     let reply = s.post(CONTACTS, json!({ "properties": { "firstname": "Bob", "ext_id": "E1" } })).await;
-    assert_eq!((reply.status, reply.category(), reply.code()), (400, "VALIDATION_ERROR", "CONFLICTING_UNIQUE_VALUE"));
+    assert_eq!(
+        (reply.status, reply.category(), reply.code()),
+        (400, "VALIDATION_ERROR", "CONFLICTING_UNIQUE_VALUE")
+    );
     assert!(reply.body["message"].as_str().unwrap().contains(&id.to_string()));
     assert_eq!(s.get(&format!("{CONTACTS}/e1?idProperty=ext_id")).await.id(), id);
     s.patch(id, json!({ "ext_id": "e2" })).await;

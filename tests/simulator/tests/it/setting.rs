@@ -9,7 +9,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use tandem_simulator::control::types::{AccountInfo, AppInfo, NewAccounts, NewApp, QuotaSizes, WebhookSettings};
+use tandem_simulator::control::types::{
+    AccountInfo, AppInfo, NewAccounts, NewApp, QuotaSizes, WebhookSettings,
+};
 use tandem_simulator::{Config, Handle, Simulator, control};
 
 use crate::receiver::Receiver;
@@ -99,7 +101,8 @@ impl Setting {
         content_type: Option<&str>,
         body: &str,
     ) -> Result<Reply, hyper_util::client::legacy::Error> {
-        let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.simulator.api_url()));
+        let mut request =
+            http::Request::builder().method(method).uri(format!("{}{path}", self.simulator.api_url()));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

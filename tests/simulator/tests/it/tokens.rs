@@ -125,7 +125,9 @@ async fn an_authorisation_code_is_exchanged_once() {
 #[tokio::test]
 async fn tokens_tell_about_themselves() {
     let s = oauth().await;
-    let reply = s.raw(Method::GET, &format!("/oauth/v1/access-tokens/{}", s.account.access_token), None, None, "").await;
+    let reply = s
+        .raw(Method::GET, &format!("/oauth/v1/access-tokens/{}", s.account.access_token), None, None, "")
+        .await;
     let body = reply.unwrap().body;
     assert_eq!(body["hub_id"], s.portal());
     assert_eq!(body["app_id"], s.app.app_id);
@@ -148,7 +150,10 @@ async fn a_missing_scope_is_403_and_names_it() {
     assert_eq!(s.get(CONTACTS).await.status, 200);
     let reply = s.post(CONTACTS, json!({ "properties": { "firstname": "Ann" } })).await;
     assert_eq!((reply.status, reply.category()), (403, "MISSING_SCOPES"));
-    assert_eq!(reply.body["errors"][0]["context"]["requiredGranularScopes"], json!(["crm.objects.contacts.write"]));
+    assert_eq!(
+        reply.body["errors"][0]["context"]["requiredGranularScopes"],
+        json!(["crm.objects.contacts.write"])
+    );
     assert_eq!(s.get("/crm/v3/properties/contacts").await.status, 403);
 }
 

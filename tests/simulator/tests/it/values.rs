@@ -40,7 +40,8 @@ async fn written(s: &Setting, id: u64, name: &str, value: &str) -> Result<String
 #[tokio::test]
 async fn unknown_properties_are_refused_all_at_once() {
     let s = Setting::new().await;
-    let reply = s.post(CONTACTS, json!({ "properties": { "firstname": "a", "x_one": "1", "x_two": "2" } })).await;
+    let reply =
+        s.post(CONTACTS, json!({ "properties": { "firstname": "a", "x_one": "1", "x_two": "2" } })).await;
     assert_eq!((reply.status, reply.code()), (400, "PROPERTY_DOESNT_EXIST"));
     assert_eq!(reply.body["errors"].as_array().unwrap().len(), 2);
     assert_eq!(s.control.dump(s.portal()).await.unwrap().records.len(), 0);
@@ -128,7 +129,9 @@ async fn several_options_are_joined_by_semicolons_and_appended_with_a_leading_on
 async fn white_space_around_values_that_are_no_text_is_refused() {
     let s = setting().await;
     let id = s.contact(json!({ "firstname": "Ann" })).await;
-    for (name, value) in [("score", "1 "), ("born", " 2019-10-31"), ("hs_lead_status", "OPEN\u{a0}"), ("colours", "red ")] {
+    for (name, value) in
+        [("score", "1 "), ("born", " 2019-10-31"), ("hs_lead_status", "OPEN\u{a0}"), ("colours", "red ")]
+    {
         assert_eq!(written(&s, id, name, value).await, Err("LEADING_TRAILING_WHITESPACE".into()), "{name}");
     }
     assert_eq!(written(&s, id, "city", " Bonn ").await, Ok(" Bonn ".into()));

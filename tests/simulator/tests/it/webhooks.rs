@@ -34,8 +34,10 @@ fn the_v2_and_v3_signatures_are_those_of_independent_tools() {
         "W130LTF9mvm4yleoH6QDPPlQPy/ynKIn/qk8SBcRB2U="
     );
     // Listed characters are decoded before they are signed, others are not.
-    let decoded = signature::v3("secret", "POST", "https://example.com/a:b@c?d=%20%26", b"[]", "1700000000000");
-    let encoded = signature::v3("secret", "POST", "https://example.com/a%3Ab%40c?d=%20%26", b"[]", "1700000000000");
+    let decoded =
+        signature::v3("secret", "POST", "https://example.com/a:b@c?d=%20%26", b"[]", "1700000000000");
+    let encoded =
+        signature::v3("secret", "POST", "https://example.com/a%3Ab%40c?d=%20%26", b"[]", "1700000000000");
     assert_eq!(decoded, encoded);
 }
 
@@ -121,7 +123,8 @@ async fn own_writes_people_and_automations_are_told_apart() {
     let s = Setting::with_receiver(&receiver).await;
     let id = s.contact(json!({ "firstname": "Ann" })).await;
     s.control.person_edits(s.portal(), id, &[("city", "Ulm")]).await.unwrap();
-    let kind = FaultKind::Automation { property: "phone".into(), rewrite: Rewrite::PhonePlus, in_response: false };
+    let kind =
+        FaultKind::Automation { property: "phone".into(), rewrite: Rewrite::PhonePlus, in_response: false };
     s.control.order(&FaultOrder::new(kind)).await.unwrap();
     s.patch(id, json!({ "phone": "1 2" })).await;
     until("the events", || receiver.events().iter().any(|e| e["propertyValue"] == "+12")).await;
@@ -164,8 +167,13 @@ async fn a_target_behind_a_proxy_is_signed_with_its_public_url() {
     let delivery = receiver.deliveries().remove(0);
     assert_eq!(delivery.headers["host"], "sync.example.com");
     let timestamp = delivery.headers[signature::TIMESTAMP].to_str().unwrap();
-    let wanted =
-        signature::v3(&s.app.client_secret, "POST", "https://sync.example.com/hooks?x=1", &delivery.raw, timestamp);
+    let wanted = signature::v3(
+        &s.app.client_secret,
+        "POST",
+        "https://sync.example.com/hooks?x=1",
+        &delivery.raw,
+        timestamp,
+    );
     assert_eq!(delivery.headers[signature::SIGNATURE_V3], wanted);
 }
 
@@ -173,7 +181,10 @@ async fn a_target_behind_a_proxy_is_signed_with_its_public_url() {
 async fn events_of_all_accounts_of_an_app_share_target_and_arrays() {
     let receiver = Receiver::start().await;
     let s = Setting::with_receiver(&receiver).await;
-    s.control.set_webhooks(s.app.app_id, json!({ "maxConcurrent": 1, "creationHasPropertyEvents": false })).await.unwrap();
+    s.control
+        .set_webhooks(s.app.app_id, json!({ "maxConcurrent": 1, "creationHasPropertyEvents": false }))
+        .await
+        .unwrap();
     let other = s.control.create_accounts(&accounts(s.app.app_id)).await.unwrap().remove(0).portal_id;
     receiver.answers(&[(200, Duration::from_millis(100))]);
     let portals = [s.portal(), other];
@@ -355,7 +366,11 @@ async fn an_app_manages_target_and_subscriptions_with_its_developer_key() {
     s.contact(json!({ "firstname": "Ann", "city": "Kiel" })).await;
     assert_eq!(receiver.events().len(), 1);
     let batch = json!({ "inputs": [{ "id": id.parse::<u64>().unwrap(), "active": false }] });
-    assert_eq!(call(Method::POST, "subscriptions/batch/update", batch).await.body["results"][0]["active"], false);
-    let reply = s.raw(Method::GET, &format!("/webhooks/v3/{app}/subscriptions?hapikey=no"), None, None, "").await;
+    assert_eq!(
+        call(Method::POST, "subscriptions/batch/update", batch).await.body["results"][0]["active"],
+        false
+    );
+    let reply =
+        s.raw(Method::GET, &format!("/webhooks/v3/{app}/subscriptions?hapikey=no"), None, None, "").await;
     assert_eq!(reply.unwrap().status, 401);
 }

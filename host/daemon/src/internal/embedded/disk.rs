@@ -17,6 +17,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::layout;
 
@@ -36,6 +37,9 @@ pub(super) struct Disk {
     pub(super) broken: std::sync::atomic::AtomicBool,
 }
 
+/// How long a store that was closed in this process may take to let go of its files.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
 impl Disk {
     /// Opens or creates the files in a folder.
     ///
@@ -46,13 +50,25 @@ impl Disk {
             |doing: &str, error: &dyn std::fmt::Display| format!("{}: {doing}: {error}", path.display());
         fs::create_dir_all(path).map_err(|error| what("cannot create the folder", &error))?;
         remove_unfinished(path).map_err(|error| what("cannot remove an unfinished snapshot", &error))?;
-        let db = sled::Config::new()
-            .path(path)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(cache_bytes)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| what("cannot be opened (is another daemon using it?)", &error))?;
+        let begun = Instant::now();
+        let db = loop {
+            let opened = sled::Config::new()
+                .path(path)
+                .segment_size(SEGMENT_BYTES)
+                .cache_capacity(cache_bytes)
+                .flush_every_ms(None)
+                .open();
+            match opened {
+                Ok(db) => break db,
+                // sled's threads let go of the lock a moment after its last handle went.
+                Err(error)
+                    if error.to_string().contains("could not acquire lock") && begun.elapsed() < LETTING_GO =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(what("cannot be opened (is another daemon using it?)", &error)),
+            }
+        };
         let tree = db.open_tree(b"system-a").map_err(|error| what("cannot open the table", &error))?;
         check_format(&tree).map_err(|error| what("cannot be used", &error))?;
         tree.flush().map_err(|error| what("cannot be flushed", &error))?;
