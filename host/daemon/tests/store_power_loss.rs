@@ -2,6 +2,12 @@
 //!
 //! A process of its own (this test binary again, see `writer_process`) commits with `Until::Durable` and then says so in the
 //! file `ack-marker`. From what it acknowledged, the whole contents of the store can be told.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test: it fails by panicking"
+)]
 
 #[path = "../../../tests/e2e/src/power.rs"]
 #[expect(

@@ -132,24 +132,21 @@ pub(super) fn unpack_link(payload: &[u8]) -> Result<Link, Damage> {
     Ok(link)
 }
 
-/// `weight of all entries up to and with this one (u64) · weight of this one (u64) · JSON`.
-pub(super) fn pack_history(entry: &HistoryEntry, total: u64, weight: u64) -> Result<Vec<u8>, StoreError> {
-    let mut payload = Vec::with_capacity(256);
-    payload.extend_from_slice(&total.to_le_bytes());
-    payload.extend_from_slice(&weight.to_le_bytes());
+/// `weight (u64) · JSON`.
+pub(super) fn pack_history(entry: &HistoryEntry) -> Result<Vec<u8>, StoreError> {
+    let mut payload = Vec::with_capacity(384);
+    payload.extend_from_slice(&entry.weight().to_le_bytes());
     serde_json::to_writer(&mut payload, entry).map_err(|_| unwritable("a history entry"))?;
     Ok(payload)
 }
 
-/// (weight of all entries up to and with this one, weight of this one).
-pub(super) fn history_head(payload: &[u8]) -> Result<(u64, u64), Damage> {
-    let (total, rest) = payload.split_first_chunk::<8>().ok_or(Damage::Payload("history entry"))?;
-    let (weight, _) = rest.split_first_chunk::<8>().ok_or(Damage::Payload("history entry"))?;
-    Ok((u64::from_le_bytes(*total), u64::from_le_bytes(*weight)))
+/// The entry's weight.
+pub(super) fn history_weight(payload: &[u8]) -> Result<u64, Damage> {
+    payload.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or(Damage::Payload("history entry"))
 }
 
 pub(super) fn unpack_history(payload: &[u8]) -> Result<HistoryEntry, Damage> {
-    let json = payload.get(16..).ok_or(Damage::Payload("history entry"))?;
+    let json = payload.get(8..).ok_or(Damage::Payload("history entry"))?;
     serde_json::from_slice(json).map_err(|_| Damage::Payload("history entry"))
 }
 

@@ -58,6 +58,21 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// The same by thread, as far as it is worth a line.
+fn cpu_by_thread() -> String {
+    let mut all = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+        let (head, tail) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = tail.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        let name = head.rsplit_once('(').unwrap().1.trim_end_matches(|c: char| c.is_ascii_digit());
+        *all.entry(name.to_owned()).or_insert(0) += ticks * 10;
+    }
+    all.retain(|_, ms| *ms > 50);
+    format!("{all:?} ms")
+}
+
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let find = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
@@ -158,6 +173,7 @@ fn figures_of_a_record() {
         }
     });
     let applied = begun.elapsed();
+    println!("{}", cpu_by_thread());
     store.close().unwrap();
     println!(
         "records (hint in, link, history, hint out): {:.0}/s applied, {:.0}/s with all carried into the tree; CPU {} a record",

@@ -55,9 +55,8 @@ impl Engine {
             from = Bound::Excluded(last.clone());
             let mut bad = Vec::new();
             for (key, value) in piece {
-                match key.first() {
-                    Some(&(keys::PART | keys::SET_ASIDE)) => continue,
-                    _ => {}
+                if let Some(&(keys::PART | keys::SET_ASIDE)) = key.first() {
+                    continue;
                 }
                 check.rows += 1;
                 if let Err(damage) = codec::open(&key, &value) {

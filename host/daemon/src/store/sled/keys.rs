@@ -38,7 +38,7 @@ pub(super) const EXTERNAL: u8 = b'X';
 pub(super) const HELD: u8 = b'H';
 /// `I conn object scope id -> intent`.
 pub(super) const INTENT: u8 = b'I';
-/// `T entity ordinal -> history entry`.
+/// `T entity seq -> history entry`.
 pub(super) const HISTORY: u8 = b'T';
 /// `Q seq -> dead letter`.
 pub(super) const DEAD: u8 = b'Q';
@@ -232,8 +232,8 @@ pub(super) fn intent(conn: u32, entity: &EntityKey) -> Key {
     intents(conn, &entity.object).text(entity.scope.as_str()).text(entity.id.as_str()).done()
 }
 
-pub(super) fn history(entity: &EntityKey, ordinal: u64) -> Key {
-    Builder::new(HISTORY).entity(entity).number(ordinal).done()
+pub(super) fn history(entity: &EntityKey, seq: u64) -> Key {
+    Builder::new(HISTORY).entity(entity).number(seq).done()
 }
 
 pub(super) fn dead(seq: u64) -> Key {

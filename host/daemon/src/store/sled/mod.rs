@@ -37,6 +37,9 @@
 //! Sequence numbers are reserved on disk in blocks of a million before they are given. Rows made of a number that was given after the
 //! last freeze can be in the active generation only; so most hints are acknowledged without a look into the tree.
 //!
+//! History is put down without a look at what is there. Reads show the newest entries up to a weight; what lies behind it is removed at
+//! one in sixteen entries.
+//!
 //! How much waits for a connection is a row of its own, written with the commit that changes it, and kept in memory. The
 //! oldest undone hint is the first row of an index by time.
 //!
@@ -100,6 +103,7 @@ use self::codec::Damage;
 use self::engine::{Closing, Engine};
 use self::keys::{Builder, Parser};
 use self::reads::{Found, Stretch};
+use self::stage::Window;
 use super::{
     Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Store, StoreError, StoredDelivery, Until,
 };
@@ -405,7 +409,13 @@ impl Store for SledStore {
 
     fn history(&self, entity: &EntityKey, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
         let stretch = Stretch::prefix(Builder::new(keys::HISTORY).entity(entity).done()).newest_first();
-        self.engine.values(&stretch, limit, |_, payload| codec::unpack_history(payload).map(Found::Take))
+        let mut window = Window::new(self.engine.options.history_bytes);
+        self.engine.values(&stretch, limit, |_, payload| {
+            if !window.admits(codec::history_weight(payload)?) {
+                return Ok(Found::Stop);
+            }
+            codec::unpack_history(payload).map(Found::Take)
+        })
     }
 
     fn dead(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

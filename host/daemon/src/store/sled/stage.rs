@@ -3,6 +3,8 @@
 //! Changes of one commit see one another. Nothing is visible to anybody until the whole of it is staged.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tandem_core::Millis;
@@ -26,6 +28,30 @@ pub(super) struct Row {
 pub(super) struct Count {
     pub(super) ready: u64,
     pub(super) delayed: u64,
+}
+
+/// An entity's history is trimmed at one in so many entries; reads stop at the limit by themselves.
+const TRIM_EVERY: u64 = 16;
+
+/// The newest entries of a history, as many as the limit allows, and at least one.
+pub(super) struct Window {
+    left: u64,
+    is_empty: bool,
+    is_full: bool,
+}
+
+impl Window {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { left: limit, is_empty: true, is_full: false }
+    }
+
+    /// Whether the next older entry is in it.
+    pub(super) fn admits(&mut self, weight: u64) -> bool {
+        self.is_full |= !self.is_empty && weight > self.left;
+        self.is_empty = false;
+        self.left = self.left.saturating_sub(weight);
+        !self.is_full
+    }
 }
 
 /// A change with its payload, encoded before the writer's lock is taken.
@@ -68,7 +94,7 @@ fn prepare_op(mut op: Op) -> Result<Prepared, StoreError> {
         }
         Op::AddHistory(entry) => {
             keys::entity_fits(&entry.entity)?;
-            Vec::new()
+            codec::pack_history(entry)?
         }
         Op::PutValue(name, bytes) => {
             keys::name_fits("a value's name", name)?;
@@ -84,14 +110,6 @@ fn prepare_op(mut op: Op) -> Result<Prepared, StoreError> {
     Ok(Prepared { op, payload })
 }
 
-/// The end of an entity's history.
-#[derive(Clone, Copy)]
-struct Tail {
-    next: u64,
-    total: u64,
-    first: u64,
-}
-
 /// A commit in the making.
 pub(super) struct Stage<'a> {
     engine: &'a Engine,
@@ -100,7 +118,6 @@ pub(super) struct Stage<'a> {
     /// Connections that the store did not know.
     pub(super) named: Vec<ConnectionId>,
     pub(super) counts: HashMap<u32, Count>,
-    tails: HashMap<EntityKey, Tail>,
     /// The highest sequence number in it.
     pub(super) highest: u64,
 }
@@ -108,15 +125,7 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// `floor`: rows whose sequence number is not below it are in the active generation or nowhere.
     pub(super) fn new(engine: &'a Engine, floor: u64) -> Self {
-        Self {
-            engine,
-            floor,
-            rows: BTreeMap::new(),
-            named: Vec::new(),
-            counts: HashMap::new(),
-            tails: HashMap::new(),
-            highest: 0,
-        }
+        Self { engine, floor, rows: BTreeMap::new(), named: Vec::new(), counts: HashMap::new(), highest: 0 }
     }
 
     fn put(&mut self, what: &'static str, key: Key, payload: &[u8], seq: u64) -> Result<(), StoreError> {
@@ -253,15 +262,10 @@ impl<'a> Stage<'a> {
                 Ok(())
             }
             Op::AddHistory(entry) => {
-                let weight = entry.weight();
-                let mut tail = self.tail(&entry.entity)?;
-                tail.total += weight;
-                let payload = codec::pack_history(&entry, tail.total, weight)?;
-                self.put("a history entry", keys::history(&entry.entity, tail.next), &payload, 0)?;
-                tail.next += 1;
-                self.trim(&entry.entity, &mut tail)?;
-                self.tails.insert(entry.entity, tail);
-                Ok(())
+                let seq = self.engine.seq.fetch_add(1, Ordering::SeqCst) + 1;
+                self.highest = self.highest.max(seq);
+                self.put("a history entry", keys::history(&entry.entity, seq), &payload, seq)?;
+                if seq.is_multiple_of(TRIM_EVERY) { self.trim(&entry.entity) } else { Ok(()) }
             }
             Op::AddDead(letter) => {
                 let conn = self.conn(&letter.hint.connection)?;
@@ -363,43 +367,27 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn tail(&mut self, entity: &EntityKey) -> Result<Tail, StoreError> {
-        if let Some(tail) = self.tails.get(entity) {
-            return Ok(*tail);
-        }
+    /// Removes what reads of an entity's history no longer show.
+    fn trim(&mut self, entity: &EntityKey) -> Result<(), StoreError> {
         let prefix = keys::Builder::new(keys::HISTORY).entity(entity).done();
-        let last = self.engine.edge(&prefix, true)?;
-        let Some((key, value)) = last else { return Ok(Tail { next: 0, total: 0, first: 0 }) };
-        let ordinal = ordinal(&key, &prefix);
-        let Ok((total, _)) = codec::open(&key, &value).and_then(codec::history_head) else {
-            // A damaged last entry: the count begins anew, and what lies before it is trimmed by number.
-            return Ok(Tail { next: ordinal + 1, total: 0, first: ordinal + 1 });
-        };
-        // The oldest entry is looked up only when something may have to go.
-        Ok(Tail { next: ordinal + 1, total, first: u64::MAX })
-    }
-
-    /// Removes the oldest entries until what is left weighs no more than the limit. The newest entry stays.
-    fn trim(&mut self, entity: &EntityKey, tail: &mut Tail) -> Result<(), StoreError> {
-        let limit = self.engine.options.history_bytes;
-        if tail.total <= limit {
-            return Ok(());
-        }
-        if tail.first == u64::MAX {
-            let prefix = keys::Builder::new(keys::HISTORY).entity(entity).done();
-            tail.first =
-                self.engine.edge(&prefix, false)?.map_or(tail.next - 1, |(key, _)| ordinal(&key, &prefix));
-        }
-        while tail.first + 1 < tail.next {
-            let key = keys::history(entity, tail.first);
-            let head = self.look(&key, 0, codec::history_head)?;
-            if let Some((total, weight)) = head
-                && tail.total.saturating_sub(total.saturating_sub(weight)) <= limit
-            {
-                break;
+        let to = keys::after_prefix(&prefix);
+        let mut window = Window::new(self.engine.options.history_bytes);
+        let mut gone = Vec::new();
+        let mut visit = |key: &[u8], value: Bytes| {
+            match codec::open(key, &value).and_then(codec::history_weight) {
+                Ok(weight) if window.admits(weight) => {}
+                _ => gone.push(Key::from(key)),
             }
-            self.remove(key, 0);
-            tail.first += 1;
+            ControlFlow::Continue(())
+        };
+        self.engine
+            .tables
+            .read()
+            .scan(&self.engine.tree, Bound::Included(&prefix), to.as_deref(), true, &mut visit)
+            .map_err(|error| self.engine.unreadable(&error))?;
+        for key in gone {
+            let seq = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+            self.remove(key, seq);
         }
         Ok(())
     }
@@ -417,10 +405,6 @@ impl<'a> Stage<'a> {
     pub(super) fn reserve(&mut self, high: u64) -> Result<(), StoreError> {
         self.put("a number", keys::meta(super::engine::SEQ), &high.to_le_bytes(), 0)
     }
-}
-
-fn ordinal(key: &[u8], prefix: &[u8]) -> u64 {
-    key.get(prefix.len()..).and_then(<[u8]>::first_chunk::<8>).map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 fn noticed_at(payload: &[u8]) -> Result<Millis, Damage> {
