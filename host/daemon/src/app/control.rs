@@ -64,7 +64,7 @@ impl Engine {
         status.count(&self.store.backlog(id).map_err(store)?, now);
         let held = self.store.held_links(Some(id), 10_000).map_err(store)?;
         status.review = held.iter().map(|link| (link.held.len() + link.frozen.len()) as u64).sum();
-        status.dead = self.store.dead(Some(id), 100_000).map_err(store)?.len() as u64;
+        status.dead = self.store.dead_count(id).map_err(store)?;
         let Some(connection) = self.pipeline.connection(id) else {
             status.state = ConnectionState::Stopped;
             status.cause = Cause::Configuration;
@@ -348,19 +348,13 @@ impl Control for Engine {
                 self.store.entity_of(external).map_err(store)?
             }
         };
-        let dead = self.store.dead(None, 100_000).map_err(store)?;
         let Some(entity) = entity else {
             let RecordRef::External(external) = record else {
                 return Err(ControlError::NotFound("there is no such record".into()));
             };
-            let dead: Vec<DeadView> = dead
-                .iter()
-                .filter(|letter| {
-                    letter.hint.connection == external.connection
-                        && letter.hint.subject == Subject::External(external.id.clone())
-                })
-                .map(DeadView::from)
-                .collect();
+            let subject = Subject::External(external.id.clone());
+            let letter = self.store.dead_about(&external.connection, &external.object, &subject);
+            let dead: Vec<DeadView> = letter.map_err(store)?.iter().map(DeadView::from).collect();
             if dead.is_empty() {
                 return Err(ControlError::NotFound(format!("nothing is known of {external}")));
             }
@@ -381,13 +375,15 @@ impl Control for Engine {
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         let links = self.store.links(&entity).map_err(store)?;
         let history = self.store.history(&entity, HISTORY).map_err(store)?;
-        let dead: Vec<DeadView> = dead
-            .iter()
-            .filter(|letter| letter.entity.as_ref() == Some(&entity))
-            .map(DeadView::from)
-            .collect();
         let mut intents = Vec::new();
+        let mut dead = Vec::new();
         for connection in self.pipeline.connections().iter().filter(|found| found.scope == entity.scope) {
+            let link = links.iter().find(|link| link.connection == connection.id);
+            let external = link.and_then(|link| link.external.clone()).map(Subject::External);
+            for subject in [Some(Subject::Internal(entity.id.clone())), external].into_iter().flatten() {
+                let letter = self.store.dead_about(&connection.id, &entity.object, &subject);
+                dead.extend(letter.map_err(store)?.iter().map(DeadView::from));
+            }
             if let Some(intent) = self.store.intent(&entity, &connection.id).map_err(store)? {
                 intents.push(IntentView::from(&intent));
             }

@@ -244,6 +244,7 @@ pub(super) fn dead_letter(letter: &DeadView) -> String {
         ["point".to_owned(), letter.point.clone()],
         ["provider".to_owned(), letter.provider.clone()],
         ["cause".to_owned(), format!("{}, tried {} times", letter.cause, letter.attempts)],
+        ["set aside".to_owned(), format!("{} times since {}", letter.count, time(letter.first_at))],
     ];
     text.push_str(&indented(&table(["", ""], &facts)));
     text.push_str("\nProblems\n");

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tandem_core::Millis;
 use tandem_core::exchange::{Observed, Problem, State};
-use tandem_core::id::{EntityKey, ProviderId};
+use tandem_core::id::{EntityKey, ExternalId, ObjectName, ProviderId};
 
+use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::{Deliver, SendError};
@@ -93,14 +94,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 self.dispatch.lock().put_back(work, until, whole);
                 return Ok(());
             }
-            End::Done(commit) => (commit, None),
+            End::Done(mut commit) => {
+                self.drop_letters(&mut commit, connection, &work)?;
+                (commit, None)
+            }
             End::Later { until, touched, commit } => {
                 (commit, merged(&work, touched).map(|hint| Hint { seq: 0, due: until.max(1), ..hint }))
             }
             End::Again { problem, point, not_before, touched, commit } => match merged(&work, touched) {
                 Some(hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
                     let mut commit = commit;
-                    self.set_aside(&mut commit, connection, hint, point, vec![problem], None, now);
+                    let letter = self.letter(connection, &work, hint, point, vec![problem], None);
+                    self.set_aside(&mut commit, connection, &work, letter?)?;
                     (commit, None)
                 }
                 Some(hint) => {
@@ -116,7 +121,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             },
             End::SetAside { point, problems, entity, mut commit } => {
                 if let Some(hint) = merged(&work, false) {
-                    self.set_aside(&mut commit, connection, hint, point, problems, entity, now);
+                    let letter = self.letter(connection, &work, hint, point, problems, entity)?;
+                    self.set_aside(&mut commit, connection, &work, letter)?;
                 }
                 (commit, None)
             }
@@ -155,27 +161,31 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a dead letter has that many members")]
-    fn set_aside(
+    /// The dead letter of a piece of work.
+    fn letter(
         &self,
-        commit: &mut Commit,
         connection: &Connection,
+        work: &Work,
         hint: Hint,
         point: &'static str,
         problems: Vec<Problem>,
         entity: Option<EntityKey>,
-        now: Millis,
-    ) {
+    ) -> Result<DeadLetter, StoreError> {
         self.rooms.metrics.set_aside(&self.provider_of(connection), point);
-        let entity = entity.or_else(|| match &hint.subject {
-            Subject::Internal(id) => Some(EntityKey {
-                scope: connection.scope.clone(),
-                object: hint.object.clone(),
-                id: id.clone(),
-            }),
+        let entity = entity.or_else(|| match &work.hand {
+            Hand::Entity(entity) => Some(entity.clone()),
             _ => None,
         });
-        commit.push(Op::AddDead(DeadLetter {
+        let linked = match &entity {
+            Some(entity) => self.rooms.store.link(entity, &connection.id)?.and_then(|link| link.external),
+            None => None,
+        };
+        let external = match &hint.subject {
+            Subject::External(id) => Some(id.clone()),
+            _ => linked,
+        };
+        let now = self.rooms.clock.now();
+        Ok(DeadLetter {
             seq: self.rooms.store.next_seq(),
             hint,
             entity,
@@ -183,7 +193,92 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             point: point.into(),
             problems,
             provider: self.label(connection),
-        }));
+            external,
+            first_at: now,
+            count: 1,
+        })
+    }
+
+    /// Sets a record aside. There is one letter about it, whatever it was known by before.
+    fn set_aside(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        work: &Work,
+        letter: DeadLetter,
+    ) -> Result<(), StoreError> {
+        if self.rooms.store.dead_count(&connection.id)? > 0 {
+            let (object, about) = letter.about();
+            for (of, subject) in self.subjects(connection, work, commit)? {
+                if of != *object || subject != about {
+                    commit.push(Op::DropDeadAbout(connection.id.clone(), of, subject));
+                }
+            }
+        }
+        commit.push(Op::AddDead(letter));
+        Ok(())
+    }
+
+    /// Takes away the letters about a record that was worked to its end. Where the CRM's side was the reason and was not read since, it
+    /// is read first: that System A's edit got through says nothing of it.
+    fn drop_letters(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        work: &Work,
+    ) -> Result<(), StoreError> {
+        if self.rooms.store.dead_count(&connection.id)? == 0 {
+            return Ok(());
+        }
+        let is_touched = |hint: &Hint| {
+            hint.observed.as_ref().is_some_and(|observed| matches!(observed.state, State::Touched))
+        };
+        let was_read = !matches!(work.hand, Hand::Entity(_)) || work.hints.iter().any(is_touched);
+        let mut to_read = None;
+        for (object, subject) in self.subjects(connection, work, commit)? {
+            let Some(letter) = self.rooms.store.dead_about(&connection.id, &object, &subject)? else {
+                continue;
+            };
+            match letter.external {
+                Some(id) if !was_read && !is_of_system_a(&letter.point) => to_read = Some((object, id)),
+                _ => {
+                    commit.push(Op::DropDeadAbout(connection.id.clone(), object, subject));
+                }
+            }
+        }
+        if let Some((object, id)) = to_read {
+            commit.push(Op::AddHint(self.touched(connection, &object, id.as_str(), "look")));
+        }
+        Ok(())
+    }
+
+    /// Every name under which a letter about this work's record may be found.
+    fn subjects(
+        &self,
+        connection: &Connection,
+        work: &Work,
+        commit: &Commit,
+    ) -> Result<Vec<(ObjectName, Subject)>, StoreError> {
+        let mut all: Vec<(ObjectName, Subject)> =
+            work.hints.iter().map(|hint| (hint.object.clone(), hint.subject.clone())).collect();
+        let mut linked = |entity: &EntityKey, external: Option<&ExternalId>| {
+            all.push((entity.object.clone(), Subject::Internal(entity.id.clone())));
+            all.extend(external.map(|id| (entity.object.clone(), Subject::External(id.clone()))));
+        };
+        if let Hand::Entity(entity) = &work.hand {
+            let link = self.rooms.store.link(entity, &connection.id)?;
+            linked(entity, link.and_then(|link| link.external).as_ref());
+        }
+        for op in &commit.ops {
+            if let Op::PutLink(link) = op
+                && link.connection == connection.id
+            {
+                linked(&link.entity, link.external.as_ref());
+            }
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
     }
 
     /// The provider's label for history.
@@ -353,6 +448,11 @@ fn merged(work: &Work, touched: bool) -> Option<Hint> {
         observed,
         ..first.clone()
     })
+}
+
+/// The reason lies in what System A has: a work that came to its end has written it.
+fn is_of_system_a(point: &str) -> bool {
+    matches!(point, "provider-out" | "rejected")
 }
 
 /// "Something happened to it": read it.
