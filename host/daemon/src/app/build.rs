@@ -11,6 +11,7 @@ use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
 use tokio::sync::{Notify, watch};
 
+use super::pauses::Pauses;
 use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
 use crate::config::{Config, ConnectionConfig, Connections};
@@ -137,6 +138,7 @@ impl Engine {
             files: Mutex::default(),
             refused: Mutex::default(),
             unloaded: Mutex::new(loaded.errors),
+            pausing: tokio::sync::Mutex::default(),
             draining: false.into(),
             stop: watch::channel(false).0,
             config,
@@ -210,12 +212,24 @@ impl Engine {
             })
             .collect();
         let views = self.runtime.connect_all(setups).await;
+        // A pause that cannot be read is no leave to go on.
+        let (pauses, unread) = match self.pauses() {
+            Ok(pauses) => (pauses, None),
+            Err(error) => (Pauses::default(), Some(error.to_string())),
+        };
         let mut connections = Vec::new();
         for ((id, file, changed), view) in wanted.into_iter().zip(views) {
             let made =
                 view.map_err(|error| vec![error.to_string()]).and_then(|view| self.connection(&file, &view));
+            let made = match &unread {
+                Some(error) => Err(vec![error.clone()]),
+                None => made,
+            };
             match made {
                 Ok(connection) => {
+                    let paused = pauses.of(&id);
+                    connection.directions.pause_external(file.paused || paused.to_external);
+                    connection.directions.pause_internal(file.paused || paused.to_internal);
                     for object in connection.objects.keys() {
                         let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
                         self.looks.plan(first, &id, object);
@@ -304,8 +318,6 @@ impl Engine {
             return Err(findings);
         }
         let directions = Directions::default();
-        directions.pause_external(file.paused);
-        directions.pause_internal(file.paused);
         Ok(Connection { id: file.id.clone(), scope: file.scope.clone(), objects, directions })
     }
 

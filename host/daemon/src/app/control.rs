@@ -142,10 +142,11 @@ impl Engine {
         all
     }
 
-    fn set_paused(&self, target: &PauseTarget, paused: bool) -> Result<Count, ControlError> {
+    async fn set_paused(&self, target: &PauseTarget, paused: bool) -> Result<Count, ControlError> {
         if let Some(connection) = &target.connection {
             self.known(connection)?;
         }
+        self.note_pause(target.connection.as_ref(), target.direction, paused).await?;
         let mut count = 0;
         for connection in self.pipeline.connections() {
             if target.connection.as_ref().is_some_and(|wanted| *wanted != connection.id) {
@@ -333,11 +334,11 @@ impl Control for Engine {
     }
 
     async fn pause(&self, target: PauseTarget) -> Result<Count, ControlError> {
-        self.set_paused(&target, true)
+        self.set_paused(&target, true).await
     }
 
     async fn resume(&self, target: PauseTarget) -> Result<Count, ControlError> {
-        self.set_paused(&target, false)
+        self.set_paused(&target, false).await
     }
 
     async fn explain(&self, record: RecordRef) -> Result<Explanation, ControlError> {

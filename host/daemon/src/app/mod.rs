@@ -7,6 +7,7 @@ mod build;
 mod clock;
 mod control;
 mod directory;
+mod pauses;
 mod work;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,8 @@ pub struct Engine {
     refused: Mutex<BTreeMap<ConnectionId, Vec<String>>>,
     /// Providers that could not be loaded.
     unloaded: Mutex<Vec<LoadError>>,
+    /// One pause or resume at a time.
+    pausing: tokio::sync::Mutex<()>,
     started_at: Millis,
     draining: AtomicBool,
     stop: watch::Sender<bool>,
