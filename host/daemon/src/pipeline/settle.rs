@@ -340,6 +340,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         self.rooms.quotas.failed(&connection.id, now, self.rooms.clock.jitter(u64::MAX));
                         again("delivery", "outcome-unknown", message, true, now, commit)
                     }
+                    SendError::Forbidden { all: false, what, .. } => {
+                        let problem =
+                            Problem { code: "forbidden-request".into(), message: what, pointer: None };
+                        Ok(End::SetAside { point: "delivery", problems: vec![problem], entity, commit })
+                    }
                     SendError::Forbidden { .. } => {
                         self.rooms.quotas.blocked(&connection.id, &message);
                         Ok(later_or_back(now.saturating_add(60_000), commit))
