@@ -11,10 +11,11 @@ use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
 use tokio::sync::{Notify, watch};
 
+use super::directory::fingerprint;
 use super::pauses::Pauses;
 use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
-use crate::config::{Config, ConnectionConfig, Connections};
+use crate::config::{Config, ConfigError, ConnectionConfig, Connections};
 use crate::credentials::{Credentials, FileTokens};
 use crate::delivery::{Client, ClientConfig};
 use crate::intake::{Door, Intake, Route};
@@ -83,7 +84,7 @@ impl Engine {
         let tokens = FileTokens::new(&config.data_dir.join("tokens"))
             .map_err(|error| AppError::Build(format!("data_dir: tokens: {error}")))?;
         let credentials = Arc::new(Credentials::new(Arc::new(tokens)));
-        let accounts = Arc::new(Accounts::new(credentials.clone()));
+        let accounts = Arc::new(Accounts::new(credentials));
         let client = Client::new(
             &ClientConfig {
                 connect_timeout: config.delivery.connect_timeout,
@@ -128,7 +129,6 @@ impl Engine {
             internal,
             runtime,
             quotas,
-            credentials,
             accounts,
             intake,
             metrics,
@@ -136,6 +136,7 @@ impl Engine {
             wake,
             looks: super::work::Looks::default(),
             files: Mutex::default(),
+            fingerprints: Mutex::default(),
             refused: Mutex::default(),
             unloaded: Mutex::new(loaded.errors),
             pausing: tokio::sync::Mutex::default(),
@@ -150,10 +151,15 @@ impl Engine {
     /// Reads the folder of connections: new and changed files are taken up, wrong ones are named and leave what was there.
     pub(super) async fn reload_connections(&self) -> Result<Reloaded, String> {
         let config = self.config.clone();
-        let read = tokio::task::spawn_blocking(move || Connections::load(&config))
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        let (read, fingerprints) = tokio::task::spawn_blocking(move || {
+            let read = Connections::load(&config)?;
+            let fingerprints: BTreeMap<ConnectionId, [u8; 32]> =
+                read.good.iter().map(|(id, file)| (id.clone(), fingerprint(file))).collect();
+            Ok((read, fingerprints))
+        })
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error: ConfigError| error.to_string())?;
         let mut reloaded = Reloaded::default();
         let before = self.files.lock().clone();
         for bad in &read.bad {
@@ -173,13 +179,23 @@ impl Engine {
         let mut wanted = Vec::new();
         for (id, file) in &read.good {
             let changed = match before.get(id) {
-                Some(known) if same_file(known, file) => continue,
+                Some(known)
+                    if same_file(known, file) && self.fingerprints.lock().get(id) == fingerprints.get(id) =>
+                {
+                    continue;
+                }
                 Some(_) => true,
                 None => false,
             };
             wanted.push((id.clone(), file.clone(), changed));
         }
         self.take_up(wanted, &mut reloaded).await;
+        let mut known = self.fingerprints.lock();
+        for id in reloaded.added.iter().chain(&reloaded.changed) {
+            known.extend(fingerprints.get(id).map(|fingerprint| (id.clone(), *fingerprint)));
+        }
+        known.retain(|id, _| read.good.contains_key(id));
+        drop(known);
         let mut refused = self.refused.lock();
         for id in reloaded.added.iter().chain(&reloaded.changed).chain(&reloaded.removed) {
             refused.remove(id);
@@ -250,6 +266,10 @@ impl Engine {
                 }
             }
         }
+        // What stopped a connection may be what was mended.
+        for id in &reloaded.changed {
+            self.quotas.clear(id);
+        }
         // From the beginning the feed brings everything; who comes later is given what is there.
         if let Ok(false) = self.pipeline.has_followed_feed() {
             for connection in &connections {
@@ -260,6 +280,9 @@ impl Engine {
         }
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
+        }
+        for id in &reloaded.changed {
+            self.pipeline.release(id);
         }
     }
 
@@ -408,7 +431,7 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The same settings as far as they are shown; secrets are read anew anyway.
+/// The same settings. Where secrets are found is part of it, what they are is not.
 fn same_file(known: &ConnectionConfig, read: &ConnectionConfig) -> bool {
     format!("{known:?}") == format!("{read:?}")
 }

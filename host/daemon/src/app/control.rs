@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tandem_core::exchange::{Observed, State};
+use tandem_core::exchange::Observed;
 use tandem_core::id::{ConnectionId, EntityKey};
 use tandem_core::link::Link;
 use tandem_core::plan;
@@ -177,7 +177,7 @@ impl Engine {
             attempts: 0,
             cause: "replay".into(),
             observed: match &hint.subject {
-                Subject::External(id) => Some(touched(hint.object.as_str(), id.as_str())),
+                Subject::External(id) => Some(Observed::touched(hint.object.as_str(), id.as_str())),
                 _ => None,
             },
             ..hint.clone()
@@ -232,7 +232,7 @@ impl Engine {
             due: 0,
             attempts: 0,
             cause: "review".into(),
-            observed: link.external.as_ref().map(|id| touched(object, id.as_str())),
+            observed: link.external.as_ref().map(|id| Observed::touched(object, id.as_str())),
         };
         let mut commit = Commit::new();
         commit.push(Op::PutLink(link)).push(Op::AddHint(hint.clone()));
@@ -256,7 +256,7 @@ impl Engine {
             observed: link
                 .external
                 .as_ref()
-                .map(|external| touched(link.entity.object.as_str(), external.as_str())),
+                .map(|external| Observed::touched(link.entity.object.as_str(), external.as_str())),
         }
     }
 }
@@ -265,21 +265,6 @@ impl Engine {
 fn wait(until: u64, now: u64) -> String {
     let seconds = until.saturating_sub(now).div_ceil(1_000);
     if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
-}
-
-fn touched(object: &str, id: &str) -> Observed {
-    Observed {
-        object: object.into(),
-        id: id.into(),
-        state: State::Touched,
-        version: None,
-        stamp: None,
-        key: None,
-        keep: None,
-        author: None,
-        account: None,
-        attributes: Vec::new(),
-    }
 }
 
 impl Control for Engine {
@@ -304,7 +289,7 @@ impl Control for Engine {
                 waiting: backlog.ready + backlog.delayed,
             });
         }
-        self.count_components();
+        self.bring_totals();
         Ok(self.metrics.render(&lines))
     }
 
@@ -540,7 +525,7 @@ impl Control for Engine {
                 due: 0,
                 attempts: 0,
                 cause: "look".into(),
-                observed: Some(touched(look.object.as_str(), id.as_str())),
+                observed: Some(Observed::touched(look.object.as_str(), id.as_str())),
             }),
             LookAt::All => {
                 let mut after: Option<EntityKey> = None;

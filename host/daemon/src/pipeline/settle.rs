@@ -13,6 +13,7 @@ use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{FaultKind, Runtime};
+use crate::quota::Cause;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, StoreError, Subject, Until};
 
 /// A connection that is held up is looked at again after this at the latest, in milliseconds.
@@ -77,18 +78,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         end: End,
     ) -> Result<(), PipelineError> {
         let now = self.rooms.clock.now();
-        let outcome = match &end {
-            End::PutBack { .. } | End::Later { .. } | End::Again { .. } => None,
-            End::Done(commit) if commit.ops.is_empty() => Some("dismissed"),
-            End::Done(_) => Some("written"),
-            End::SetAside { .. } => Some("set-aside"),
-        };
-        if let Some(outcome) = outcome {
-            for hint in &work.hints {
-                let age = Duration::from_millis(now.saturating_sub(hint.noticed_at));
-                self.rooms.metrics.hint_done(hint.class.name(), outcome, age);
-            }
-        }
+        let is_empty = matches!(&end, End::Done(commit) if commit.ops.is_empty());
+        let mut outcome = if is_empty { "dismissed" } else { "written" };
         let (mut commit, next) = match end {
             End::PutBack { until, whole } => {
                 self.dispatch.lock().put_back(work, until, whole);
@@ -103,6 +94,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             End::Again { problem, point, not_before, touched, commit } => match merged(&work, touched) {
                 Some(hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
+                    outcome = "set-aside";
                     let mut commit = commit;
                     let letter = self.letter(connection, &work, hint, point, vec![problem], None);
                     self.set_aside(&mut commit, connection, &work, letter?)?;
@@ -120,6 +112,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 None => (commit, None),
             },
             End::SetAside { point, problems, entity, mut commit } => {
+                outcome = "set-aside";
                 if let Some(hint) = merged(&work, false) {
                     let letter = self.letter(connection, &work, hint, point, problems, entity)?;
                     self.set_aside(&mut commit, connection, &work, letter)?;
@@ -130,6 +123,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         for hint in &work.hints {
             commit.push(Op::DropHint(hint.key()));
         }
+        let goes_on = next.is_some();
         if let Some(mut hint) = next {
             hint.seq = self.rooms.store.next_seq();
             commit.push(Op::AddHint(hint));
@@ -151,6 +145,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut dispatch = self.dispatch.lock();
         dispatch.finish(&work);
         if committed.is_ok() {
+            if goes_on {
+                for hint in work.hints.iter().skip(1) {
+                    self.rooms.metrics.hint_merged(hint.class.name());
+                }
+            } else {
+                for hint in &work.hints {
+                    let age = Duration::from_millis(now.saturating_sub(hint.noticed_at));
+                    self.rooms.metrics.hint_done(hint.class.name(), outcome, age);
+                }
+            }
             for hint in &arrivals {
                 self.rooms.metrics.hint_added(hint.class.name());
             }
@@ -313,7 +317,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         match error {
             ExchangeError::Pipeline(error) => Err(error),
-            ExchangeError::Held { until } => Ok(later_or_back(until, commit)),
+            ExchangeError::Held { until } => {
+                let reason = match self.rooms.quotas.standing(&connection.id, now).cause {
+                    Cause::Quota => "quota",
+                    Cause::Breaker => "breaker",
+                    Cause::Authorisation => "authorisation",
+                    Cause::Blocked => "blocked",
+                    Cause::None => "other",
+                };
+                self.rooms.metrics.held_back(&self.provider_of(connection), reason);
+                Ok(later_or_back(until, commit))
+            }
             ExchangeError::Refused { point, problems } => {
                 Ok(End::SetAside { point, problems, entity, commit })
             }
@@ -321,6 +335,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
                 match &fault.kind {
                     FaultKind::Broken { wait_ms, .. } => {
+                        self.rooms.metrics.held_back(&self.provider_of(connection), "fault");
                         Ok(later_or_back(now.saturating_add((*wait_ms).max(10)), commit))
                     }
                     FaultKind::Absent { .. } | FaultKind::Configure { .. } => {
@@ -460,23 +475,13 @@ fn is_of_system_a(point: &str) -> bool {
     matches!(point, "provider-out" | "rejected")
 }
 
-/// "Something happened to it": read it.
-pub(super) fn touched_observation(hint: &Hint) -> Observed {
-    Observed {
-        object: hint.object.to_string(),
-        id: match &hint.subject {
-            Subject::External(id) => id.to_string(),
-            _ => String::new(),
-        },
-        state: State::Touched,
-        version: None,
-        stamp: None,
-        key: None,
-        keep: None,
-        author: None,
-        account: None,
-        attributes: Vec::new(),
-    }
+/// "Something happened to it": read it. Of a record of System A it is the link that knows the CRM's id.
+fn touched_observation(hint: &Hint) -> Observed {
+    let id = match &hint.subject {
+        Subject::External(id) => id.as_str(),
+        Subject::Internal(_) | Subject::Delivery(_) => "",
+    };
+    Observed::touched(hint.object.as_str(), id)
 }
 
 fn word(answer: &tandem_core::exchange::Answer) -> &'static str {

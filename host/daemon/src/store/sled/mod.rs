@@ -232,6 +232,18 @@ impl SledStore {
         self.engine.check()
     }
 
+    /// Commits that were applied since it was opened.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.engine.commits.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write or sync failed: nothing more is accepted.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.engine.failed.get().is_some()
+    }
+
     /// How many bytes the tree's files have.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {

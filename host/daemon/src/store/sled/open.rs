@@ -168,6 +168,7 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError
         crowded: AtomicBool::new(false),
         scarce: AtomicBool::new(false),
         failed: OnceLock::new(),
+        commits: AtomicU64::new(0),
         seq: AtomicU64::new(0),
         seq_asked: AtomicU64::new(0),
         seq_durable: Mutex::new(0),
