@@ -307,7 +307,7 @@ impl Engine {
                     self.pipeline.connect(vec![fresh])?;
                 }
                 Err(why) => {
-                    tracing::warn!(connection = %id, ?why, "it stays as it was before the account was asked")
+                    tracing::warn!(connection = %id, ?why, "it stays as it was before the account was asked");
                 }
             },
             Err(error) => {

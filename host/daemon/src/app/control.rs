@@ -30,6 +30,7 @@ const HISTORY: usize = 200;
 /// Links that are looked at at once by a look at all.
 const LOOK_PAGE: usize = 256;
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
 fn store(error: StoreError) -> ControlError {
     ControlError::Failed(error.to_string())
 }
