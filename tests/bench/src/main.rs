@@ -23,6 +23,10 @@ use cpu::Usage;
 use load::Offered;
 use probe::Probe;
 
+/// As in the daemon, so that the generator's share of the machine is not the allocator's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Tandem: the full path under load, edit to visible, durable intake, the sandbox beside native code.
 ///
 /// Generator and simulator run on the same processors as the daemon; their share is printed beside it. Nothing is
