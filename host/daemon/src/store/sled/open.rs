@@ -153,6 +153,8 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError
         scarce: AtomicBool::new(false),
         failed: OnceLock::new(),
         seq: AtomicU64::new(0),
+        delayed: AtomicU64::new(0),
+        none_delayed: AtomicU64::new(0),
         seq_asked: AtomicU64::new(0),
         seq_durable: Mutex::new(0),
         seq_wake: Condvar::new(),
