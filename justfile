@@ -36,9 +36,12 @@ torture: guests build
     TANDEM_TORTURE=1 cargo test --locked -p tandem --test store_power_loss -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked -p tandem-e2e --test crash -- --nocapture --test-threads 1
 
-# Measures; `just bench --help` lists the figures. Our own crates are built at full optimisation for this.
+# Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
+# daemon's without assertions for debugging; what they depend on is built as always.
 bench *ARGS: guests
-    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --locked --workspace --bins --target-dir target
+    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --locked --workspace --bins --target-dir target \
+        --config profile.dev.package.tandem.debug-assertions=false --config profile.dev.package.tandem.overflow-checks=false \
+        --config profile.dev.package.tandem-core.debug-assertions=false --config profile.dev.package.tandem-core.overflow-checks=false
     ./target/debug/tandem-bench {{ARGS}}
 
 # Formatting, clippy with warnings denied, documentation, licences and advisories.

@@ -341,7 +341,11 @@ pub fn unescape(segment: &str) -> Cow<'_, str> {
 /// The pointer of a top-level member.
 #[must_use]
 pub fn pointer(member: &str) -> String {
-    format!("/{}", escape(member))
+    let escaped = escape(member);
+    let mut pointer = String::with_capacity(1 + escaped.len());
+    pointer.push('/');
+    pointer.push_str(&escaped);
+    pointer
 }
 
 /// The pointer of one of a customer's own fields.
@@ -353,17 +357,23 @@ pub fn custom_pointer(name: &str) -> String {
 /// A document as fields. What is not an object has none; an empty `custom` leaves no trace.
 #[must_use]
 pub fn fields(document: &Value) -> Fields {
+    into_fields(document.clone())
+}
+
+/// [`fields`] of a document that is not needed any more: its values are moved.
+#[must_use]
+pub fn into_fields(document: Value) -> Fields {
     let mut fields = Fields::new();
     let Value::Object(members) = document else { return fields };
     for (name, value) in members {
         match value {
             Value::Object(custom) if name == CUSTOM => {
                 for (name, value) in custom {
-                    fields.insert(custom_pointer(name), value.clone());
+                    fields.insert(custom_pointer(&name), value);
                 }
             }
-            _ => {
-                fields.insert(pointer(name), value.clone());
+            value => {
+                fields.insert(pointer(&name), value);
             }
         }
     }

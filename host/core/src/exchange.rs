@@ -12,6 +12,49 @@ use crate::Millis;
 pub type Json = Vec<u8>;
 pub type Opaque = Vec<u8>;
 
+/// Bytes as one value and not as a list of numbers, each of them a call. In postcard and in JSON they are written as the
+/// list would be.
+mod octets {
+    use std::fmt;
+
+    use serde::de::{Deserializer, SeqAccess, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(octets)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_byte_buf(Octets)
+    }
+
+    struct Octets;
+
+    impl<'de> Visitor<'de> for Octets {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, octets: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(octets.to_vec())
+        }
+
+        fn visit_byte_buf<E>(self, octets: Vec<u8>) -> Result<Vec<u8>, E> {
+            Ok(octets)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
+            let mut octets = Vec::new();
+            while let Some(octet) = list.next_element()? {
+                octets.push(octet);
+            }
+            Ok(octets)
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {
     pub name: String,
@@ -83,7 +126,9 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     Touched,
+    #[serde(with = "octets")]
     Partial(Json),
+    #[serde(with = "octets")]
     Whole(Json),
     Gone(Proof),
     Moved(Reference),
@@ -282,6 +327,7 @@ pub struct Reply {
 pub struct Delivery {
     pub headers: Vec<Attribute>,
     pub query: Vec<Attribute>,
+    #[serde(with = "octets")]
     pub body: Vec<u8>,
 }
 
@@ -307,4 +353,26 @@ pub enum Decision {
 pub struct Ruling {
     pub decision: Decision,
     pub rule: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the bytes were written as before they were one value.
+    #[derive(Serialize, Deserialize)]
+    struct Listed {
+        headers: Vec<Attribute>,
+        query: Vec<Attribute>,
+        body: Vec<u8>,
+    }
+
+    #[test]
+    fn bytes_read_back_what_was_written_as_a_list() {
+        let listed = Listed { headers: Vec::new(), query: Vec::new(), body: vec![0, 7, 255] };
+        let json = serde_json::to_string(&listed).unwrap();
+        let delivery: Delivery = serde_json::from_str(&json).unwrap();
+        assert_eq!(delivery.body, listed.body);
+        assert_eq!(serde_json::to_string(&delivery).unwrap(), json);
+    }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod beside;
+mod calls;
 mod cpu;
 mod enqueue;
 mod load;
@@ -22,6 +24,10 @@ use tandem_simulator::control::types::{Counts, QuotaSizes};
 use cpu::Usage;
 use load::Offered;
 use probe::Probe;
+
+/// As in the daemon, so that the generator's share of the machine is not the allocator's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures Tandem: the full path under load, edit to visible, durable intake, the sandbox beside native code.
 ///
@@ -50,8 +56,23 @@ struct Options {
     /// Seconds of durable intake.
     #[arg(long, default_value_t = 10)]
     intake_seconds: u64,
+    /// Changes of each kind whose calls are counted.
+    #[arg(long, default_value_t = 200)]
+    changes: u64,
+    /// Seconds of the bare HTTP loop.
+    #[arg(long, default_value_t = 5)]
+    bare_seconds: u64,
+    /// Connections beside the guest that spins.
+    #[arg(long, default_value_t = 100)]
+    beside_connections: usize,
+    /// Records a second that are offered to them.
+    #[arg(long, default_value_t = 300)]
+    beside_rate: u64,
+    /// Seconds of load with the guest, and as many without it.
+    #[arg(long, default_value_t = 20)]
+    beside_seconds: u64,
     /// Only these parts.
-    #[arg(long, value_delimiter = ',', value_parser = ["path", "intake", "mapping"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["path", "intake", "mapping", "calls", "beside"])]
     only: Vec<String>,
     /// Print one JSON document instead of a table.
     #[arg(long)]
@@ -99,6 +120,17 @@ async fn measure(options: &Options) -> Result<Value, Error> {
     }
     if wants("intake") {
         put("intake", enqueue::measure(options.intake_seconds).await?);
+    }
+    if wants("calls") {
+        put("calls", calls::measure(options.changes, Duration::from_secs(options.bare_seconds)).await?);
+    }
+    if wants("beside") {
+        let beside = beside::Options {
+            connections: options.beside_connections,
+            rate: options.beside_rate,
+            seconds: options.beside_seconds,
+        };
+        put("beside", beside::measure(&beside).await?);
     }
     if wants("path") {
         put("path", full_path(options).await?);
@@ -153,8 +185,8 @@ async fn full_path(options: &Options) -> Result<Value, Error> {
     let time = Duration::from_secs(options.seconds);
     let began = Instant::now();
     let pause = Duration::from_millis(20);
-    let from_here = tokio::spawn(from_here.run(began + time, pause));
-    let from_there = tokio::spawn(from_there.run(began + time, pause));
+    let from_here = tokio::spawn(async move { from_here.run(began + time, pause).await });
+    let from_there = tokio::spawn(async move { from_there.run(began + time, pause).await });
     let (offered, customers) =
         load::offer(&house.control, customers, options.rate, time, options.workers).await?;
     let offering = began.elapsed().as_secs_f64();
@@ -207,15 +239,16 @@ async fn full_path(options: &Options) -> Result<Value, Error> {
 }
 
 fn calls_made(before: &Counts, after: &Counts, offered: &Offered, made: u64) -> Value {
-    let by_operation: serde_json::Map<String, Value> = after
-        .operations
-        .keys()
-        .map(|name| (name.clone(), json!(after.calls(name) - before.calls(name))))
-        .filter(|(_, count)| count != &json!(0))
-        .collect();
     json!({
-        "all": made, "per_change": made as f64 / offered.changes().max(1) as f64, "by_operation": by_operation,
+        "all": made, "per_change": made as f64 / offered.changes().max(1) as f64,
+        "by_operation": by_operation(before, after),
     })
+}
+
+/// Calls since `before`; operations that were not called are left out.
+pub(crate) fn by_operation(before: &Counts, after: &Counts) -> Value {
+    let counts = after.operations.keys().map(|name| (name.clone(), after.calls(name) - before.calls(name)));
+    Value::Object(counts.filter(|(_, count)| *count > 0).map(|(name, count)| (name, json!(count))).collect())
 }
 
 fn show(figures: &Value) {
@@ -259,6 +292,56 @@ fn show(figures: &Value) {
         row("  refused", text("/intake/refused"), "0");
         row("  daemon CPU for each record", format!("{:.1} us", number("/intake/cpu_us_per_record")), "");
         list("/intake/cpu_us_by_thread", " us");
+    }
+    if figures.get("calls").is_some() {
+        println!("\ncalls for each converged change, one kind at a time");
+        let targets = [
+            ("create_out", "1"),
+            ("update_out", "1.05"),
+            ("update_out_unheard", "1.05; no webhooks"),
+            ("echo", "0"),
+            ("unchanged_out", "0"),
+            ("update_in", "1, the read"),
+            ("unchanged_in", "0"),
+            ("create_in", "2, with the key's write"),
+            ("delete_in", "1, the confirmation"),
+            ("delete_out", "1"),
+        ];
+        for (kind, target) in targets {
+            let each = number(&format!("/calls/by_change/{kind}/per_change"));
+            row(&format!("  {}", kind.replace('_', " ")), format!("{each:.2}"), target);
+            list(&format!("/calls/by_change/{kind}/by_operation"), "");
+        }
+        println!("\nbare HTTP: one record read over and over by the daemon's HTTP library, no Tandem");
+        row("  calls/s", format!("{:.0}", number("/calls/bare/per_second")), "");
+        row(
+            "  CPU for each call: client, simulator",
+            format!(
+                "{:.1} us, {:.1} us",
+                number("/calls/bare/cpu_us_per_call/client"),
+                number("/calls/bare/cpu_us_per_call/simulator")
+            ),
+            "",
+        );
+    }
+    if figures.get("beside").is_some() {
+        println!(
+            "\nbeside a guest that spins: {} connections, {}/s",
+            text("/beside/connections"),
+            text("/beside/asked_per_second")
+        );
+        for way in ["outward", "inward"] {
+            for when in ["without", "with"] {
+                let at = |name: &str| number(&format!("/beside/{when}/{way}/{name}"));
+                row(
+                    &format!("  edit to visible, {way}, {when}: p50, p99"),
+                    format!("{:.1} ms, {:.1} ms", at("p50_ms"), at("p99_ms")),
+                    "",
+                );
+                row("    samples, not seen", format!("{:.0}, {:.0}", at("samples"), at("not_seen")), "");
+            }
+        }
+        row("  records that made it spin", text("/beside/records_that_spin"), "");
     }
     if figures.get("path").is_some() {
         show_path(&number, &text, &row, &list);

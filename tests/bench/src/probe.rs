@@ -76,7 +76,7 @@ impl Probe {
     }
 
     /// Edits the record on one side until the end.
-    pub(crate) async fn run(self, end: Instant, pause: Duration) -> Result<Seen, Error> {
+    pub(crate) async fn run(&self, end: Instant, pause: Duration) -> Result<Seen, Error> {
         let mut seen = Seen::new()?;
         let mut number = 0_u64;
         while Instant::now() < end {

@@ -9,6 +9,10 @@ use std::time::Duration;
 use clap::Parser;
 use tandem_simulator::{Config, Simulator};
 
+/// As in the daemon, so that the benchmark's share of the machine is not the allocator's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Stands for HubSpot: as strict as its documentation allows one to know, and disturbed on demand.
 #[derive(Debug, Parser)]
 #[command(version)]

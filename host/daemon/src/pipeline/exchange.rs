@@ -326,7 +326,7 @@ pub(super) fn see(
             // An event that cannot be mapped says only that something happened.
             Err(_) => Body::Touched,
             Ok(canonical) => match document::parse(&canonical) {
-                Ok(value) => Body::Partial(document::fields(&value)),
+                Ok(value) => Body::Partial(document::into_fields(value)),
                 Err(_) => Body::Touched,
             },
         },
@@ -370,7 +370,7 @@ fn whole(
     if let Err(problems) = room.canonical.validate(&value) {
         return invalid("canonical-in", problems);
     }
-    Ok(Body::Whole(document::fields(&value)))
+    Ok(Body::Whole(document::into_fields(value)))
 }
 
 /// A provider document as JSON. Its schema judges it, not the canonical rules: a CRM may write numbers as it likes.

@@ -214,13 +214,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub(super) fn conclude(&self, mut case: Case<'_>) -> Commit {
         let is_new = case.stored.is_none();
         let says_something = case.link.external.is_some() || !case.link.base.is_empty() || !is_new;
-        if case.stored.as_ref() != Some(&case.link) && says_something {
-            case.commit.push(Op::PutLink(case.link.clone()));
-        }
         self.drop_create(&mut case);
         self.drop_update(&mut case);
         let mut commit = std::mem::take(&mut case.commit);
         case.trail.flush(&mut commit);
+        if case.stored.as_ref() != Some(&case.link) && says_something {
+            commit.push(Op::PutLink(case.link));
+        }
         if commit.ops.is_empty() {
             self.rooms.metrics.record(&case.provider, "unchanged");
         }
@@ -248,7 +248,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             None => InternalState::Absent,
             Some(record) => match record.document {
                 Some(document) => InternalState::Present {
-                    fields: document::fields(&document),
+                    fields: document::into_fields(document),
                     version: record.version,
                     changed_at: Some(record.changed_at),
                 },

@@ -98,7 +98,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 case.trail.note(&case.link, Some(&before), what, reason, now);
                 *internal = match record.document {
                     Some(document) => InternalState::Present {
-                        fields: document::fields(&document),
+                        fields: document::into_fields(document),
                         version: record.version,
                         changed_at: Some(record.changed_at),
                     },

@@ -206,6 +206,24 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_written_as_the_list_of_numbers_that_they_were() {
+        use tandem_core::exchange::{Delivery, State};
+
+        #[derive(Serialize, serde::Deserialize)]
+        struct Listed(Vec<u8>, Vec<u8>, Vec<u8>);
+
+        let listed = Listed(Vec::new(), Vec::new(), (0..=255).collect());
+        let delivery = Delivery { body: listed.2.clone(), ..Delivery::default() };
+        let payload = pack("a delivery", &listed).unwrap();
+        assert_eq!(pack("a delivery", &delivery).unwrap(), payload);
+        assert_eq!(unpack::<Delivery>("delivery", &payload).unwrap(), delivery);
+        let state = State::Whole(listed.2.clone());
+        let payload = [vec![2], pack("bytes", &listed.2).unwrap()].concat();
+        assert_eq!(pack("a state", &state).unwrap(), payload);
+        assert_eq!(unpack::<State>("state", &payload).unwrap(), state);
+    }
+
+    #[test]
     fn a_value_beyond_the_limit_is_refused() {
         assert!(seal("a value", b"k", &vec![0; MAX_VALUE]).is_ok());
         assert!(matches!(seal("a value", b"k", &vec![0; MAX_VALUE + 1]), Err(StoreError::TooLarge { .. })));

@@ -109,6 +109,10 @@ pub(super) struct Engine {
     /// Commits that were applied since it was opened.
     pub(super) commits: AtomicU64,
     pub(super) seq: AtomicU64,
+    /// How often rows of delayed hints became visible.
+    pub(super) delayed: AtomicU64,
+    /// One more than the count in `delayed` before which a look found no delayed hint.
+    pub(super) none_delayed: AtomicU64,
     /// Numbers below this are reserved or about to be.
     pub(super) seq_asked: AtomicU64,
     /// Numbers below this are reserved on disk.
@@ -205,12 +209,18 @@ impl Engine {
         }
         drop(connections);
         let mut tables = self.tables.write();
+        let mut delayed = false;
         for (key, row) in rows {
+            delayed |= row.value.is_some() && key.first() == Some(&keys::DELAYED);
             if row.value.is_none() && row.seq >= writer.floor {
                 tables.forget(&key);
             } else {
                 tables.put(key, row.value);
             }
+        }
+        if delayed {
+            // Before the lock is let go: whoever counts and then looks, sees the rows or looks again the next time.
+            self.delayed.fetch_add(1, Ordering::SeqCst);
         }
         if writer.frame.len() > self.options.memory_bytes
             || tables.active_bytes() > 2 * self.options.memory_bytes

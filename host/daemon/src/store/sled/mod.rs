@@ -405,6 +405,9 @@ impl Store for SledStore {
     }
 
     fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError> {
+        if self.next_due()?.is_none_or(|due| due > until) {
+            return Ok(Vec::new());
+        }
         let stretch = Stretch::prefix([keys::DELAYED].into());
         self.engine.values(&stretch, limit, |key, payload| {
             if Parser::new(key).number().is_some_and(|due| due > until) {
@@ -415,7 +418,15 @@ impl Store for SledStore {
     }
 
     fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        // Asked after every piece of work, and mostly there is none.
+        let count = self.engine.delayed.load(Ordering::SeqCst);
+        if self.engine.none_delayed.load(Ordering::SeqCst) == count + 1 {
+            return Ok(None);
+        }
         let first = self.engine.edge(&[keys::DELAYED], false)?;
+        if first.is_none() {
+            self.engine.none_delayed.store(count + 1, Ordering::SeqCst);
+        }
         Ok(first.and_then(|(key, _)| Parser::new(&key).number()))
     }
 

@@ -170,6 +170,8 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError
         failed: OnceLock::new(),
         commits: AtomicU64::new(0),
         seq: AtomicU64::new(0),
+        delayed: AtomicU64::new(0),
+        none_delayed: AtomicU64::new(0),
         seq_asked: AtomicU64::new(0),
         seq_durable: Mutex::new(0),
         seq_wake: Condvar::new(),
