@@ -204,7 +204,24 @@ impl Inner {
         Ok(problems)
     }
 
-    /// Every edit that a webhook told of arrives in System A, though the webhook is not sent again and nothing is polled.
+    /// The title that the account has, of records whose title waits for a person, by the record's id.
+    async fn reviewed(&self, base: &str) -> Result<HashMap<String, u64>, Error> {
+        let url = format!("{base}/v1/review?limit=10000");
+        let answer = self.client.get(url).bearer_auth(ADMIN).send().await?.error_for_status()?;
+        let reviews: Vec<Value> = answer.json().await?;
+        Ok(reviews
+            .iter()
+            .filter_map(|review| {
+                let id = review.pointer("/entity/id")?.as_str()?.to_owned();
+                let title = review.get("external_values")?.get("/job_title")?.as_str()?;
+                Some((id, number(title)?))
+            })
+            .collect())
+    }
+
+    /// Every edit that a webhook told of arrives in System A, though the webhook is not sent again and nothing is polled. Where
+    /// the power went between an edit's write to System A and the link's commit, and the title was edited again since, the two
+    /// look like a conflict: the edit is then in a review, as `docs/architecture.md` says.
     async fn edits(&self, at: usize, base: &str, patience: Duration) -> Result<(), Error> {
         let mut told: HashMap<(u64, u64), u64> = HashMap::new();
         for delivery in self.changes.deliveries.iter().filter(|delivery| delivery.acked < at) {
@@ -225,6 +242,7 @@ impl Inner {
         resumed.error_for_status()?;
         until("what the webhooks told of is in system a", patience, async || {
             let mut missing = Vec::new();
+            let reviewed = self.reviewed(base).await?;
             for scope in SCOPES {
                 let there = self.listed(base, scope).await?;
                 for person in self.people.iter().filter(|person| person.scope == scope) {
@@ -233,7 +251,8 @@ impl Inner {
                         .get(&person.internal)
                         .and_then(|record| record.document.get("job_title"))
                         .and_then(Value::as_str);
-                    if title.and_then(number).is_none_or(|found| found < *wanted) {
+                    let found = title.and_then(number).max(reviewed.get(&person.internal).copied());
+                    if found.is_none_or(|found| found < *wanted) {
                         missing.push(format!(
                             "{scope}/{}: the webhook of {wanted} was acknowledged, {title:?} is there",
                             person.internal
