@@ -5,12 +5,16 @@
  *   TANDEM_SHIM_LOG     to this file, which is not below it; it is appended to
  *   TANDEM_SHIM_FAIL    "CALL:N:ERROR[:PART]": the N-th CALL (write, pwrite, fsync, fdatasync, ftruncate, open, rename) on a
  *                       file whose path contains PART fails with ERROR (EIO, ENOSPC, EROFS); "N+" fails from there on
- *   TANDEM_SHIM_IGNORE  "fdatasync" or "fsync": the log says that these syncs did nothing (a planted fault)
+ *   TANDEM_SHIM_IGNORE  "CALL[:PART]": the log says that a CALL (fsync, fdatasync) on a file whose path contains PART did nothing
+ *                       (a planted fault)
+ *   TANDEM_SHIM_TALK    so many bytes of whatever one call sends or receives through a socket are written down; without it
+ *                       64 of what is sent, and nothing of what is received
  *
  * A change and its line in the log are made under one lock, so that the order of the log is the order of the changes. A sync
  * has two lines, at its beginning and at its end: it covers what was written before it began, once it has ended well.
  * sync_file_range has a line and syncs nothing. Writes to a file named "ack-marker" and bytes sent to sockets are
- * acknowledgements.
+ * acknowledgements. What is sent has a line before it leaves, and with TANDEM_SHIM_TALK another one that says how much of it
+ * left (in the place of the inode); what is received has a line when it is there, and the end of a socket has one too.
  *
  * A line, little-endian, without padding:
  *   u32 magic "TSHM" | u64 number | u8 kind | u8 flags | u16 length of path | u16 length of second path
@@ -36,11 +40,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum kind { CREATE = 1, WRITE, TRUNCATE, RENAME, UNLINK, MAKE_DIR, REMOVE_DIR, SYNC_BEGIN, SYNC_END, SYNC_RANGE, ACK, SEND };
+enum kind { CREATE = 1, WRITE, TRUNCATE, RENAME, UNLINK, MAKE_DIR, REMOVE_DIR, SYNC_BEGIN, SYNC_END, SYNC_RANGE, ACK, SEND, RECEIVE, CLOSE, SEND_END };
 enum flag { IS_DIR = 1, DATA_ONLY = 2, IGNORED = 4 };
 
 #define FDS 65536
-#define SENT 64
+/* Pieces of one call that are written down. */
+#define PIECES 64
+/* Bytes of a call that are written down; see TANDEM_SHIM_TALK. */
+static size_t talk = 64;
+static int talks;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -55,7 +63,7 @@ static unsigned char is_ack[FDS];
 static char fail_call[32], fail_part[256];
 static long fail_at, fail_seen;
 static int fail_on, fail_errno;
-static int ignore_fdatasync, ignore_fsync;
+static char ignore_call[32], ignore_part[256];
 
 #define REAL(ret, name, ...) \
     static ret (*real_##name)(__VA_ARGS__); \
@@ -79,11 +87,17 @@ REAL(int, sync_file_range, int, off_t, off_t, unsigned int)
 REAL(ssize_t, send, int, const void *, size_t, int)
 REAL(ssize_t, sendto, int, const void *, size_t, int, const struct sockaddr *, socklen_t)
 REAL(ssize_t, sendmsg, int, const struct msghdr *, int)
+REAL(ssize_t, read, int, void *, size_t)
+REAL(ssize_t, readv, int, const struct iovec *, int)
+REAL(ssize_t, recv, int, void *, size_t, int)
+REAL(ssize_t, recvfrom, int, void *, size_t, int, struct sockaddr *, socklen_t *)
+REAL(ssize_t, recvmsg, int, struct msghdr *, int)
 
 static void start(void) {
     find_open(); find_openat(); find_close(); find_write(); find_writev(); find_pwrite(); find_ftruncate();
     find_rename(); find_unlink(); find_unlinkat(); find_rmdir(); find_mkdir(); find_fsync(); find_fdatasync();
     find_sync_file_range(); find_send(); find_sendto(); find_sendmsg();
+    find_read(); find_readv(); find_recv(); find_recvfrom(); find_recvmsg();
     const char *folder = getenv("TANDEM_SHIM_DIR"), *log = getenv("TANDEM_SHIM_LOG");
     if (folder && realpath(folder, dir)) dir_len = strlen(dir);
     if (log && dir_len) {
@@ -101,8 +115,9 @@ static void start(void) {
         fail_errno = !strcmp(error, "ENOSPC") ? ENOSPC : !strcmp(error, "EROFS") ? EROFS : EIO;
     }
     const char *ignore = getenv("TANDEM_SHIM_IGNORE");
-    ignore_fdatasync = ignore && strstr(ignore, "fdatasync") != NULL;
-    ignore_fsync = ignore && strstr(ignore, "fsync") != NULL && !ignore_fdatasync;
+    if (ignore) sscanf(ignore, "%31[^:]:%255s", ignore_call, ignore_part);
+    const char *size = getenv("TANDEM_SHIM_TALK");
+    if (size && dir_len) { talk = (size_t)strtoul(size, NULL, 10); talks = 1; }
 }
 
 static void ready(void) { pthread_once(&once, start); }
@@ -125,14 +140,14 @@ static void line(enum kind kind, int flags, int error, uint64_t inode, uint64_t 
     memcpy(head + 18, &err, 4);
     memcpy(head + 22, &inode, 8);
     memcpy(head + 30, &offset, 8);
-    struct iovec out[64 + 4];
+    struct iovec out[PIECES + 4];
     int n = 0;
     out[n++] = (struct iovec){ head, sizeof head };
     out[n++] = (struct iovec){ &len, 4 };
     if (path_len) out[n++] = (struct iovec){ (void *)path, path_len };
     if (second_len) out[n++] = (struct iovec){ (void *)second, second_len };
     size_t left = bytes;
-    for (int i = 0; i < pieces && left && n < 68; i++) {
+    for (int i = 0; i < pieces && left && n < PIECES + 4; i++) {
         size_t take = data[i].iov_len < left ? data[i].iov_len : left;
         if (take) out[n++] = (struct iovec){ data[i].iov_base, take };
         left -= take;
@@ -239,8 +254,19 @@ int open64(const char *name, int flags, ...) { MODE(flags, flags) return do_open
 int openat(int at, const char *name, int flags, ...) { MODE(flags, flags) return do_open(at, name, flags, mode); }
 int openat64(int at, const char *name, int flags, ...) { MODE(flags, flags) return do_open(at, name, flags | O_LARGEFILE, mode); }
 
+static int is_socket(int fd) {
+    struct stat stat;
+    return dir_len && !fstat(fd, &stat) && S_ISSOCK(stat.st_mode);
+}
+
 int close(int fd) {
     ready();
+    /* Before it is closed: its number may be given to another one at once. */
+    if (talks && !is_watched(fd) && is_socket(fd)) {
+        pthread_mutex_lock(&lock);
+        line(CLOSE, 0, 0, 0, (uint64_t)fd, NULL, NULL, NULL, 0, 0);
+        pthread_mutex_unlock(&lock);
+    }
     if (fd >= 0 && fd < FDS) { watched[fd] = 0; is_ack[fd] = 0; }
     return real_close(fd);
 }
@@ -273,34 +299,57 @@ static ssize_t vectored(int fd, const struct iovec *data, int pieces, off_t at, 
     return wrote;
 }
 
-static int is_socket(int fd) {
-    struct stat stat;
-    return dir_len && !fstat(fd, &stat) && S_ISSOCK(stat.st_mode);
+/* Bytes that leave are written down before they do: what they acknowledge has to be synced by then. */
+static int sending(int fd, const struct iovec *data, int pieces) {
+    if (!is_socket(fd)) return 0;
+    if (pieces > PIECES) pieces = PIECES;
+    size_t total = 0;
+    for (int i = 0; i < pieces && total < talk; i++) total += data[i].iov_len;
+    pthread_mutex_lock(&lock);
+    line(SEND, 0, 0, 0, (uint64_t)fd, NULL, NULL, data, pieces, total < talk ? total : talk);
+    pthread_mutex_unlock(&lock);
+    return 1;
 }
 
-/* Bytes that leave are written down before they do: what they acknowledge has to be synced by then. */
-static void sending(int fd, const struct iovec *data, int pieces) {
-    if (!is_socket(fd)) return;
-    size_t total = 0;
-    for (int i = 0; i < pieces && total < SENT; i++) total += data[i].iov_len;
+/* How much of it left. */
+static ssize_t sent(int told, int fd, ssize_t count) {
+    if (!told || !talks) return count;
+    int error = errno;
     pthread_mutex_lock(&lock);
-    line(SEND, 0, 0, 0, (uint64_t)fd, NULL, NULL, data, pieces, total < SENT ? total : SENT);
+    line(SEND_END, 0, count < 0 ? error : 0, count < 0 ? 0 : (uint64_t)count, (uint64_t)fd, NULL, NULL, NULL, 0, 0);
     pthread_mutex_unlock(&lock);
+    errno = error;
+    return count;
+}
+
+/* Bytes that came. */
+static ssize_t received(int fd, const struct iovec *data, int pieces, ssize_t count) {
+    if (!talks || count <= 0 || !is_socket(fd)) return count;
+    int error = errno;
+    size_t total = 0;
+    for (int i = 0; i < pieces && i < PIECES; i++) total += data[i].iov_len;
+    if (total > (size_t)count) total = (size_t)count;
+    if (total > talk) total = talk;
+    pthread_mutex_lock(&lock);
+    line(RECEIVE, 0, 0, 0, (uint64_t)fd, NULL, NULL, data, pieces, total);
+    pthread_mutex_unlock(&lock);
+    errno = error;
+    return count;
 }
 
 ssize_t write(int fd, const void *data, size_t len) {
     ready();
     struct iovec one = { (void *)data, len };
     if (fd >= 0 && fd < FDS && (watched[fd] || is_ack[fd])) return vectored(fd, &one, 1, 0, 0);
-    sending(fd, &one, 1);
-    return real_write(fd, data, len);
+    int told = sending(fd, &one, 1);
+    return sent(told, fd, real_write(fd, data, len));
 }
 
 ssize_t writev(int fd, const struct iovec *data, int pieces) {
     ready();
-    if (fd >= 0 && fd < FDS && (watched[fd] || is_ack[fd])) return vectored(fd, data, pieces > 64 ? 64 : pieces, 0, 0);
-    sending(fd, data, pieces);
-    return real_writev(fd, data, pieces);
+    if (fd >= 0 && fd < FDS && (watched[fd] || is_ack[fd])) return vectored(fd, data, pieces > PIECES ? PIECES : pieces, 0, 0);
+    int told = sending(fd, data, pieces);
+    return sent(told, fd, real_writev(fd, data, pieces));
 }
 
 ssize_t pwrite(int fd, const void *data, size_t len, off_t at) {
@@ -314,21 +363,51 @@ ssize_t pwrite64(int fd, const void *data, size_t len, off64_t at) { return pwri
 ssize_t send(int fd, const void *data, size_t len, int flags) {
     ready();
     struct iovec one = { (void *)data, len };
-    sending(fd, &one, 1);
-    return real_send(fd, data, len, flags);
+    int told = sending(fd, &one, 1);
+    return sent(told, fd, real_send(fd, data, len, flags));
 }
 
 ssize_t sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to, socklen_t to_len) {
     ready();
     struct iovec one = { (void *)data, len };
-    sending(fd, &one, 1);
-    return real_sendto(fd, data, len, flags, to, to_len);
+    int told = sending(fd, &one, 1);
+    return sent(told, fd, real_sendto(fd, data, len, flags, to, to_len));
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     ready();
-    sending(fd, message->msg_iov, (int)message->msg_iovlen);
-    return real_sendmsg(fd, message, flags);
+    int told = sending(fd, message->msg_iov, (int)message->msg_iovlen);
+    return sent(told, fd, real_sendmsg(fd, message, flags));
+}
+
+ssize_t read(int fd, void *data, size_t len) {
+    ready();
+    struct iovec one = { data, len };
+    return received(fd, &one, 1, real_read(fd, data, len));
+}
+
+ssize_t readv(int fd, const struct iovec *data, int pieces) {
+    ready();
+    return received(fd, data, pieces, real_readv(fd, data, pieces));
+}
+
+ssize_t recv(int fd, void *data, size_t len, int flags) {
+    ready();
+    struct iovec one = { data, len };
+    ssize_t count = real_recv(fd, data, len, flags);
+    return flags & MSG_PEEK ? count : received(fd, &one, 1, count);
+}
+
+ssize_t recvfrom(int fd, void *data, size_t len, int flags, struct sockaddr *from, socklen_t *from_len) {
+    ready();
+    struct iovec one = { data, len };
+    return received(fd, &one, 1, real_recvfrom(fd, data, len, flags, from, from_len));
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+    ready();
+    ssize_t count = real_recvmsg(fd, message, flags);
+    return received(fd, message->msg_iov, (int)message->msg_iovlen, count);
 }
 
 int ftruncate(int fd, off_t len) {
@@ -393,6 +472,7 @@ static int synced(int fd, const char *call, int (*real)(int), int flags) {
     uint64_t inode = watched[fd] - 1;
     struct stat stat;
     if (!fstat(fd, &stat) && S_ISDIR(stat.st_mode)) flags |= IS_DIR;
+    if (!strcmp(call, ignore_call) && strstr(path, ignore_part)) flags |= IGNORED;
     pthread_mutex_lock(&lock);
     line(SYNC_BEGIN, flags, 0, inode, 0, path, NULL, NULL, 0, 0);
     uint64_t begun = number;
@@ -407,8 +487,8 @@ static int synced(int fd, const char *call, int (*real)(int), int flags) {
     return result;
 }
 
-int fsync(int fd) { ready(); return synced(fd, "fsync", real_fsync, ignore_fsync ? IGNORED : 0); }
-int fdatasync(int fd) { ready(); return synced(fd, "fdatasync", real_fdatasync, DATA_ONLY | (ignore_fdatasync ? IGNORED : 0)); }
+int fsync(int fd) { ready(); return synced(fd, "fsync", real_fsync, 0); }
+int fdatasync(int fd) { ready(); return synced(fd, "fdatasync", real_fdatasync, DATA_ONLY); }
 
 int sync_file_range(int fd, off_t from, off_t len, unsigned int flags) {
     ready();

@@ -216,6 +216,11 @@ impl House {
         Ok(std::fs::write(self.folder.join("tandem.toml"), text)?)
     }
 
+    /// Environment of the daemon's next start.
+    pub fn environment(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.plan.environment
+    }
+
     /// The daemon's configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod people;
 pub mod power;
 pub mod process;
 pub mod system_a;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -56,6 +56,9 @@ enum Event {
     SyncEnd { inode: u64, begun: u64, path: PathBuf, folder: bool, worked: bool },
     Acknowledged { data: Vec<u8> },
     Sent { socket: u64, head: Vec<u8> },
+    Left { socket: u64, bytes: u64 },
+    Received { socket: u64, data: Vec<u8> },
+    Closed { socket: u64 },
     Other,
 }
 
@@ -66,6 +69,31 @@ pub struct Acknowledged {
     pub at: usize,
     /// What was said.
     pub data: Vec<u8>,
+}
+
+/// What happened on a socket (recorded with `TANDEM_SHIM_TALK`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk<'a> {
+    /// These bytes left; the position is that before they did.
+    Sent(&'a [u8]),
+    /// These bytes came.
+    Received(&'a [u8]),
+    /// It ended; its descriptor may be another one's from here on.
+    Closed,
+}
+
+/// A write, and since when it was on disk for sure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written<'a> {
+    /// Position in the recording.
+    pub at: usize,
+    /// The file, as it was called at last.
+    pub path: std::sync::Arc<Path>,
+    /// The bytes.
+    pub data: &'a [u8],
+    /// From this position on no loss of power takes the write away: a sync of its file that began afterwards ended well, and
+    /// so did one for each name on the way to the file. None: that never came.
+    pub sure: Option<usize>,
 }
 
 /// What the shim wrote down.
@@ -125,6 +153,9 @@ fn parse(cursor: &mut Cursor<'_>) -> Option<Event> {
         },
         11 => Event::Acknowledged { data },
         12 => Event::Sent { socket: offset, head: data },
+        13 => Event::Received { socket: offset, data },
+        14 => Event::Closed { socket: offset },
+        15 => Event::Left { socket: offset, bytes: inode },
         _ => Event::Other,
     })
 }
@@ -180,7 +211,21 @@ impl Recording {
         let bytes = fs::read(log)?;
         let mut cursor = Cursor(&bytes);
         let mut events = Vec::new();
+        let mut last_sent: HashMap<u64, usize> = HashMap::new();
         while let Some(event) = parse(&mut cursor) {
+            match &event {
+                Event::Sent { socket, .. } => {
+                    last_sent.insert(*socket, events.len());
+                }
+                // What did not leave was not said: it is sent again.
+                Event::Left { socket, bytes } => {
+                    let sent = last_sent.remove(socket).and_then(|at| events.get_mut(at));
+                    if let Some(Event::Sent { head, .. }) = sent {
+                        head.truncate(usize::try_from(*bytes).unwrap_or(usize::MAX));
+                    }
+                }
+                _ => {}
+            }
             events.push(event);
         }
         Ok(Self { root: root.canonicalize()?, events })
@@ -212,6 +257,119 @@ impl Recording {
             Event::Sent { socket, head } => Some((at, *socket, head.as_slice())),
             _ => None,
         })
+    }
+
+    /// What was said on sockets: (position, descriptor, what).
+    pub fn talk(&self) -> impl Iterator<Item = (usize, u64, Talk<'_>)> + '_ {
+        self.events.iter().enumerate().filter_map(|(at, event)| match event {
+            Event::Sent { socket, head } => Some((at, *socket, Talk::Sent(head))),
+            Event::Received { socket, data } => Some((at, *socket, Talk::Received(data))),
+            Event::Closed { socket } => Some((at, *socket, Talk::Closed)),
+            _ => None,
+        })
+    }
+
+    /// Every write, and since when it was on disk for sure.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Written<'_>> {
+        #[derive(Default)]
+        struct File {
+            path: PathBuf,
+            /// The changes of names that it depends on, by their place in `names`.
+            names: Vec<usize>,
+            /// Writes that no sync has covered yet, by their place in `writes`.
+            open: Vec<usize>,
+        }
+        struct Name {
+            at: usize,
+            folder: PathBuf,
+            sure: Option<usize>,
+        }
+        let mut files: Vec<File> = Vec::new();
+        let mut by_inode: HashMap<u64, usize> = HashMap::new();
+        let mut names: Vec<Name> = Vec::new();
+        let mut made: HashMap<PathBuf, usize> = HashMap::new();
+        let mut begun_at: HashMap<u64, usize> = HashMap::new();
+        // (position, bytes, file, covered by a sync that ended at)
+        let mut writes: Vec<(usize, &[u8], usize, Option<usize>)> = Vec::new();
+        let named = |at: usize, path: &Path| Name {
+            at,
+            folder: path.parent().map(Path::to_owned).unwrap_or_default(),
+            sure: None,
+        };
+        for (position, event) in self.events.iter().enumerate() {
+            match event {
+                Event::MakeFolder { path } => {
+                    made.insert(path.clone(), names.len());
+                    names.push(named(position, path));
+                }
+                Event::Create { inode, path } => {
+                    let mut depends: Vec<usize> =
+                        path.ancestors().filter_map(|above| made.get(above).copied()).collect();
+                    depends.push(names.len());
+                    names.push(named(position, path));
+                    by_inode.insert(*inode, files.len());
+                    files.push(File { path: path.clone(), names: depends, open: Vec::new() });
+                }
+                Event::Rename { from, to } => {
+                    for file in files.iter_mut().filter(|file| file.path.starts_with(from)) {
+                        let rest = file.path.strip_prefix(from).map(Path::to_owned).unwrap_or_default();
+                        file.path = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
+                        file.names.push(names.len());
+                    }
+                    names.push(named(position, to));
+                }
+                Event::Write { inode, data, .. } => {
+                    let number = *by_inode.entry(*inode).or_insert_with(|| {
+                        files.push(File::default());
+                        files.len() - 1
+                    });
+                    if let Some(file) = files.get_mut(number) {
+                        file.open.push(writes.len());
+                    }
+                    writes.push((position, data, number, None));
+                }
+                Event::SyncBegin { number } => {
+                    begun_at.insert(*number, position);
+                }
+                Event::SyncEnd { inode, begun, path, folder, worked: true } => {
+                    let Some(&begun) = begun_at.get(begun) else { continue };
+                    if *folder {
+                        for name in &mut names {
+                            if name.sure.is_none() && name.at < begun && name.folder == *path {
+                                name.sure = Some(position);
+                            }
+                        }
+                    } else if let Some(file) = by_inode.get(inode).and_then(|file| files.get_mut(*file)) {
+                        file.open.retain(|write| match writes.get_mut(*write) {
+                            Some((at, .., covered)) if *at < begun => {
+                                *covered = Some(position);
+                                false
+                            }
+                            _ => true,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        let known: Vec<(std::sync::Arc<Path>, Option<usize>)> = files
+            .into_iter()
+            .map(|file| {
+                let sure = file.names.iter().try_fold(0, |last: usize, name| {
+                    names.get(*name).and_then(|name| name.sure).map(|sure| last.max(sure))
+                });
+                (file.path.into(), sure)
+            })
+            .collect();
+        writes
+            .into_iter()
+            .filter_map(|(at, data, file, covered)| {
+                let (path, named) = known.get(file)?;
+                let sure = covered.zip(*named).map(|(one, other)| one.max(other));
+                Some(Written { at, path: path.clone(), data, sure })
+            })
+            .collect()
     }
 
     /// How many syncs ended well.
@@ -265,7 +423,13 @@ impl Recording {
                         file.synced = file.synced.max(begun);
                     }
                 }
-                Event::SyncEnd { .. } | Event::Acknowledged { .. } | Event::Sent { .. } | Event::Other => {}
+                Event::SyncEnd { .. }
+                | Event::Acknowledged { .. }
+                | Event::Sent { .. }
+                | Event::Left { .. }
+                | Event::Received { .. }
+                | Event::Closed { .. }
+                | Event::Other => {}
             }
         }
         let mut dice = Dice(match keep {
@@ -537,6 +701,51 @@ mod tests {
         let image = recording.image(recording.len(), Keep::Everything);
         assert!(image.file(Path::new("g")).is_some() && image.file(Path::new("f")).is_none());
         assert!(image.contains(&[1; 64]) && !image.contains(b"other"));
+    }
+
+    #[test]
+    fn a_write_is_sure_once_a_later_sync_ended_and_its_name_is() {
+        let sure =
+            |recording: &Recording| recording.writes().iter().map(|write| write.sure).collect::<Vec<_>>();
+        let [begin, end] = sync(2, true);
+        let recording = recording(vec![write(1, 0), begin, write(2, 1024), end]);
+        assert_eq!(sure(&recording), [Some(6), None]);
+        // The same without a sync of the folder.
+        let mut unnamed = Recording { root: "/d".into(), events: recording.events.clone() };
+        unnamed.events.retain(|event| !matches!(event, Event::SyncEnd { folder: true, .. }));
+        assert_eq!(sure(&unnamed), [None, None]);
+    }
+
+    #[test]
+    fn what_did_not_leave_was_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut bytes = Vec::new();
+        let mut line = |kind: u8, inode: u64, data: &[u8]| {
+            bytes.extend_from_slice(b"TSHM");
+            bytes.extend_from_slice(&0_u64.to_le_bytes());
+            bytes.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            bytes.extend_from_slice(&inode.to_le_bytes());
+            bytes.extend_from_slice(&7_u64.to_le_bytes());
+            bytes.extend_from_slice(&(data.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(data);
+        };
+        line(12, 0, b"whole");
+        line(15, 2, b"");
+        line(12, 0, b"ole");
+        line(15, 3, b"");
+        line(13, 0, b"came");
+        line(14, 0, b"");
+        fs::write(&log, bytes).unwrap();
+        let recording = Recording::read(&log, dir.path()).unwrap();
+        let talk: Vec<_> = recording.talk().map(|(at, socket, talk)| (at, socket, talk)).collect();
+        let expected = [
+            (0, 7, Talk::Sent(&b"wh"[..])),
+            (2, 7, Talk::Sent(b"ole")),
+            (4, 7, Talk::Received(b"came")),
+            (5, 7, Talk::Closed),
+        ];
+        assert_eq!(talk, expected);
     }
 
     #[test]
