@@ -102,7 +102,10 @@ impl HubSpot {
         for shard in &self.tokens.shards {
             let shard = shard.read();
             tokens.extend(
-                shard.iter().filter(|(_, grant)| grant.account.portal == portal).map(|(token, _)| token.clone()),
+                shard
+                    .iter()
+                    .filter(|(_, grant)| grant.account.portal == portal)
+                    .map(|(token, _)| token.clone()),
             );
         }
         tokens.sort();
