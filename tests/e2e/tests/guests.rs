@@ -39,11 +39,11 @@ const BAD: [Bad; 4] = [
         limit: "needed more than its 33554432 bytes of memory",
     },
     Bad { id: "trap", file: "trap", kind: "trap", limit: "trapped: " },
-    Bad { id: "too-much", file: "too_much", kind: "output", limit: "at most 16384" },
+    Bad { id: "too-much", file: "too_much", kind: "output", limit: " bytes, more than its " },
 ];
 
-/// A CRM for the guests that answers everything with an empty object.
-async fn empty_crm() -> Result<String, Error> {
+/// A CRM for the guests that answers everything with the same record, one at which they misbehave.
+async fn odd_crm() -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
@@ -51,8 +51,12 @@ async fn empty_crm() -> Result<String, Error> {
             tokio::spawn(async move {
                 let mut buffer = [0_u8; 16 * 1024];
                 let _request = stream.read(&mut buffer).await;
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
-                let _written = stream.write_all(answer).await;
+                let body = "{\"id\":\"7\",\"fields\":{\"notes\":\"misbehave\"}}";
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                let _written = stream.write_all(answer.as_bytes()).await;
             });
         }
     });
@@ -179,7 +183,7 @@ async fn a_hundred_connections_beside_misbehaving_guests_have_no_errors() -> Res
     let main = "[retry]\nattempts = 3\nfirst = \"100ms\"\nmost = \"1s\"\n".to_owned();
     let mut house = House::build(Plan { main, ..Plan::roomy(&good) }).await?;
     house.stop().await?;
-    move_in(&house, &empty_crm().await?)?;
+    move_in(&house, &odd_crm().await?)?;
     house.start().await?;
     let path = house.folder.join("ledger.ndjson");
     let ledger = Ledger::create(&path)?;

@@ -652,6 +652,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if let ExchangeError::Send(_) = &error {
                     self.rooms.quotas.failed(&case.connection.id, now, self.rooms.clock.jitter(u64::MAX));
                 }
+                if let ExchangeError::Fault(fault) = &error {
+                    self.rooms.metrics.fault(&self.provider_of(case.connection), fault.kind.label());
+                }
                 return self.unknown_create(case, now).await;
             }
             self.drop_intent(case);
