@@ -22,6 +22,7 @@ mod merge;
 mod observe;
 mod review;
 mod sets;
+mod unsettled;
 
 use std::collections::BTreeSet;
 
@@ -35,6 +36,7 @@ use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
 pub use review::{Choice, DecideError, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze};
+pub use unsettled::Unsettled;
 
 /// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One
 /// for what was changed, one for what the CRM made of it, one that finds nothing.
@@ -422,13 +424,35 @@ fn laid_on(
     (fields, changed)
 }
 
+/// What the CRM returned of a record that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Returned {
+    /// Nothing: what was sent is assumed.
+    Nothing,
+    /// These fields; of the others nothing is known. A field that has no value is there as null.
+    Partial(Fields),
+    /// All mapped fields.
+    Whole(Fields),
+}
+
+impl Returned {
+    /// What was returned of a field. The inner option: its value.
+    fn field(&self, pointer: &str) -> Option<Option<&serde_json::Value>> {
+        match self {
+            Self::Nothing => None,
+            Self::Partial(fields) => fields.get(pointer).map(Some),
+            Self::Whole(fields) => Some(fields.get(pointer)),
+        }
+    }
+}
+
 /// What the CRM said to a write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExternalWritten {
     /// The CRM's id.
     pub id: ExternalId,
-    /// What it returned, if it returned the record.
-    pub fields: Option<Fields>,
+    /// What it returned of the record.
+    pub returned: Returned,
     /// Fields that it did not take.
     pub unapplied: BTreeSet<String>,
     /// Equality only.

@@ -158,8 +158,7 @@ impl Stage {
         environment.insert("TANDEM_LOG".to_owned(), "trace".to_owned());
         let connection = "[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 1000\n\
                           [objects.contact]\non_conflict = \"internal\"\n";
-        let plan =
-            Plan { environment, tokens, connection: connection.to_owned(), ..Plan::roomy(&["acme"]) };
+        let plan = Plan { environment, tokens, connection: connection.to_owned(), ..Plan::roomy(&["acme"]) };
         let house = House::build(plan).await?;
         let portal = house.customer("acme")?.info.portal_id;
         let [family, phone, note, address, _] = CONTENTS;
@@ -169,8 +168,7 @@ impl Stage {
         let there = house.customer("acme")?.account.list().await?;
         let external = there.first().ok_or("not delivered")?.id.parse()?;
         let (happened, refresh_tokens) = (BTreeSet::new(), BTreeSet::new());
-        let mut stage =
-            Self { house, shim, portal, internal, external, edits: 0, happened, refresh_tokens };
+        let mut stage = Self { house, shim, portal, internal, external, edits: 0, happened, refresh_tokens };
         stage.learn().await?;
         Ok(stage)
     }
@@ -217,7 +215,8 @@ impl Stage {
             house.post("/v1/resume", &json!({"connection": "acme"})).await?;
             house.post("/v1/dead/replay", &json!("all")).await?;
             let there = house.control.dump(self.portal).await?;
-            let outside = there.records.iter().any(|it| it.properties.get("message").is_some_and(|it| it == note));
+            let outside =
+                there.records.iter().any(|it| it.properties.get("message").is_some_and(|it| it == note));
             let document = house.system_a("acme").read(&self.internal).await?.unwrap_or_default();
             let inside = document.get("notes") == Some(&json!(note));
             let seen = format!("inside {inside}, outside {outside}: {}", house.get("/v1/status").await?);
@@ -252,7 +251,12 @@ impl Stage {
         let contents = Markers::new(CONTENTS);
         let mut passed = Vec::new();
         for guest in &guests {
-            assert_eq!(secrets.find(&guest.bytes), Vec::<String>::new(), "a guest at {:x} holds it", guest.start);
+            assert_eq!(
+                secrets.find(&guest.bytes),
+                Vec::<String>::new(),
+                "a guest at {:x} holds it",
+                guest.start
+            );
             passed.extend(contents.find(&guest.bytes));
         }
         let note = format!("{} (as it is)", CONTENTS[2]);
@@ -319,7 +323,9 @@ impl Stage {
         let pid = self.house.daemon_pid().ok_or("the daemon has no process id")?;
         let folder = std::path::PathBuf::from(format!("/proc/{pid}"));
         let mut read = 0;
-        for file in ["cmdline", "environ", "comm", "status", "stat", "maps", "mountinfo", "auxv", "io", "limits"] {
+        for file in
+            ["cmdline", "environ", "comm", "status", "stat", "maps", "mountinfo", "auxv", "io", "limits"]
+        {
             // Who may not read it sees nothing either: the daemon forbids it to its own user.
             match std::fs::read(folder.join(file)) {
                 Ok(bytes) => {
@@ -352,7 +358,11 @@ impl Stage {
         assert!(at_trace, "the log is not at trace");
         let contents = Markers::new(CONTENTS);
         for line in log.lines() {
-            assert_eq!(secrets.find(line.as_bytes()), Vec::<String>::new(), "a credential in the log: {line}");
+            assert_eq!(
+                secrets.find(line.as_bytes()),
+                Vec::<String>::new(),
+                "a credential in the log: {line}"
+            );
             assert_eq!(contents.find(line.as_bytes()), Vec::<String>::new(), "contents in the log: {line}");
         }
         let data = self.house.folder.join("data");

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::compare::{flow, is_set, members, same};
+use super::compare::{blank, flow, is_set, members, same};
 use super::merge::pair_of;
-use super::{External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Source, loops, sets};
+use super::{
+    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source, loops, sets,
+};
 use crate::Millis;
 use crate::link::{Fields, Life, Link, OwnWrite, Pair, RECORD, Side};
 use crate::policy::{Flow, ObjectPolicy, OnReject, OnRewrite};
@@ -82,13 +84,25 @@ pub fn after_external_write(
             continue;
         }
         let sent = fields.get(pointer);
-        let returned = written.fields.as_ref().map(|fields| fields.get(pointer));
+        let returned = written.returned.field(pointer);
         let pair =
             external_pair(&pair_of(link, pointer), pointer, source.get(pointer), sent, returned, policy);
         next.base.insert(pointer.clone(), pair);
         next.refused.remove(pointer);
         if matches!(write, ExternalWrite::Update { .. }) {
             loops::record(&mut next, pointer, Side::External, policy, now);
+        }
+    }
+    if let ExternalWrite::Create { .. } = write {
+        // A new record has no value where none was sent, until it is seen to have one: most CRMs return only what they were
+        // sent, and a later edit of such a field should not cost a read.
+        let unsent = |pointer: &&String| {
+            !next.base.contains_key(*pointer) && !next.owed.contains(*pointer) && blank(source.get(*pointer))
+        };
+        let unsent: Vec<String> = policy.mapped.iter().filter(unsent).cloned().collect();
+        for pointer in unsent {
+            let internal = source.get(&pointer).cloned();
+            next.base.insert(pointer, Pair { internal, external: None, assumed: true });
         }
     }
     next
@@ -261,15 +275,19 @@ pub fn after_external_reject(
     Some(next)
 }
 
-/// The answer of a write as an observation for the next plan. None: the CRM returned no record.
+/// The answer of a write as an observation for the next plan. None: the CRM returned nothing of the record.
 #[must_use]
 pub fn observed_answer(written: &ExternalWritten) -> Option<External> {
-    Some(External::Whole {
-        id: written.id.clone(),
-        fields: written.fields.clone()?,
-        version: written.version.clone(),
-        stamp: written.stamp,
-        source: Source::Answer,
-        changed_at: std::collections::BTreeMap::new(),
-    })
+    match &written.returned {
+        Returned::Nothing => None,
+        Returned::Partial(fields) => Some(External::Partial { fields: fields.clone(), stamp: written.stamp }),
+        Returned::Whole(fields) => Some(External::Whole {
+            id: written.id.clone(),
+            fields: fields.clone(),
+            version: written.version.clone(),
+            stamp: written.stamp,
+            source: Source::Answer,
+            changed_at: std::collections::BTreeMap::new(),
+        }),
+    }
 }

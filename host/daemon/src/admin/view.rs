@@ -11,7 +11,7 @@ use tandem_core::exchange::Problem;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, InternalId, ObjectName, ProviderId, ScopeId};
 use tandem_core::link::{Fields, Life, Link};
 
-use crate::store::{Backlog, DeadLetter, Hint, HistoryEntry, Intent, Subject};
+use crate::store::{Backlog, Call, DeadLetter, Hint, HistoryEntry, Intent, Subject};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,11 +215,13 @@ pub struct HeldView {
     pub why: String,
 }
 
-/// A create that is under way.
+/// A write that is under way, or whose outcome is not known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IntentView {
     /// Where.
     pub connection: ConnectionId,
+    /// "create" or "update".
+    pub call: String,
     /// When it was written down.
     pub opened_at: Millis,
     /// The answer was lost at this moment: it may have taken effect.
@@ -465,8 +467,15 @@ impl From<&Intent> for IntentView {
     fn from(intent: &Intent) -> Self {
         Self {
             connection: intent.connection.clone(),
+            call: match &intent.call {
+                Call::Create { .. } => "create".to_owned(),
+                Call::Update { .. } => "update".to_owned(),
+            },
             opened_at: intent.opened_at,
-            unknown_since: intent.unknown_since,
+            unknown_since: match &intent.call {
+                Call::Create { unknown_since, .. } => *unknown_since,
+                Call::Update { .. } => None,
+            },
         }
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn explanation(object: &str, id: &str, explanation: &Explanation) -> 
         let lost =
             intent.unknown_since.map_or(String::new(), |at| format!(", its answer was lost {}", time(at)));
         let _ =
-            writeln!(text, "\nBeing created at {} since {}{lost}", intent.connection, time(intent.opened_at));
+            writeln!(text, "\nBeing written at {} since {}{lost}", intent.connection, time(intent.opened_at));
     }
     if !explanation.hints.is_empty() {
         let rows = explanation.hints.iter().map(|hint| {

@@ -14,7 +14,7 @@ use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
 use tandem_core::link::{Fields, Life, Link};
 use tandem_core::normalise;
-use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal};
+use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal, Returned};
 use tandem_core::policy::ObjectPolicy;
 
 use super::dispatch::Hand;
@@ -26,10 +26,10 @@ use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_i
 use crate::delivery::Deliver;
 use crate::internal::Internal as SystemA;
 use crate::provider::Runtime;
-use crate::store::{Commit, Intent, Op, Store, Until};
+use crate::store::{Call, Commit, Intent, Op, Store};
 
 /// A busy hand is asked for again after so many milliseconds.
-const BUSY_MS: u64 = 25;
+pub(super) const BUSY_MS: u64 = 25;
 
 /// Whether an existing record could be linked.
 pub(super) enum Created {
@@ -40,68 +40,6 @@ pub(super) enum Created {
 }
 
 impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I, C> {
-    /// Writes down that a create is about to be sent, and holds its identity.
-    pub(super) async fn open_intent(
-        &self,
-        case: &mut Case<'_>,
-        write: &ExternalWrite,
-        held: &mut Held<'_>,
-    ) -> Result<Next, PipelineError> {
-        let ExternalWrite::Create { fields } = write else { return Ok(Next::Round) };
-        let now = self.rooms.clock.now();
-        let identity = identity_of(fields, &case.object.policy);
-        for (pointer, value) in &identity {
-            let hand = Hand::Identity(
-                case.connection.id.clone(),
-                case.link.entity.object.clone(),
-                format!("{pointer}={value}"),
-            );
-            if !held.hold(hand) {
-                return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
-            }
-        }
-        let intent = Intent {
-            entity: case.link.entity.clone(),
-            connection: case.connection.id.clone(),
-            key: case.link.key(),
-            identity,
-            sent: serde_json::to_vec(&document::value(fields)).unwrap_or_default(),
-            opened_at: now,
-            unknown_since: None,
-        };
-        self.open
-            .lock()
-            .entry((case.connection.id.clone(), case.link.entity.object.clone()))
-            .or_default()
-            .insert(case.link.entity.clone(), now);
-        case.intent = true;
-        let mut commit = Commit::new();
-        commit.push(Op::PutIntent(intent));
-        self.rooms.store.commit(commit, Until::Durable).await?;
-        Ok(Next::Round)
-    }
-
-    /// The intent is settled: nobody waits for it any more.
-    pub(super) fn close_intent(&self, link: &Link) {
-        let mut open = self.open.lock();
-        let place = (link.connection.clone(), link.entity.object.clone());
-        if let Some(known) = open.get_mut(&place) {
-            known.remove(&link.entity);
-            if known.is_empty() {
-                open.remove(&place);
-            }
-        }
-    }
-
-    /// The create had no effect: the intent goes with the next commit of the case.
-    pub(super) fn drop_intent(&self, case: &mut Case<'_>) {
-        if case.intent {
-            case.commit.push(Op::DropIntent(case.link.entity.clone(), case.link.connection.clone()));
-            self.close_intent(&case.link);
-            case.intent = false;
-        }
-    }
-
     /// The create may have taken effect: it is looked for once the CRM's search has settled.
     pub(super) async fn unknown_create(
         &self,
@@ -109,8 +47,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         now: Millis,
     ) -> Result<End, PipelineError> {
         if let Some(mut intent) = self.rooms.store.intent(&case.link.entity, &case.connection.id)? {
-            intent.unknown_since = Some(now);
-            case.commit.push(Op::PutIntent(intent));
+            if let Call::Create { unknown_since, .. } = &mut intent.call {
+                *unknown_since = Some(now);
+                case.commit.push(Op::PutIntent(intent));
+            }
         }
         case.trail.note(
             &case.link,
@@ -119,7 +59,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             "the answer to the create was lost; it is looked for",
             now,
         );
-        case.intent = false;
+        case.create_open = false;
         let until = now.saturating_add(case.object.abilities.find_settles_after_ms.max(50));
         let commit = self.take_commit(case);
         Ok(End::Later { until, touched: false, commit })
@@ -132,21 +72,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         intent: Intent,
     ) -> Result<Next, PipelineError> {
         let now = self.rooms.clock.now();
-        let settled = intent
-            .unknown_since
+        let Call::Create { key: own_key, identity: own_identity, unknown_since, .. } = &intent.call else {
+            return Ok(Next::Round);
+        };
+        let settled = unknown_since
             .unwrap_or(intent.opened_at)
             .saturating_add(case.object.abilities.find_settles_after_ms);
         if now < settled {
             return Ok(Next::End(End::Later { until: settled, touched: false, commit: Commit::new() }));
         }
-        let key = case.object.abilities.key.then(|| intent.key.clone());
-        if key.is_none() && intent.identity.is_empty() {
+        let key = case.object.abilities.key.then(|| own_key.clone());
+        if key.is_none() && own_identity.is_empty() {
             // There is nothing to find it by. The guarantee for such records is stated in the provider's document.
-            case.intent = true;
+            case.create_open = true;
             return Ok(Next::Round);
         }
-        let identity = intent
-            .identity
+        let identity = own_identity
             .iter()
             .map(|(name, value)| Attribute { name: name.clone(), value: value.clone() })
             .collect();
@@ -169,7 +110,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)));
             }
         };
-        case.intent = true;
+        case.create_open = true;
         for seen in found {
             let external = self.external_key(case, &seen.id);
             if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != entity) {
@@ -189,13 +130,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     fn recognise(&self, case: &mut Case<'_>, intent: &Intent, id: &ExternalId) {
         let now = self.rooms.clock.now();
         case.link.external = Some(id.clone());
-        if let Ok(value) = document::parse(&intent.sent) {
+        if let Call::Create { sent, .. } = &intent.call
+            && let Ok(value) = document::parse(sent)
+        {
             // As if the create had been answered without a record: both halves are what was sent.
             let fields = document::fields(&value);
             let sent = Internal::Present { fields: fields.clone(), version: 0, changed_at: None };
             let answered = ExternalWritten {
                 id: id.clone(),
-                fields: None,
+                returned: Returned::Nothing,
                 unapplied: std::collections::BTreeSet::new(),
                 version: None,
                 stamp: None,
@@ -226,7 +169,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if let Some(other) = self.rooms.store.entity_of(&key)?
             && other != case.link.entity
         {
-            self.drop_intent(case);
+            self.drop_create(case);
             let problems = vec![problem(
                 "identity-taken",
                 format!(
@@ -283,7 +226,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
         if self.rooms.store.intent(&entity, &case.connection.id)?.is_some() {
             case.commit.push(Op::DropIntent(entity.clone(), case.connection.id.clone()));
-            self.close_intent(&link);
+            self.close_create(&link);
         }
         link.external = Some(external);
         link.keep = case.link.keep.take();
@@ -385,7 +328,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         match &intent {
             Some(intent) => {
                 self.recognise(&mut case, intent, &key.id);
-                case.intent = true;
+                case.create_open = true;
             }
             None => {
                 if case.link.external.as_ref().is_some_and(|known| *known != key.id)
@@ -407,6 +350,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             Ok(external) => external,
             Err(end) => return Ok(end),
         };
+        self.take_up(&mut case)?;
         self.rounds(case, held).await
     }
 
@@ -453,7 +397,7 @@ fn without_entity(end: End) -> End {
 }
 
 /// Identity fields and their normal forms. Empty values identify nobody.
-fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> {
+pub(super) fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> {
     policy
         .identity
         .iter()
@@ -474,8 +418,9 @@ fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> 
 
 /// Whether a record is the one that an open create made.
 fn is_of(intent: &Intent, seen: &Seen, identity: &[(String, String)]) -> bool {
+    let Call::Create { key: own_key, identity: own_identity, .. } = &intent.call else { return false };
     match &seen.key {
-        Some(key) => *key == intent.key,
-        None => !intent.identity.is_empty() && intent.identity.iter().all(|own| identity.contains(own)),
+        Some(key) => key == own_key,
+        None => !own_identity.is_empty() && own_identity.iter().all(|own| identity.contains(own)),
     }
 }

@@ -15,6 +15,7 @@ use tandem_core::exchange::{
 use tandem_core::id::{ExternalId, ObjectName};
 use tandem_core::link::{Fields, Link};
 
+use super::intent::Guard;
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
@@ -128,6 +129,21 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     where
         P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
     {
+        self.exchange_guarded(connection, class, link, None, prepare).await
+    }
+
+    /// As [`exchange`](Self::exchange); `guard` is on disk before the first request is sent.
+    pub(super) async fn exchange_guarded<P>(
+        &self,
+        connection: &Arc<Connection>,
+        class: Class,
+        link: Option<&Link>,
+        mut guard: Option<&mut Guard>,
+        prepare: P,
+    ) -> Result<Concluded, ExchangeError>
+    where
+        P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
+    {
         let clock = &self.rooms.clock;
         let context = context(clock.now(), class);
         let room = connection.clone();
@@ -172,6 +188,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         self.keep_progress(link, &written).await.map_err(ExchangeError::Pipeline)?;
                     }
                     let permit = self.admit(connection, &request, class, calls > 0).await?;
+                    if let Some(guard) = guard.take() {
+                        self.open(guard).await.map_err(ExchangeError::Pipeline)?;
+                    }
                     if calls == 0 {
                         began = clock.now();
                     }

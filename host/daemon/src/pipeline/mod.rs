@@ -9,7 +9,7 @@
 //! - what went wrong with one record is that record's: it is tried again or set aside, and the next one goes on;
 //! - nothing is repeated whose outcome is unknown before the record was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -30,12 +30,14 @@ pub mod dispatch;
 mod exchange;
 mod feed;
 mod inbox;
+mod intent;
 pub mod listing;
 mod observe;
 mod probe;
 mod record;
 mod settle;
 mod trail;
+mod write;
 
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
@@ -122,8 +124,10 @@ pub struct Pipeline<S, R, D, I, C> {
     connections: ArcSwap<HashMap<ConnectionId, Arc<Connection>>>,
     by_scope: ArcSwap<HashMap<ScopeId, Vec<Arc<Connection>>>>,
     dispatch: Mutex<dispatch::Dispatch>,
-    /// Intents that are open, by connection and object, with the moment they were opened.
+    /// Creates that are under way, by connection and object, with the moment they were opened.
     open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
+    /// Entities whose last updates may be half done.
+    unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -137,6 +141,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             by_scope: ArcSwap::default(),
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
             open: Mutex::default(),
+            unsettled: Mutex::default(),
             arrived,
         }
     }
@@ -163,13 +168,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
             for object in connection.objects.keys() {
-                let intents = self.rooms.store.intents(&connection.id, object)?;
-                if !intents.is_empty() {
-                    let mut open = self.open.lock();
-                    let known = open.entry((connection.id.clone(), object.clone())).or_default();
-                    for intent in intents {
-                        known.insert(intent.entity, intent.opened_at);
-                    }
+                for intent in self.rooms.store.intents(&connection.id, object)? {
+                    self.remember(&intent);
                 }
             }
         }

@@ -5,23 +5,19 @@ use std::sync::Arc;
 use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::document;
-use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference, Remove, Write};
+use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link};
-use tandem_core::plan::{
-    self, Ask, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Source,
-    Verdict,
-};
+use tandem_core::plan::{self, Ask, External, Internal as InternalState, Source, Unsettled, Verdict};
 
-use super::create::Created;
 use super::dispatch::{Dispatch, Hand};
-use super::exchange::{Body, Concluded, ExchangeError, Seen, provider_document};
+use super::exchange::{Body, Seen};
 use super::inbox::problem;
 use super::settle::End;
 use super::trail::Trail;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
-use crate::internal::{Expected, Internal, Outcome, Write as InternalRequest};
+use crate::internal::Internal;
 use crate::provider::Runtime;
 use crate::store::{Class, Commit, Op, Store};
 
@@ -73,8 +69,16 @@ pub(super) struct Case<'a> {
     pub(super) trail: Trail,
     pub(super) provider: ProviderId,
     pub(super) commit: Commit,
-    /// An intent of this link was opened or found, and has to be closed with the link.
-    pub(super) intent: bool,
+    /// The intent of a create was opened or found, and has to be closed with the link.
+    pub(super) create_open: bool,
+    /// The updates that this case made, or found half done.
+    pub(super) unsettled: Unsettled,
+    /// The intent of these updates is on disk, and has to be closed with the link.
+    pub(super) update_open: bool,
+    /// They were found half done, and what became of them is not known yet.
+    pub(super) settling: bool,
+    /// The answer to an update was lost: what became of it is found out by the next try.
+    pub(super) lost: bool,
 }
 
 /// Goes on, or ends here.
@@ -109,6 +113,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     }
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
+                self.take_up(&mut case)?;
                 if case.link.external.is_none()
                     && case.link.life == Life::Active
                     && let Some(intent) = self.rooms.store.intent(entity, &connection.id)?
@@ -145,7 +150,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             trail: Trail::new(cause, self.label(connection)),
             provider: self.provider_of(connection),
             commit: Commit::new(),
-            intent: false,
+            create_open: false,
+            unsettled: Unsettled::default(),
+            update_open: false,
+            settling: false,
+            lost: false,
         }
     }
 
@@ -154,6 +163,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut internal = self.read_internal(&case.link.entity).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
+            self.settle_updates(&mut case, &internal, now);
             let plan = plan::plan(&case.link, &internal, &case.external, &case.object.policy, now);
             if let Some(ask) = plan.ask {
                 match self.ask(&mut case, ask, plan.link, &plan.reason).await? {
@@ -207,16 +217,29 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if case.stored.as_ref() != Some(&case.link) && says_something {
             case.commit.push(Op::PutLink(case.link.clone()));
         }
-        if case.intent {
-            case.commit.push(Op::DropIntent(case.link.entity.clone(), case.link.connection.clone()));
-            self.close_intent(&case.link);
-        }
+        self.drop_create(&mut case);
+        self.drop_update(&mut case);
         let mut commit = std::mem::take(&mut case.commit);
         case.trail.flush(&mut commit);
         if commit.ops.is_empty() {
             self.rooms.metrics.record(&case.provider, "unchanged");
         }
         commit
+    }
+
+    /// Folds updates that were found half done into the link, once the CRM's record was read.
+    fn settle_updates(&self, case: &mut Case<'_>, internal: &InternalState, now: Millis) {
+        let read = matches!(case.external, External::Whole { source: Source::Read { .. }, .. });
+        if !case.settling || !read {
+            return;
+        }
+        case.settling = false;
+        let settled = case.unsettled.settle(&case.link, internal, &case.external, &case.object.policy, now);
+        if settled != case.link {
+            let before = std::mem::replace(&mut case.link, settled);
+            let why = "a write had taken effect whose answer or commit was lost";
+            case.trail.note(&case.link, Some(&before.base), "settled", why, now);
+        }
     }
 
     async fn read_internal(&self, entity: &EntityKey) -> Result<InternalState, PipelineError> {
@@ -341,357 +364,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         })
     }
 
-    async fn write_internal(
-        &self,
-        case: &mut Case<'_>,
-        write: InternalWrite,
-        internal: &mut InternalState,
-        reason: &str,
-        held: &mut Held<'_>,
-    ) -> Result<Next, PipelineError> {
-        let (expected, document) = match &write {
-            InternalWrite::Create { fields } => match &*internal {
-                InternalState::Deleted { version, .. } => {
-                    (Expected::Version(*version), Some(document::value(fields)))
-                }
-                _ => (Expected::Absent, Some(document::value(fields))),
-            },
-            InternalWrite::Update { expected, fields, .. } => {
-                (Expected::Version(*expected), Some(document::value(fields)))
-            }
-            InternalWrite::Delete { expected } => (Expected::Version(*expected), None),
-        };
-        if let Some(document) = &document
-            && let Err(problems) = case.object.canonical.validate(document)
-        {
-            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
-        }
-        if let Some(end) = self.judge(case, "external", document.as_ref()).await? {
-            return Ok(Next::End(end));
-        }
-        let entity = case.link.entity.clone();
-        let outcome = self
-            .rooms
-            .internal
-            .write_if(InternalRequest {
-                scope: entity.scope.clone(),
-                object: entity.object.clone(),
-                id: entity.id.clone(),
-                expected,
-                document,
-                origin: format!("tandem:{}", case.connection.id),
-            })
-            .await?;
-        let now = self.rooms.clock.now();
-        match outcome {
-            Outcome::Written(record) => {
-                let before = case.link.base.clone();
-                case.link = plan::after_internal_write(
-                    &case.link,
-                    &write,
-                    record.version,
-                    &case.external,
-                    &case.object.policy,
-                    now,
-                );
-                let what = match &write {
-                    InternalWrite::Create { .. } => {
-                        self.rooms.metrics.record(&case.provider, "created-internal");
-                        "created-internal"
-                    }
-                    InternalWrite::Update { .. } => {
-                        self.rooms.metrics.record(&case.provider, "updated-internal");
-                        "wrote-internal"
-                    }
-                    InternalWrite::Delete { .. } => {
-                        self.rooms.metrics.record(&case.provider, "removed-internal");
-                        "removed-internal"
-                    }
-                };
-                case.trail.note(&case.link, Some(&before), what, reason, now);
-                *internal = match record.document {
-                    Some(document) => InternalState::Present {
-                        fields: document::fields(&document),
-                        version: record.version,
-                        changed_at: Some(record.changed_at),
-                    },
-                    None => InternalState::Deleted {
-                        version: record.version,
-                        changed_at: Some(record.changed_at),
-                    },
-                };
-                Ok(Next::Round)
-            }
-            Outcome::Conflict(_) => Ok(Next::Reread),
-            Outcome::Exists(other) => self.adopt_internal(case, other, held),
-            Outcome::Rejected(problems) => Ok(Next::End(self.aside(case, "canonical-in", problems))),
-        }
-    }
-
-    async fn write_external(
-        &self,
-        case: &mut Case<'_>,
-        write: ExternalWrite,
-        internal: &InternalState,
-        reason: &str,
-        held: &mut Held<'_>,
-    ) -> Result<Next, PipelineError> {
-        let after = match &write {
-            ExternalWrite::Create { fields } | ExternalWrite::Update { fields, .. } => {
-                Some(document::value(fields))
-            }
-            ExternalWrite::Remove { .. } => None,
-        };
-        if let Some(end) = self.judge(case, "internal", after.as_ref()).await? {
-            return Ok(Next::End(end));
-        }
-        let creates = matches!(write, ExternalWrite::Create { .. });
-        if creates {
-            match self.open_intent(case, &write, held).await? {
-                Next::Round | Next::Reread => {}
-                Next::End(end) => return Ok(Next::End(end)),
-            }
-        }
-        let sent = self.send_write(case, &write, after).await;
-        let concluded = match sent {
-            Ok(concluded) => concluded,
-            Err(error) => return self.write_failed(case, error, creates).await.map(Next::End),
-        };
-        case.trail.calls += concluded.calls;
-        self.written(case, write, concluded, internal, reason, creates).await
-    }
-
-    async fn send_write(
-        &self,
-        case: &Case<'_>,
-        write: &ExternalWrite,
-        after: Option<Value>,
-    ) -> Result<Concluded, ExchangeError> {
-        let link = &case.link;
-        let object = link.entity.object.clone();
-        let room = case.connection.clone();
-        let key = link.key();
-        let keep = link.keep.clone();
-        let id = link.external.as_ref().map(ToString::to_string);
-        let previous = serde_json::to_vec(&document::value(&external_half(link))).ok();
-        let (changed, version, stamp): (Vec<String>, _, _) = match write {
-            ExternalWrite::Create { fields } => (fields.keys().cloned().collect(), None, None),
-            ExternalWrite::Update { changed, version, stamp, .. } => {
-                (changed.iter().cloned().collect(), version.clone(), *stamp)
-            }
-            ExternalWrite::Remove { version, stamp } => (Vec::new(), version.clone(), *stamp),
-        };
-        self.exchange(case.connection, case.class, Some(link), move |provider| {
-            let Some(after) = after else {
-                return Ok(Ok(Operation::Remove(Remove {
-                    object: object.to_string(),
-                    id: id.unwrap_or_default(),
-                    version,
-                    stamp,
-                })));
-            };
-            let Some(schemas) = room.objects.get(&object) else {
-                return Ok(Err((
-                    "provider-out",
-                    vec![problem("unknown-object", format!("no object {object}"))],
-                )));
-            };
-            let canonical = match serde_json::to_vec(&after) {
-                Ok(canonical) => canonical,
-                Err(error) => {
-                    return Ok(Err(("canonical-in", vec![problem("not-json", error.to_string())])));
-                }
-            };
-            let sent = match provider.to_provider(object.as_str(), &canonical, None)? {
-                Ok(sent) => sent,
-                Err(problems) => return Ok(Err(("provider-out", problems))),
-            };
-            match provider_document(&sent).and_then(|value| schemas.write.validate(&value)) {
-                Ok(()) => {}
-                Err(problems) => return Ok(Err(("provider-out", problems))),
-            }
-            Ok(Ok(Operation::Write(Write {
-                object: object.to_string(),
-                id,
-                document: sent,
-                changed,
-                version,
-                stamp,
-                key,
-                keep,
-                previous,
-                attributes: Vec::new(),
-            })))
-        })
-        .await
-    }
-
-    async fn written(
-        &self,
-        case: &mut Case<'_>,
-        write: ExternalWrite,
-        mut concluded: Concluded,
-        internal: &InternalState,
-        reason: &str,
-        creates: bool,
-    ) -> Result<Next, PipelineError> {
-        let now = self.rooms.clock.now();
-        let began = concluded.began;
-        match (concluded.answer, concluded.seen.pop()) {
-            (Answer::Written(written), Some(seen)) => {
-                self.rooms.quotas.succeeded(&case.connection.id, now);
-                let before = case.link.base.clone();
-                let fields = match &seen.body {
-                    Body::Whole(fields) => Some(fields.clone()),
-                    _ => None,
-                };
-                if let Body::Invalid { problems, .. } = &seen.body {
-                    // The write was taken; what came back is of no use. The sent half stays assumed until it is read.
-                    tracing::warn!(
-                        connection = %case.connection.id,
-                        entity = %case.link.entity,
-                        problems = problems.len(),
-                        "the CRM's answer to a write does not fit its schema"
-                    );
-                }
-                let outcome = ExternalWritten {
-                    id: seen.id.clone(),
-                    fields,
-                    unapplied: written
-                        .unapplied
-                        .iter()
-                        .filter_map(|problem| problem.pointer.clone())
-                        .collect(),
-                    version: seen.version.clone(),
-                    stamp: seen.stamp,
-                    keep: seen.keep.clone(),
-                };
-                case.link = plan::after_external_write(
-                    &case.link,
-                    &write,
-                    internal,
-                    &outcome,
-                    &case.object.policy,
-                    now,
-                );
-                let what = match &write {
-                    ExternalWrite::Create { .. } => {
-                        self.rooms.metrics.record(&case.provider, "created-external");
-                        "created-external"
-                    }
-                    ExternalWrite::Update { .. } => {
-                        self.rooms.metrics.record(&case.provider, "updated-external");
-                        "wrote-external"
-                    }
-                    ExternalWrite::Remove { .. } => {
-                        self.rooms.metrics.record(&case.provider, "removed-external");
-                        "removed-external"
-                    }
-                };
-                case.trail.note(&case.link, Some(&before), what, reason, now);
-                case.external = match seen.body {
-                    Body::Whole(_) => match self.external_of(case, (seen, began), false) {
-                        Ok(external) => external,
-                        Err(end) => return Ok(Next::End(end)),
-                    },
-                    _ => External::Unseen,
-                };
-                Ok(Next::Round)
-            }
-            (Answer::Exists(reference), _) if creates => {
-                match self.adopt_external(case, ExternalId::from(reference.id))? {
-                    Created::Linked => Ok(Next::Round),
-                    Created::Taken(end) => Ok(Next::End(end)),
-                }
-            }
-            (Answer::Refused, _) => {
-                case.external = External::Touched;
-                Ok(Next::Round)
-            }
-            (Answer::Current(_), Some(seen)) => match self.external_of(case, (seen, began), true) {
-                Ok(external) => {
-                    case.external = external;
-                    Ok(Next::Round)
-                }
-                Err(end) => Ok(Next::End(end)),
-            },
-            (Answer::Rejected(problems), _) => {
-                if creates {
-                    self.drop_intent(case);
-                }
-                self.rejected(case, problems, internal, now)
-            }
-            (answer, _) => {
-                let unknown = matches!(&answer, Answer::Again(_, effect) if effect != "no");
-                if creates {
-                    if unknown {
-                        return self.unknown_create(case, now).await.map(Next::End);
-                    }
-                    self.drop_intent(case);
-                }
-                let entity = case.link.entity.clone();
-                let commit = self.take_commit(case);
-                Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)))
-            }
-        }
-    }
-
-    async fn write_failed(
-        &self,
-        case: &mut Case<'_>,
-        error: ExchangeError,
-        creates: bool,
-    ) -> Result<End, PipelineError> {
-        let now = self.rooms.clock.now();
-        if creates {
-            let lost = matches!(
-                &error,
-                ExchangeError::Send(crate::delivery::SendError::Unknown { .. }) | ExchangeError::Fault(_)
-            );
-            if lost {
-                if let ExchangeError::Send(_) = &error {
-                    self.rooms.quotas.failed(&case.connection.id, now, self.rooms.clock.jitter(u64::MAX));
-                }
-                if let ExchangeError::Fault(fault) = &error {
-                    self.rooms.metrics.fault(&self.provider_of(case.connection), fault.kind.label());
-                }
-                return self.unknown_create(case, now).await;
-            }
-            self.drop_intent(case);
-        }
-        let entity = case.link.entity.clone();
-        let commit = self.take_commit(case);
-        self.failed(case.connection, error, Some(entity), commit)
-    }
-
-    /// Fields that the CRM refused: left out and flagged where every one of them may be, otherwise set aside.
-    fn rejected(
-        &self,
-        case: &mut Case<'_>,
-        problems: Vec<Problem>,
-        internal: &InternalState,
-        now: Millis,
-    ) -> Result<Next, PipelineError> {
-        let pointers: std::collections::BTreeSet<String> =
-            problems.iter().filter_map(|problem| problem.pointer.clone()).collect();
-        if !pointers.iter().all(|pointer| case.link.refused.contains_key(pointer))
-            && let Some(link) =
-                plan::after_external_reject(&case.link, &pointers, internal, &case.object.policy, now)
-        {
-            case.link = link;
-            case.trail.note(
-                &case.link,
-                None,
-                "refused-fields",
-                "the CRM refused fields; they are left out",
-                now,
-            );
-            case.external = External::Unseen;
-            return Ok(Next::Round);
-        }
-        Ok(Next::End(self.aside(case, "rejected", problems)))
-    }
-
     /// Sets the record aside, with what was done so far.
     pub(super) fn aside(&self, case: &mut Case<'_>, point: &'static str, problems: Vec<Problem>) -> End {
         End::SetAside {
@@ -709,18 +381,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if case.stored.as_ref() != Some(&case.link) && says_something {
             commit.push(Op::PutLink(case.link.clone()));
             case.stored = Some(case.link.clone());
-            if case.intent && case.link.external.is_some() {
-                commit.push(Op::DropIntent(case.link.entity.clone(), case.link.connection.clone()));
-                self.close_intent(&case.link);
-                case.intent = false;
+            if case.link.external.is_some() {
+                self.drop_create(case);
             }
         }
+        if !case.lost && !case.settling {
+            self.drop_update(case);
+        }
+        commit.ops.append(&mut case.commit.ops);
         case.trail.flush(&mut commit);
         commit
     }
 
     /// What only the provider can know. None: it takes part.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         case: &mut Case<'_>,
         origin: &'static str,
@@ -729,6 +403,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let view = match self.rooms.runtime.view(&case.connection.id) {
             Ok(view) => view,
             Err(fault) => {
+                self.look_again(case, origin);
                 let entity = Some(case.link.entity.clone());
                 let commit = self.take_commit(case);
                 return Ok(Some(self.failed(case.connection, fault.into(), entity, commit)?));
@@ -752,6 +427,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let ruling = match ruling {
             Ok(ruling) => ruling,
             Err(fault) => {
+                self.look_again(case, origin);
                 let commit = self.take_commit(case);
                 return Ok(Some(self.failed(case.connection, fault.into(), entity, commit)?));
             }
@@ -774,6 +450,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 None
             }
         })
+    }
+
+    /// What was seen of the CRM's record could not be carried to System A: the next try has to see it too.
+    fn look_again(&self, case: &mut Case<'_>, origin: &str) {
+        case.link.look |= origin == "external" && case.link.external.is_some();
     }
 
     fn note_plan(&self, case: &mut Case<'_>, plan: &plan::Plan, now: Millis) {
@@ -803,14 +484,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
 fn paused(now: Millis) -> End {
     End::PutBack { until: now.saturating_add(1_000), whole: false }
-}
-
-/// What the CRM had when both sides last agreed.
-pub(super) fn external_half(link: &Link) -> Fields {
-    link.base
-        .iter()
-        .filter_map(|(field, pair)| pair.external.clone().map(|value| (field.clone(), value)))
-        .collect()
 }
 
 fn internal_half(link: &Link) -> Fields {

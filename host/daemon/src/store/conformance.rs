@@ -376,18 +376,24 @@ fn intents_are_open_until_they_are_closed() {
         let intent = |unknown_since| Intent {
             entity: entity("a"),
             connection: "acme".into(),
-            key: "a.1".to_owned(),
-            identity: vec![("/email".to_owned(), "a@example.org".to_owned())],
-            sent: br#"{"email":"a@example.org"}"#.to_vec(),
             opened_at: 4,
-            unknown_since,
+            call: Call::Create {
+                key: "a.1".to_owned(),
+                identity: vec![("/email".to_owned(), "a@example.org".to_owned())],
+                sent: br#"{"email":"a@example.org"}"#.to_vec(),
+                unknown_since,
+            },
         };
+        let update =
+            Intent { call: Call::Update { unsettled: b"{}".to_vec() }, entity: entity("b"), ..intent(None) };
         commit(commit_of([Op::PutIntent(intent(None))]), Until::Durable);
         commit(commit_of([Op::PutIntent(intent(Some(5)))]), Until::Durable);
         assert_eq!(store.open_intents("acme"), [intent(Some(5))]);
         assert_eq!(store.open_intents("bolt"), []);
+        commit(commit_of([Op::PutIntent(update.clone())]), Until::Durable);
+        assert_eq!(store.open_intents("acme"), [intent(Some(5)), update.clone()]);
         commit(commit_of([Op::DropIntent(entity("a"), "acme".into())]), Until::Durable);
-        assert_eq!(store.open_intents("acme"), []);
+        assert_eq!(store.open_intents("acme"), [update]);
     });
 }
 
@@ -515,7 +521,7 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropLink(entity(id), name.into())),
         1 => (id(), connection()).prop_map(|(id, name)| Op::PutIntent(Intent {
-            entity: entity(id), connection: name.into(), key: id.to_owned(), identity: Vec::new(), sent: Vec::new(), opened_at: 1, unknown_since: None,
+            entity: entity(id), connection: name.into(), opened_at: 1, call: Call::Update { unsettled: id.into() },
         })),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropIntent(entity(id), name.into())),
         2 => (id(), 0_u64..100).prop_map(|(id, at)| Op::AddHistory(history(id, at))),

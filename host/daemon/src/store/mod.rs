@@ -120,23 +120,38 @@ pub struct StoredDelivery {
     pub delivery: Delivery,
 }
 
-/// A call that cannot be repeated without harm, written down before it is sent.
+/// A write that is about to be made, on disk before it is: what became of it is found out by it, should its commit be lost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
-    /// The entity that is being created in the CRM.
+    /// The entity that is written.
     pub entity: EntityKey,
     /// Where.
     pub connection: ConnectionId,
-    /// The key that the record will bear, where the CRM has a place for it.
-    pub key: String,
-    /// Identity values (pointer, normal form), to recognise it by.
-    pub identity: Vec<(String, String)>,
-    /// The canonical document that is sent, as JSON: the base of the link, should the answer be lost.
-    pub sent: Vec<u8>,
     /// When it was written down.
     pub opened_at: Millis,
-    /// The answer was lost: it may have taken effect. Looked for after this moment.
-    pub unknown_since: Option<Millis>,
+    /// What is written.
+    pub call: Call,
+}
+
+/// What an intent is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Call {
+    /// The entity's record is made in the CRM. Cannot be repeated without harm.
+    Create {
+        /// The key that the record will bear, where the CRM has a place for it.
+        key: String,
+        /// Identity values (pointer, normal form), to recognise it by.
+        identity: Vec<(String, String)>,
+        /// The canonical document that is sent, as JSON: the base of the link, should the answer be lost.
+        sent: Vec<u8>,
+        /// The answer was lost: it may have taken effect. Looked for after this moment.
+        unknown_since: Option<Millis>,
+    },
+    /// Fields on either side change.
+    Update {
+        /// [`tandem_core::plan::Unsettled`] as JSON.
+        unsettled: Vec<u8>,
+    },
 }
 
 /// One thing that happened to a record. Fields are deltas; never more than what changed.

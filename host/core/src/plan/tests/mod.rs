@@ -1,10 +1,12 @@
 //! The planner by behaviour. `world` is a small CRM and a small System A with the loop that the pipeline runs.
 
+mod answers;
 mod conflicts;
 mod deletes;
 mod laws;
 mod observations;
 mod rewrites;
+mod unsettled;
 mod updates;
 mod world;
 
@@ -124,7 +126,7 @@ fn one(pointer: &str, value: Value) -> Vec<(String, Option<Value>)> {
 fn written(returned: Option<&[(&str, Value)]>) -> ExternalWritten {
     ExternalWritten {
         id: "e1".into(),
-        fields: returned.map(fields),
+        returned: returned.map_or(Returned::Nothing, |members| Returned::Whole(fields(members))),
         unapplied: BTreeSet::new(),
         version: None,
         stamp: None,

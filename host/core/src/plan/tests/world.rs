@@ -230,7 +230,11 @@ impl World {
                 }
                 let answer = ExternalWritten {
                     id: "e1".into(),
-                    fields: self.habits.returns.then(|| self.external.clone()),
+                    returned: if self.habits.returns {
+                        Returned::Whole(self.external.clone())
+                    } else {
+                        Returned::Nothing
+                    },
                     unapplied: BTreeSet::new(),
                     version: self.version_now(),
                     stamp: self.stamp_of(self.stamp),

@@ -1,0 +1,104 @@
+use super::*;
+
+/// Both agreed on a telephone number; System A has another one now, and it is sent.
+fn on_its_way_out() -> (Link, Unsettled) {
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let plan = run(&link, &internal, &External::Unseen, &policy());
+    let mut unsettled = Unsettled::default();
+    unsettled.note_external(&plan.external.unwrap(), &internal);
+    (link, unsettled)
+}
+
+/// The CRM has another number, and it is written to System A.
+fn on_its_way_in() -> (Link, Unsettled) {
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let internal = present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let plan = run(&link, &internal, &external, &policy());
+    let mut unsettled = Unsettled::default();
+    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    (link, unsettled)
+}
+
+#[test]
+fn an_edit_after_a_write_whose_commit_was_lost_is_no_conflict() {
+    let (link, unsettled) = on_its_way_out();
+    let internal = present(3, &[("/phone", json!("3")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    assert_eq!(run(&link, &internal, &external, &policy()).conflicts.len(), 1, "it looks like one");
+    let settled = unsettled.settle(&link, &internal, &external, &policy(), NOW);
+    assert_eq!(pair(&settled, "/phone"), (Some(json!("2")), Some(json!("2"))));
+    let plan = run(&settled, &internal, &external, &policy());
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert_eq!(sent_out(&plan), one("/phone", json!("3")));
+    assert_eq!(plan.internal, None);
+}
+
+#[test]
+fn an_edit_in_the_crm_after_such_a_write_to_system_a_is_no_conflict() {
+    let (link, unsettled) = on_its_way_in();
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("3")), ("/name", json!("Ann"))]);
+    assert_eq!(run(&link, &internal, &external, &policy()).conflicts.len(), 1, "it looks like one");
+    let settled = unsettled.settle(&link, &internal, &external, &policy(), NOW);
+    let plan = run(&settled, &internal, &external, &policy());
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert_eq!(sent_in(&plan), one("/phone", json!("3")));
+    assert_eq!(plan.external, None);
+}
+
+#[test]
+fn a_write_that_never_arrived_settles_nothing() {
+    let (link, unsettled) = on_its_way_out();
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let settled = unsettled.settle(&link, &internal, &external, &policy(), NOW);
+    assert_eq!(settled, link);
+    assert_eq!(sent_out(&run(&settled, &internal, &external, &policy())), one("/phone", json!("2")));
+}
+
+#[test]
+fn a_value_that_is_neither_is_left_to_the_policies() {
+    let (link, unsettled) = on_its_way_out();
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("9")), ("/name", json!("Ann"))]);
+    let settled = unsettled.settle(&link, &internal, &external, &policy(), NOW);
+    assert_eq!(settled, link);
+    assert_eq!(run(&settled, &internal, &external, &policy()).conflicts.len(), 1);
+}
+
+#[test]
+fn what_was_not_read_settles_nothing() {
+    let (link, unsettled) = on_its_way_out();
+    let internal = present(2, &[("/phone", json!("2"))]);
+    for external in [External::Unseen, External::Touched] {
+        assert_eq!(unsettled.settle(&link, &internal, &external, &policy(), NOW), link);
+    }
+}
+
+#[test]
+fn a_record_that_was_made_in_system_a_keeps_its_base() {
+    let mut link = unlinked();
+    link.external = Some("e1".into());
+    let external = read(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let plan = run(&link, &Internal::Absent, &external, &policy());
+    let mut unsettled = Unsettled::default();
+    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    assert_eq!(unsettled.external, Some("e1".into()));
+    let internal = present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let edited = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    assert_eq!(run(&link, &internal, &edited, &policy()).conflicts.len(), 1, "it looks like one");
+    let settled = unsettled.settle(&link, &internal, &edited, &policy(), NOW);
+    let plan = run(&settled, &internal, &edited, &policy());
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert_eq!(sent_in(&plan), one("/phone", json!("2")));
+}
+
+#[test]
+fn it_survives_being_written_down() {
+    let (_, unsettled) = on_its_way_out();
+    let text = serde_json::to_string(&unsettled).unwrap();
+    assert_eq!(serde_json::from_str::<Unsettled>(&text).unwrap(), unsettled);
+    assert!(!unsettled.is_empty() && Unsettled::default().is_empty());
+}

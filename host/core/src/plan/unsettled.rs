@@ -1,0 +1,161 @@
+//! Writes that were under way when the daemon ended or an answer was lost.
+//!
+//! Between the effect of a write and the commit of its link, the link still has the halves from before it. If somebody edits the
+//! same field then, both sides seem to have changed it: a conflict that nobody made. So what is about to be written is noted
+//! durably before, and compared with what is there afterwards: a side that has just what was to be written has it by that write,
+//! or from somebody who wrote the same; either way both sides agreed on it. A side that has something else proves nothing: its
+//! fields are left to the plan and its policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::compare::same;
+use super::{
+    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, after_external_write,
+    after_internal_write,
+};
+use crate::Millis;
+use crate::id::ExternalId;
+use crate::link::{Fields, Link, Pair};
+use crate::policy::ObjectPolicy;
+
+/// What is to be written to which side, field by field, with the value of the other side that it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// The CRM's record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalId>,
+    /// On the way to the CRM: what System A has, and what is sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub to_external: BTreeMap<String, Pair>,
+    /// On the way to System A: what is written, and what the CRM has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub to_internal: BTreeMap<String, Pair>,
+}
+
+impl Unsettled {
+    /// Nothing is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.to_external.is_empty() && self.to_internal.is_empty()
+    }
+
+    /// Notes a write to the CRM, made from what System A has. Creates have intents of their own, and a removal is seen by
+    /// what is left.
+    pub fn note_external(&mut self, write: &ExternalWrite, internal: &Internal) {
+        let ExternalWrite::Update { fields, changed, .. } = write else { return };
+        let Internal::Present { fields: from, .. } = internal else { return };
+        for pointer in changed {
+            let (from, to) = (from.get(pointer).cloned(), fields.get(pointer).cloned());
+            self.to_external.insert(pointer.clone(), Pair { internal: from, external: to, assumed: false });
+        }
+    }
+
+    /// Notes a write to System A, made from what the CRM has.
+    pub fn note_internal(&mut self, write: &InternalWrite, link: &Link, external: &External) {
+        let (fields, changed): (_, BTreeSet<&String>) = match write {
+            InternalWrite::Create { fields } => (fields, fields.keys().collect()),
+            InternalWrite::Update { fields, changed, .. } => (fields, changed.iter().collect()),
+            InternalWrite::Delete { .. } => return,
+        };
+        if link.external.is_some() {
+            self.external.clone_from(&link.external);
+        }
+        for pointer in changed {
+            let from = match external {
+                External::Whole { fields, .. } => fields.get(pointer),
+                _ => link.base.get(pointer).and_then(|pair| pair.external.as_ref()),
+            };
+            let pair =
+                Pair { internal: fields.get(pointer).cloned(), external: from.cloned(), assumed: false };
+            self.to_internal.insert(pointer.clone(), pair);
+        }
+    }
+
+    /// Folds in what is known to have been written, by what both sides have now. `external` has to be a direct read that
+    /// began after the write; anything else proves nothing and changes nothing.
+    #[must_use]
+    pub fn settle(
+        &self,
+        link: &Link,
+        internal: &Internal,
+        external: &External,
+        policy: &ObjectPolicy,
+        now: Millis,
+    ) -> Link {
+        let (
+            Internal::Present { fields: here, version, .. },
+            External::Whole { id, fields: there, version: external_version, stamp, .. },
+        ) = (internal, external)
+        else {
+            return link.clone();
+        };
+        let mut next = link.clone();
+        let arrived = |pointer: &String, now: Option<&Value>, wanted: Option<&Value>| {
+            policy.mapped.contains(pointer) && same(policy, pointer, now, wanted)
+        };
+        let changed: BTreeSet<String> = self
+            .to_external
+            .iter()
+            .filter(|(pointer, pair)| arrived(pointer, there.get(*pointer), pair.external.as_ref()))
+            .map(|(pointer, _)| pointer.clone())
+            .collect();
+        if !changed.is_empty() {
+            let write = ExternalWrite::Update {
+                fields: half(&self.to_external, |pair| pair.external.as_ref()),
+                changed,
+                version: None,
+                stamp: None,
+            };
+            let from = half(&self.to_external, |pair| pair.internal.as_ref());
+            let source = Internal::Present { fields: from, version: 0, changed_at: None };
+            let answer = ExternalWritten {
+                id: id.clone(),
+                returned: Returned::Whole(there.clone()),
+                unapplied: BTreeSet::new(),
+                version: external_version.clone(),
+                stamp: *stamp,
+                keep: None,
+            };
+            next = after_external_write(&next, &write, &source, &answer, policy, now);
+        }
+        let changed: BTreeSet<String> = self
+            .to_internal
+            .iter()
+            .filter(|(pointer, pair)| arrived(pointer, here.get(*pointer), pair.internal.as_ref()))
+            .map(|(pointer, _)| pointer.clone())
+            .collect();
+        if !changed.is_empty() {
+            let own = next.own_internal;
+            let write = InternalWrite::Update {
+                expected: *version,
+                fields: half(&self.to_internal, |pair| pair.internal.as_ref()),
+                changed,
+            };
+            let source = External::Whole {
+                id: id.clone(),
+                fields: half(&self.to_internal, |pair| pair.external.as_ref()),
+                version: None,
+                stamp: None,
+                source: super::Source::Answer,
+                changed_at: BTreeMap::new(),
+            };
+            next = after_internal_write(&next, &write, *version, &source, policy, now);
+            // Which version the write made is not known, and what is there may be somebody's later edit of another field.
+            next.own_internal = own;
+            next.internal_version = link.internal_version;
+        }
+        // What follows is planned from the read as from any other: it did not begin before this.
+        next.committed_at = link.committed_at;
+        next
+    }
+}
+
+fn half(fields: &BTreeMap<String, Pair>, side: impl Fn(&Pair) -> Option<&Value>) -> Fields {
+    fields
+        .iter()
+        .filter_map(|(pointer, pair)| side(pair).map(|value| (pointer.clone(), value.clone())))
+        .collect()
+}

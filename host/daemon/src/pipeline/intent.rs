@@ -1,0 +1,168 @@
+//! Intents: what is written down before a write is made, and what is found out by it when the write's commit is lost.
+//!
+//! A create cannot be repeated without harm: its intent says by what the record is recognised. An update can be repeated, but
+//! an edit that meets it half done looks like a conflict: its intent says what was on its way, see
+//! [`Unsettled`](tandem_core::plan::Unsettled). An intent is opened when the quota has let the request go and before it is sent,
+//! so that what has to wait costs nothing; it is closed by the commit of the link.
+
+use tandem_core::document;
+use tandem_core::id::{ConnectionId, EntityKey};
+use tandem_core::link::{Fields, Link};
+use tandem_core::plan::{External, Source, Unsettled};
+
+use super::create::{BUSY_MS, identity_of};
+use super::dispatch::Hand;
+use super::record::{Case, Held};
+use super::settle::End;
+use super::{Clock, Pipeline, PipelineError};
+use crate::delivery::Deliver;
+use crate::internal::Internal;
+use crate::provider::Runtime;
+use crate::store::{Call, Commit, Intent, Op, Store, StoreError, Until};
+
+/// An intent that is opened right before a request is sent.
+pub(super) struct Guard {
+    intent: Intent,
+    /// The link as far as it is known, where the intent takes the place of an earlier one that was accounted for in it.
+    link: Option<Link>,
+    /// It is on disk.
+    pub(super) opened: bool,
+}
+
+impl Guard {
+    fn new(link: &Link, call: Call) -> Self {
+        let (entity, connection) = (link.entity.clone(), link.connection.clone());
+        Self { intent: Intent { entity, connection, opened_at: 0, call }, link: None, opened: false }
+    }
+
+    /// For a create of these fields.
+    pub(super) fn create(case: &Case<'_>, fields: &Fields) -> Self {
+        let call = Call::Create {
+            key: case.link.key(),
+            identity: identity_of(fields, &case.object.policy),
+            sent: serde_json::to_vec(&document::value(fields)).unwrap_or_default(),
+            unknown_since: None,
+        };
+        Self::new(&case.link, call)
+    }
+
+    /// For the updates of a case. None: an intent of a create stands in their place, or there is nothing to find out.
+    pub(super) fn update(case: &Case<'_>) -> Option<Self> {
+        if case.create_open || case.unsettled.is_empty() {
+            return None;
+        }
+        let unsettled = serde_json::to_vec(&case.unsettled).ok()?;
+        let link = case.update_open.then(|| case.link.clone());
+        Some(Self { link, ..Self::new(&case.link, Call::Update { unsettled }) })
+    }
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Takes the identity of a record that is to be made. How the work ends if somebody else has it.
+    pub(super) fn hold_identity(&self, case: &Case<'_>, fields: &Fields, held: &mut Held<'_>) -> Option<End> {
+        for (pointer, value) in identity_of(fields, &case.object.policy) {
+            let hand = Hand::Identity(
+                case.connection.id.clone(),
+                case.link.entity.object.clone(),
+                format!("{pointer}={value}"),
+            );
+            if !held.hold(hand) {
+                let until = self.rooms.clock.now().saturating_add(BUSY_MS);
+                return Some(End::PutBack { until, whole: false });
+            }
+        }
+        None
+    }
+
+    /// Writes an intent down. When this returns it is on disk.
+    pub(super) async fn open(&self, guard: &mut Guard) -> Result<(), PipelineError> {
+        let now = self.rooms.clock.now();
+        guard.intent.opened_at = now;
+        self.remember(&guard.intent);
+        let mut commit = Commit::new();
+        if let Some(link) = guard.link.take() {
+            commit.push(Op::PutLink(link));
+        }
+        commit.push(Op::PutIntent(guard.intent.clone()));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        guard.opened = true;
+        Ok(())
+    }
+
+    /// An intent is open, of this run or of an earlier one.
+    pub(super) fn remember(&self, intent: &Intent) {
+        let (entity, connection) = (intent.entity.clone(), intent.connection.clone());
+        match &intent.call {
+            Call::Create { .. } => {
+                let place = (connection, entity.object.clone());
+                self.open.lock().entry(place).or_default().insert(entity, intent.opened_at);
+            }
+            Call::Update { .. } => {
+                self.unsettled.lock().insert((connection, entity));
+            }
+        }
+    }
+
+    /// The intent of a create is settled: nobody waits for it any more.
+    pub(super) fn close_create(&self, link: &Link) {
+        let mut open = self.open.lock();
+        let place = (link.connection.clone(), link.entity.object.clone());
+        if let Some(known) = open.get_mut(&place) {
+            known.remove(&link.entity);
+            if known.is_empty() {
+                open.remove(&place);
+            }
+        }
+    }
+
+    /// The create had no effect: the intent goes with the next commit of the case.
+    pub(super) fn drop_create(&self, case: &mut Case<'_>) {
+        if case.create_open {
+            case.commit.push(Op::DropIntent(case.link.entity.clone(), case.link.connection.clone()));
+            self.close_create(&case.link);
+            case.create_open = false;
+        }
+    }
+
+    /// The case's updates are accounted for in its link: the intent goes with the same commit.
+    pub(super) fn drop_update(&self, case: &mut Case<'_>) {
+        if case.update_open {
+            case.commit.push(Op::DropIntent(case.link.entity.clone(), case.link.connection.clone()));
+            self.unsettled.lock().remove(&(case.link.connection.clone(), case.link.entity.clone()));
+            case.update_open = false;
+            case.unsettled = Unsettled::default();
+        }
+    }
+
+    /// What was under way for an entity and is not accounted for.
+    fn unsettled_of(
+        &self,
+        entity: &EntityKey,
+        connection: &ConnectionId,
+    ) -> Result<Option<Unsettled>, StoreError> {
+        if !self.unsettled.lock().contains(&(connection.clone(), entity.clone())) {
+            return Ok(None);
+        }
+        Ok(match self.rooms.store.intent(entity, connection)?.map(|intent| intent.call) {
+            Some(Call::Update { unsettled }) => serde_json::from_slice(&unsettled).ok(),
+            _ => None,
+        })
+    }
+
+    /// Takes up what an earlier try or run left half done: the CRM's record is read before anything is planned.
+    pub(super) fn take_up(&self, case: &mut Case<'_>) -> Result<(), StoreError> {
+        let Some(unsettled) = self.unsettled_of(&case.link.entity, &case.connection.id)? else {
+            return Ok(());
+        };
+        if case.link.external.is_none() {
+            case.link.external.clone_from(&unsettled.external);
+        }
+        case.unsettled = unsettled;
+        case.update_open = true;
+        case.settling = true;
+        if !matches!(case.external, External::Whole { source: Source::Read { .. }, .. }) {
+            case.external = External::Touched;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,402 @@
+//! The two writes of a plan: what is sent, what is written down before, and what the answer means for the link.
+
+use serde_json::Value;
+use tandem_core::Millis;
+use tandem_core::document;
+use tandem_core::exchange::{Answer, Operation, Problem, Remove, Write};
+use tandem_core::id::ExternalId;
+use tandem_core::link::{Fields, Link};
+use tandem_core::plan::{
+    self, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Returned,
+};
+
+use super::create::Created;
+use super::exchange::{Body, Concluded, ExchangeError, provider_document};
+use super::inbox::problem;
+use super::intent::Guard;
+use super::record::{Case, Held, Next};
+use super::settle::End;
+use super::{Clock, Pipeline, PipelineError};
+use crate::delivery::{Deliver, SendError};
+use crate::internal::{Expected, Internal, Outcome, Write as InternalRequest};
+use crate::provider::Runtime;
+use crate::store::Store;
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    pub(super) async fn write_internal(
+        &self,
+        case: &mut Case<'_>,
+        write: InternalWrite,
+        internal: &mut InternalState,
+        reason: &str,
+        held: &mut Held<'_>,
+    ) -> Result<Next, PipelineError> {
+        let (expected, document) = match &write {
+            InternalWrite::Create { fields } => match &*internal {
+                InternalState::Deleted { version, .. } => {
+                    (Expected::Version(*version), Some(document::value(fields)))
+                }
+                _ => (Expected::Absent, Some(document::value(fields))),
+            },
+            InternalWrite::Update { expected, fields, .. } => {
+                (Expected::Version(*expected), Some(document::value(fields)))
+            }
+            InternalWrite::Delete { expected } => (Expected::Version(*expected), None),
+        };
+        if let Some(document) = &document
+            && let Err(problems) = case.object.canonical.validate(document)
+        {
+            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        }
+        if let Some(end) = self.judge(case, "external", document.as_ref()).await? {
+            return Ok(Next::End(end));
+        }
+        case.unsettled.note_internal(&write, &case.link, &case.external);
+        if let Some(mut guard) = Guard::update(case) {
+            self.open(&mut guard).await?;
+            case.update_open = true;
+        }
+        let entity = case.link.entity.clone();
+        let outcome = self
+            .rooms
+            .internal
+            .write_if(InternalRequest {
+                scope: entity.scope.clone(),
+                object: entity.object.clone(),
+                id: entity.id.clone(),
+                expected,
+                document,
+                origin: format!("tandem:{}", case.connection.id),
+            })
+            .await?;
+        let now = self.rooms.clock.now();
+        match outcome {
+            Outcome::Written(record) => {
+                let before = case.link.base.clone();
+                case.link = plan::after_internal_write(
+                    &case.link,
+                    &write,
+                    record.version,
+                    &case.external,
+                    &case.object.policy,
+                    now,
+                );
+                let what = match &write {
+                    InternalWrite::Create { .. } => {
+                        self.rooms.metrics.record(&case.provider, "created-internal");
+                        "created-internal"
+                    }
+                    InternalWrite::Update { .. } => {
+                        self.rooms.metrics.record(&case.provider, "updated-internal");
+                        "wrote-internal"
+                    }
+                    InternalWrite::Delete { .. } => {
+                        self.rooms.metrics.record(&case.provider, "removed-internal");
+                        "removed-internal"
+                    }
+                };
+                case.trail.note(&case.link, Some(&before), what, reason, now);
+                *internal = match record.document {
+                    Some(document) => InternalState::Present {
+                        fields: document::fields(&document),
+                        version: record.version,
+                        changed_at: Some(record.changed_at),
+                    },
+                    None => InternalState::Deleted {
+                        version: record.version,
+                        changed_at: Some(record.changed_at),
+                    },
+                };
+                Ok(Next::Round)
+            }
+            Outcome::Conflict(_) => Ok(Next::Reread),
+            Outcome::Exists(other) => self.adopt_internal(case, other, held),
+            Outcome::Rejected(problems) => Ok(Next::End(self.aside(case, "canonical-in", problems))),
+        }
+    }
+
+    pub(super) async fn write_external(
+        &self,
+        case: &mut Case<'_>,
+        write: ExternalWrite,
+        internal: &InternalState,
+        reason: &str,
+        held: &mut Held<'_>,
+    ) -> Result<Next, PipelineError> {
+        let after = match &write {
+            ExternalWrite::Create { fields } | ExternalWrite::Update { fields, .. } => {
+                Some(document::value(fields))
+            }
+            ExternalWrite::Remove { .. } => None,
+        };
+        if let Some(end) = self.judge(case, "internal", after.as_ref()).await? {
+            return Ok(Next::End(end));
+        }
+        let creates = matches!(write, ExternalWrite::Create { .. });
+        let mut guard = match &write {
+            ExternalWrite::Create { fields } => {
+                if let Some(end) = self.hold_identity(case, fields, held) {
+                    return Ok(Next::End(end));
+                }
+                Some(Guard::create(case, fields))
+            }
+            ExternalWrite::Update { .. } => {
+                case.unsettled.note_external(&write, internal);
+                Guard::update(case)
+            }
+            ExternalWrite::Remove { .. } => None,
+        };
+        let sent = self.send_write(case, &write, after, guard.as_mut()).await;
+        if guard.is_some_and(|guard| guard.opened) {
+            if creates {
+                case.create_open = true;
+            } else {
+                case.update_open = true;
+            }
+        }
+        let concluded = match sent {
+            Ok(concluded) => concluded,
+            Err(error) => return self.write_failed(case, error, creates).await.map(Next::End),
+        };
+        case.trail.calls += concluded.calls;
+        self.written(case, write, concluded, internal, reason, creates).await
+    }
+
+    async fn send_write(
+        &self,
+        case: &Case<'_>,
+        write: &ExternalWrite,
+        after: Option<Value>,
+        guard: Option<&mut Guard>,
+    ) -> Result<Concluded, ExchangeError> {
+        let link = &case.link;
+        let object = link.entity.object.clone();
+        let room = case.connection.clone();
+        let key = link.key();
+        let keep = link.keep.clone();
+        let id = link.external.as_ref().map(ToString::to_string);
+        let previous = serde_json::to_vec(&document::value(&external_half(link))).ok();
+        let (changed, version, stamp): (Vec<String>, _, _) = match write {
+            ExternalWrite::Create { fields } => (fields.keys().cloned().collect(), None, None),
+            ExternalWrite::Update { changed, version, stamp, .. } => {
+                (changed.iter().cloned().collect(), version.clone(), *stamp)
+            }
+            ExternalWrite::Remove { version, stamp } => (Vec::new(), version.clone(), *stamp),
+        };
+        self.exchange_guarded(case.connection, case.class, Some(link), guard, move |provider| {
+            let Some(after) = after else {
+                return Ok(Ok(Operation::Remove(Remove {
+                    object: object.to_string(),
+                    id: id.unwrap_or_default(),
+                    version,
+                    stamp,
+                })));
+            };
+            let Some(schemas) = room.objects.get(&object) else {
+                return Ok(Err((
+                    "provider-out",
+                    vec![problem("unknown-object", format!("no object {object}"))],
+                )));
+            };
+            let canonical = match serde_json::to_vec(&after) {
+                Ok(canonical) => canonical,
+                Err(error) => {
+                    return Ok(Err(("canonical-in", vec![problem("not-json", error.to_string())])));
+                }
+            };
+            let sent = match provider.to_provider(object.as_str(), &canonical, None)? {
+                Ok(sent) => sent,
+                Err(problems) => return Ok(Err(("provider-out", problems))),
+            };
+            match provider_document(&sent).and_then(|value| schemas.write.validate(&value)) {
+                Ok(()) => {}
+                Err(problems) => return Ok(Err(("provider-out", problems))),
+            }
+            Ok(Ok(Operation::Write(Write {
+                object: object.to_string(),
+                id,
+                document: sent,
+                changed,
+                version,
+                stamp,
+                key,
+                keep,
+                previous,
+                attributes: Vec::new(),
+            })))
+        })
+        .await
+    }
+
+    async fn written(
+        &self,
+        case: &mut Case<'_>,
+        write: ExternalWrite,
+        mut concluded: Concluded,
+        internal: &InternalState,
+        reason: &str,
+        creates: bool,
+    ) -> Result<Next, PipelineError> {
+        let now = self.rooms.clock.now();
+        let began = concluded.began;
+        match (concluded.answer, concluded.seen.pop()) {
+            (Answer::Written(written), Some(seen)) => {
+                self.rooms.quotas.succeeded(&case.connection.id, now);
+                let before = case.link.base.clone();
+                let returned = match &seen.body {
+                    Body::Whole(fields) => Returned::Whole(fields.clone()),
+                    Body::Partial(fields) => Returned::Partial(fields.clone()),
+                    _ => Returned::Nothing,
+                };
+                if let Body::Invalid { problems, .. } = &seen.body {
+                    // The write was taken; what came back is of no use. The sent half stays assumed until it is read.
+                    tracing::warn!(
+                        connection = %case.connection.id,
+                        entity = %case.link.entity,
+                        problems = problems.len(),
+                        "the CRM's answer to a write does not fit its schema"
+                    );
+                }
+                let outcome = ExternalWritten {
+                    id: seen.id.clone(),
+                    returned,
+                    unapplied: written
+                        .unapplied
+                        .iter()
+                        .filter_map(|problem| problem.pointer.clone())
+                        .collect(),
+                    version: seen.version.clone(),
+                    stamp: seen.stamp,
+                    keep: seen.keep.clone(),
+                };
+                case.link = plan::after_external_write(
+                    &case.link,
+                    &write,
+                    internal,
+                    &outcome,
+                    &case.object.policy,
+                    now,
+                );
+                let what = match &write {
+                    ExternalWrite::Create { .. } => {
+                        self.rooms.metrics.record(&case.provider, "created-external");
+                        "created-external"
+                    }
+                    ExternalWrite::Update { .. } => {
+                        self.rooms.metrics.record(&case.provider, "updated-external");
+                        "wrote-external"
+                    }
+                    ExternalWrite::Remove { .. } => {
+                        self.rooms.metrics.record(&case.provider, "removed-external");
+                        "removed-external"
+                    }
+                };
+                case.trail.note(&case.link, Some(&before), what, reason, now);
+                case.external = match seen.body {
+                    Body::Whole(_) | Body::Partial(_) => match self.external_of(case, (seen, began), false) {
+                        Ok(external) => external,
+                        Err(end) => return Ok(Next::End(end)),
+                    },
+                    _ => External::Unseen,
+                };
+                Ok(Next::Round)
+            }
+            (Answer::Exists(reference), _) if creates => {
+                match self.adopt_external(case, ExternalId::from(reference.id))? {
+                    Created::Linked => Ok(Next::Round),
+                    Created::Taken(end) => Ok(Next::End(end)),
+                }
+            }
+            (Answer::Refused, _) => {
+                case.external = External::Touched;
+                Ok(Next::Round)
+            }
+            (Answer::Current(_), Some(seen)) => match self.external_of(case, (seen, began), true) {
+                Ok(external) => {
+                    case.external = external;
+                    Ok(Next::Round)
+                }
+                Err(end) => Ok(Next::End(end)),
+            },
+            (Answer::Rejected(problems), _) => {
+                if creates {
+                    self.drop_create(case);
+                }
+                self.rejected(case, problems, internal, now)
+            }
+            (answer, _) => {
+                let unknown = matches!(&answer, Answer::Again(_, effect) if effect != "no");
+                if creates {
+                    if unknown {
+                        return self.unknown_create(case, now).await.map(Next::End);
+                    }
+                    self.drop_create(case);
+                }
+                case.lost |= unknown;
+                let entity = case.link.entity.clone();
+                let commit = self.take_commit(case);
+                Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)))
+            }
+        }
+    }
+
+    async fn write_failed(
+        &self,
+        case: &mut Case<'_>,
+        error: ExchangeError,
+        creates: bool,
+    ) -> Result<End, PipelineError> {
+        let now = self.rooms.clock.now();
+        let lost = matches!(&error, ExchangeError::Send(SendError::Unknown { .. }) | ExchangeError::Fault(_));
+        case.lost |= lost;
+        if creates {
+            // Nothing was sent before the intent was opened.
+            if lost && case.create_open {
+                if let ExchangeError::Send(_) = &error {
+                    self.rooms.quotas.failed(&case.connection.id, now, self.rooms.clock.jitter(u64::MAX));
+                }
+                return self.unknown_create(case, now).await;
+            }
+            self.drop_create(case);
+        }
+        let entity = case.link.entity.clone();
+        let commit = self.take_commit(case);
+        self.failed(case.connection, error, Some(entity), commit)
+    }
+
+    /// Fields that the CRM refused: left out and flagged where every one of them may be, otherwise set aside.
+    fn rejected(
+        &self,
+        case: &mut Case<'_>,
+        problems: Vec<Problem>,
+        internal: &InternalState,
+        now: Millis,
+    ) -> Result<Next, PipelineError> {
+        let pointers: std::collections::BTreeSet<String> =
+            problems.iter().filter_map(|problem| problem.pointer.clone()).collect();
+        if !pointers.iter().all(|pointer| case.link.refused.contains_key(pointer))
+            && let Some(link) =
+                plan::after_external_reject(&case.link, &pointers, internal, &case.object.policy, now)
+        {
+            case.link = link;
+            case.trail.note(
+                &case.link,
+                None,
+                "refused-fields",
+                "the CRM refused fields; they are left out",
+                now,
+            );
+            case.external = External::Unseen;
+            return Ok(Next::Round);
+        }
+        Ok(Next::End(self.aside(case, "rejected", problems)))
+    }
+}
+
+/// What the CRM had when both sides last agreed.
+fn external_half(link: &Link) -> Fields {
+    link.base
+        .iter()
+        .filter_map(|(field, pair)| pair.external.clone().map(|value| (field.clone(), value)))
+        .collect()
+}
