@@ -95,7 +95,12 @@ async fn bad_documents_are_refused_at_the_door_and_the_next_one_is_delivered() -
             .header("content-type", "application/json")
             .body(body.clone())
             .send()
-            .await?;
+            .await;
+        let answer = match answer {
+            // Whoever sends far too much may be cut off while it still sends.
+            Err(error) if *status == 413 && error.is_request() && !error.is_connect() => continue,
+            answer => answer?,
+        };
         let got = answer.status().as_u16();
         let said: Value = answer.json().await?;
         let at = said.pointer("/problems/0/pointer").and_then(Value::as_str);
