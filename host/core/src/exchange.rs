@@ -103,6 +103,25 @@ pub struct Observed {
     pub attributes: Vec<Attribute>,
 }
 
+impl Observed {
+    /// "Something happened to this record": it has to be read.
+    #[must_use]
+    pub fn touched(object: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            object: object.into(),
+            id: id.into(),
+            state: State::Touched,
+            version: None,
+            stamp: None,
+            key: None,
+            keep: None,
+            author: None,
+            account: None,
+            attributes: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Find {
     pub object: String,

@@ -1,6 +1,7 @@
 //! Errors as problem documents (RFC 9457): `{"title", "status", "detail"}`, content type `application/problem+json`.
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Json, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -68,13 +69,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// A JSON body; what does not fit becomes a problem.
+/// A JSON body; what does not fit becomes a problem. None of them is a list: serde would read one as an object without names.
 pub(super) struct Given<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Given<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let whole = Request::from_parts(parts.clone(), body);
+        let bytes: Result<Bytes, BytesRejection> = Bytes::from_request(whole, state).await;
+        let bytes = bytes.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            let detail = "the body is a list; an object is expected, for example {\"connection\": \"acme\"}";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        }
+        let request = Request::from_parts(parts, Body::from(bytes));
         let read: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
         read.map(|Json(value)| Self(value)).map_err(|error| Problem::new(error.status(), error.body_text()))
     }

@@ -433,6 +433,7 @@ async fn what_does_not_fit_is_answered_with_a_problem() {
         ),
         (Method::POST, "/v1/pause", Some(unknown), 422, "unknown field `conection`"),
         (Method::POST, "/v1/pause", Some(long), 413, "length limit exceeded"),
+        (Method::POST, "/v1/pause", Some(json!(["acme-hubspot", "both"])), 422, "the body is a list"),
         (Method::POST, "/v1/look", Some(half), 422, "missing field `records`"),
         (Method::POST, "/v1/review/decide", Some(decided), 409, "somebody decided /decided before"),
         (Method::GET, "/v1/nothing", None, 404, "there is nothing at /v1/nothing"),

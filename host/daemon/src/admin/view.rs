@@ -281,8 +281,14 @@ pub struct DeadView {
     pub internal: Option<InternalId>,
     /// The CRM's record, as far as it is known.
     pub external: Option<ExternalId>,
-    /// When it was set aside.
+    /// When it was set aside, the last time.
     pub at: Millis,
+    /// When it was set aside for the first time, without a success since.
+    #[serde(default)]
+    pub first_at: Millis,
+    /// How often it was set aside since then.
+    #[serde(default = "once")]
+    pub count: u64,
     /// Where it failed.
     pub point: String,
     /// What was wrong.
@@ -296,6 +302,11 @@ pub struct DeadView {
     /// What the webhook or row said; only in `GET /v1/dead/{seq}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Value>,
+}
+
+/// A daemon that does not count says it once.
+fn once() -> u64 {
+    1
 }
 
 /// A field group or field that waits for a person.
@@ -511,18 +522,19 @@ impl From<&HistoryEntry> for HistoryView {
 
 impl From<&DeadLetter> for DeadView {
     fn from(letter: &DeadLetter) -> Self {
-        let (internal, external) = match &letter.hint.subject {
-            Subject::Internal(id) => (Some(id.clone()), None),
-            Subject::External(id) => (None, Some(id.clone())),
-            Subject::Delivery(_) => (None, None),
+        let internal = match &letter.hint.subject {
+            Subject::Internal(id) => Some(id.clone()),
+            Subject::External(_) | Subject::Delivery(_) => None,
         };
         Self {
             seq: letter.seq,
             connection: letter.hint.connection.clone(),
             object: letter.hint.object.clone(),
             internal: internal.or_else(|| letter.entity.as_ref().map(|entity| entity.id.clone())),
-            external,
+            external: letter.external.clone(),
             at: letter.at,
+            first_at: letter.first_at,
+            count: letter.count,
             point: letter.point.clone(),
             problems: letter.problems.clone(),
             provider: letter.provider.clone(),

@@ -11,9 +11,11 @@ use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
 use tokio::sync::{Notify, watch};
 
+use super::directory::fingerprint;
+use super::pauses::Pauses;
 use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
-use crate::config::{Config, ConnectionConfig, Connections};
+use crate::config::{Config, ConfigError, ConnectionConfig, Connections};
 use crate::credentials::{Credentials, FileTokens};
 use crate::delivery::{Client, ClientConfig};
 use crate::intake::{Door, Intake, Route};
@@ -82,7 +84,7 @@ impl Engine {
         let tokens = FileTokens::new(&config.data_dir.join("tokens"))
             .map_err(|error| AppError::Build(format!("data_dir: tokens: {error}")))?;
         let credentials = Arc::new(Credentials::new(Arc::new(tokens)));
-        let accounts = Arc::new(Accounts::new(credentials.clone()));
+        let accounts = Arc::new(Accounts::new(credentials));
         let client = Client::new(
             &ClientConfig {
                 connect_timeout: config.delivery.connect_timeout,
@@ -127,7 +129,6 @@ impl Engine {
             internal,
             runtime,
             quotas,
-            credentials,
             accounts,
             intake,
             metrics,
@@ -135,8 +136,10 @@ impl Engine {
             wake,
             looks: super::work::Looks::default(),
             files: Mutex::default(),
+            fingerprints: Mutex::default(),
             refused: Mutex::default(),
             unloaded: Mutex::new(loaded.errors),
+            pausing: tokio::sync::Mutex::default(),
             draining: false.into(),
             stop: watch::channel(false).0,
             config,
@@ -148,10 +151,15 @@ impl Engine {
     /// Reads the folder of connections: new and changed files are taken up, wrong ones are named and leave what was there.
     pub(super) async fn reload_connections(&self) -> Result<Reloaded, String> {
         let config = self.config.clone();
-        let read = tokio::task::spawn_blocking(move || Connections::load(&config))
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        let (read, fingerprints) = tokio::task::spawn_blocking(move || {
+            let read = Connections::load(&config)?;
+            let fingerprints: BTreeMap<ConnectionId, [u8; 32]> =
+                read.good.iter().map(|(id, file)| (id.clone(), fingerprint(file))).collect();
+            Ok((read, fingerprints))
+        })
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error: ConfigError| error.to_string())?;
         let mut reloaded = Reloaded::default();
         let before = self.files.lock().clone();
         for bad in &read.bad {
@@ -171,13 +179,23 @@ impl Engine {
         let mut wanted = Vec::new();
         for (id, file) in &read.good {
             let changed = match before.get(id) {
-                Some(known) if same_file(known, file) => continue,
+                Some(known)
+                    if same_file(known, file) && self.fingerprints.lock().get(id) == fingerprints.get(id) =>
+                {
+                    continue;
+                }
                 Some(_) => true,
                 None => false,
             };
             wanted.push((id.clone(), file.clone(), changed));
         }
         self.take_up(wanted, &mut reloaded).await;
+        let mut known = self.fingerprints.lock();
+        for id in reloaded.added.iter().chain(&reloaded.changed) {
+            known.extend(fingerprints.get(id).map(|fingerprint| (id.clone(), *fingerprint)));
+        }
+        known.retain(|id, _| read.good.contains_key(id));
+        drop(known);
         let mut refused = self.refused.lock();
         for id in reloaded.added.iter().chain(&reloaded.changed).chain(&reloaded.removed) {
             refused.remove(id);
@@ -210,12 +228,24 @@ impl Engine {
             })
             .collect();
         let views = self.runtime.connect_all(setups).await;
+        // A pause that cannot be read is no leave to go on.
+        let (pauses, unread) = match self.pauses() {
+            Ok(pauses) => (pauses, None),
+            Err(error) => (Pauses::default(), Some(error.to_string())),
+        };
         let mut connections = Vec::new();
         for ((id, file, changed), view) in wanted.into_iter().zip(views) {
             let made =
                 view.map_err(|error| vec![error.to_string()]).and_then(|view| self.connection(&file, &view));
+            let made = match &unread {
+                Some(error) => Err(vec![error.clone()]),
+                None => made,
+            };
             match made {
                 Ok(connection) => {
+                    let paused = pauses.of(&id);
+                    connection.directions.pause_external(file.paused || paused.to_external);
+                    connection.directions.pause_internal(file.paused || paused.to_internal);
                     for object in connection.objects.keys() {
                         let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
                         self.looks.plan(first, &id, object);
@@ -236,6 +266,10 @@ impl Engine {
                 }
             }
         }
+        // What stopped a connection may be what was mended.
+        for id in &reloaded.changed {
+            self.quotas.clear(id);
+        }
         // From the beginning the feed brings everything; who comes later is given what is there.
         if let Ok(false) = self.pipeline.has_followed_feed() {
             for connection in &connections {
@@ -246,6 +280,9 @@ impl Engine {
         }
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
+        }
+        for id in &reloaded.changed {
+            self.pipeline.release(id);
         }
     }
 
@@ -270,7 +307,7 @@ impl Engine {
                     self.pipeline.connect(vec![fresh])?;
                 }
                 Err(why) => {
-                    tracing::warn!(connection = %id, ?why, "it stays as it was before the account was asked")
+                    tracing::warn!(connection = %id, ?why, "it stays as it was before the account was asked");
                 }
             },
             Err(error) => {
@@ -304,8 +341,6 @@ impl Engine {
             return Err(findings);
         }
         let directions = Directions::default();
-        directions.pause_external(file.paused);
-        directions.pause_internal(file.paused);
         Ok(Connection { id: file.id.clone(), scope: file.scope.clone(), objects, directions })
     }
 
@@ -396,7 +431,7 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The same settings as far as they are shown; secrets are read anew anyway.
+/// The same settings. Where secrets are found is part of it, what they are is not.
 fn same_file(known: &ConnectionConfig, read: &ConnectionConfig) -> bool {
     format!("{known:?}") == format!("{read:?}")
 }

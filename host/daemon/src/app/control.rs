@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tandem_core::exchange::{Observed, State};
+use tandem_core::exchange::Observed;
 use tandem_core::id::{ConnectionId, EntityKey};
 use tandem_core::link::Link;
 use tandem_core::plan;
@@ -30,6 +30,7 @@ const HISTORY: usize = 200;
 /// Links that are looked at at once by a look at all.
 const LOOK_PAGE: usize = 256;
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
 fn store(error: StoreError) -> ControlError {
     ControlError::Failed(error.to_string())
 }
@@ -64,7 +65,7 @@ impl Engine {
         status.count(&self.store.backlog(id).map_err(store)?, now);
         let held = self.store.held_links(Some(id), 10_000).map_err(store)?;
         status.review = held.iter().map(|link| (link.held.len() + link.frozen.len()) as u64).sum();
-        status.dead = self.store.dead(Some(id), 100_000).map_err(store)?.len() as u64;
+        status.dead = self.store.dead_count(id).map_err(store)?;
         let Some(connection) = self.pipeline.connection(id) else {
             status.state = ConnectionState::Stopped;
             status.cause = Cause::Configuration;
@@ -141,10 +142,11 @@ impl Engine {
         all
     }
 
-    fn set_paused(&self, target: &PauseTarget, paused: bool) -> Result<Count, ControlError> {
+    async fn set_paused(&self, target: &PauseTarget, paused: bool) -> Result<Count, ControlError> {
         if let Some(connection) = &target.connection {
             self.known(connection)?;
         }
+        self.note_pause(target.connection.as_ref(), target.direction, paused).await?;
         let mut count = 0;
         for connection in self.pipeline.connections() {
             if target.connection.as_ref().is_some_and(|wanted| *wanted != connection.id) {
@@ -175,7 +177,7 @@ impl Engine {
             attempts: 0,
             cause: "replay".into(),
             observed: match &hint.subject {
-                Subject::External(id) => Some(touched(hint.object.as_str(), id.as_str())),
+                Subject::External(id) => Some(Observed::touched(hint.object.as_str(), id.as_str())),
                 _ => None,
             },
             ..hint.clone()
@@ -230,7 +232,7 @@ impl Engine {
             due: 0,
             attempts: 0,
             cause: "review".into(),
-            observed: link.external.as_ref().map(|id| touched(object, id.as_str())),
+            observed: link.external.as_ref().map(|id| Observed::touched(object, id.as_str())),
         };
         let mut commit = Commit::new();
         commit.push(Op::PutLink(link)).push(Op::AddHint(hint.clone()));
@@ -254,7 +256,7 @@ impl Engine {
             observed: link
                 .external
                 .as_ref()
-                .map(|external| touched(link.entity.object.as_str(), external.as_str())),
+                .map(|external| Observed::touched(link.entity.object.as_str(), external.as_str())),
         }
     }
 }
@@ -263,21 +265,6 @@ impl Engine {
 fn wait(until: u64, now: u64) -> String {
     let seconds = until.saturating_sub(now).div_ceil(1_000);
     if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
-}
-
-fn touched(object: &str, id: &str) -> Observed {
-    Observed {
-        object: object.into(),
-        id: id.into(),
-        state: State::Touched,
-        version: None,
-        stamp: None,
-        key: None,
-        keep: None,
-        author: None,
-        account: None,
-        attributes: Vec::new(),
-    }
 }
 
 impl Control for Engine {
@@ -302,7 +289,7 @@ impl Control for Engine {
                 waiting: backlog.ready + backlog.delayed,
             });
         }
-        self.count_components();
+        self.bring_totals();
         Ok(self.metrics.render(&lines))
     }
 
@@ -332,11 +319,11 @@ impl Control for Engine {
     }
 
     async fn pause(&self, target: PauseTarget) -> Result<Count, ControlError> {
-        self.set_paused(&target, true)
+        self.set_paused(&target, true).await
     }
 
     async fn resume(&self, target: PauseTarget) -> Result<Count, ControlError> {
-        self.set_paused(&target, false)
+        self.set_paused(&target, false).await
     }
 
     async fn explain(&self, record: RecordRef) -> Result<Explanation, ControlError> {
@@ -347,19 +334,13 @@ impl Control for Engine {
                 self.store.entity_of(external).map_err(store)?
             }
         };
-        let dead = self.store.dead(None, 100_000).map_err(store)?;
         let Some(entity) = entity else {
             let RecordRef::External(external) = record else {
                 return Err(ControlError::NotFound("there is no such record".into()));
             };
-            let dead: Vec<DeadView> = dead
-                .iter()
-                .filter(|letter| {
-                    letter.hint.connection == external.connection
-                        && letter.hint.subject == Subject::External(external.id.clone())
-                })
-                .map(DeadView::from)
-                .collect();
+            let subject = Subject::External(external.id.clone());
+            let letter = self.store.dead_about(&external.connection, &external.object, &subject);
+            let dead: Vec<DeadView> = letter.map_err(store)?.iter().map(DeadView::from).collect();
             if dead.is_empty() {
                 return Err(ControlError::NotFound(format!("nothing is known of {external}")));
             }
@@ -380,13 +361,15 @@ impl Control for Engine {
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         let links = self.store.links(&entity).map_err(store)?;
         let history = self.store.history(&entity, HISTORY).map_err(store)?;
-        let dead: Vec<DeadView> = dead
-            .iter()
-            .filter(|letter| letter.entity.as_ref() == Some(&entity))
-            .map(DeadView::from)
-            .collect();
         let mut intents = Vec::new();
+        let mut dead = Vec::new();
         for connection in self.pipeline.connections().iter().filter(|found| found.scope == entity.scope) {
+            let link = links.iter().find(|link| link.connection == connection.id);
+            let external = link.and_then(|link| link.external.clone()).map(Subject::External);
+            for subject in [Some(Subject::Internal(entity.id.clone())), external].into_iter().flatten() {
+                let letter = self.store.dead_about(&connection.id, &entity.object, &subject);
+                dead.extend(letter.map_err(store)?.iter().map(DeadView::from));
+            }
             if let Some(intent) = self.store.intent(&entity, &connection.id).map_err(store)? {
                 intents.push(IntentView::from(&intent));
             }
@@ -542,7 +525,7 @@ impl Control for Engine {
                 due: 0,
                 attempts: 0,
                 cause: "look".into(),
-                observed: Some(touched(look.object.as_str(), id.as_str())),
+                observed: Some(Observed::touched(look.object.as_str(), id.as_str())),
             }),
             LookAt::All => {
                 let mut after: Option<EntityKey> = None;

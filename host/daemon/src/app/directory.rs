@@ -116,7 +116,8 @@ fn secrets(
     Ok(granted)
 }
 
-/// The secret that proves webhooks, where there is one.
+/// The secrets that prove webhooks: the one that the descriptor names, and during a rotation the one before, under the same name behind
+/// `previous_`.
 pub(super) fn webhook_secrets<'a>(
     webhooks: &Webhooks,
     find: impl Fn(&str) -> Option<&'a Secret>,
@@ -125,12 +126,66 @@ pub(super) fn webhook_secrets<'a>(
         Verify::HmacSha256 { secret, .. } | Verify::Basic { secret } | Verify::Token { secret, .. } => secret,
         Verify::Path => return Vec::new(),
     };
-    let Some(secret) = find(name) else { return Vec::new() };
-    match secret.read() {
-        Ok(secret) => vec![secret],
-        Err(finding) => {
-            tracing::error!(%finding, "the secret of webhooks cannot be read; they are refused");
-            Vec::new()
-        }
+    let (before, plain) = (format!("previous_{name}"), format!("previous_{}", name.replace('-', "_")));
+    let known = [Some(name.as_str()), Some(before.as_str()), Some(plain.as_str()).filter(|it| *it != before)];
+    let found = known.into_iter().flatten().filter_map(find);
+    found
+        .filter_map(|secret| match secret.read() {
+            Ok(secret) => Some(secret),
+            Err(finding) => {
+                tracing::error!(%finding, "a secret of webhooks cannot be read; what it signs is refused");
+                None
+            }
+        })
+        .collect()
+}
+
+/// What tells that a secret was changed: a digest of all that the connection's file and its app name, as they are now.
+pub(super) fn fingerprint(file: &ConnectionConfig) -> [u8; 32] {
+    use secrecy::ExposeSecret as _;
+    use sha2::{Digest as _, Sha256};
+    let app = file.app.iter().flat_map(|app| app.all_secrets());
+    let mut digest = Sha256::new();
+    for secret in file.all_secrets().chain(app) {
+        // One that cannot be read differs from whatever it was, and is named when the connection is taken up.
+        let read = secret.read().ok();
+        let text = read.as_ref().map_or("", |secret| secret.expose_secret());
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text);
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Place, SecretFrom};
+
+    #[test]
+    fn during_a_rotation_the_secret_before_proves_webhooks_too() {
+        use secrecy::ExposeSecret as _;
+        let folder = tempfile::tempdir().unwrap();
+        let secret = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            Secret { from: SecretFrom::File(path.clone()), place: Place::file(&path) }
+        };
+        let known = HashMap::from([
+            ("client-secret".to_owned(), secret("new")),
+            ("previous_client_secret".to_owned(), secret("old")),
+            ("other".to_owned(), secret("other")),
+        ]);
+        let webhooks: Webhooks = serde_json::from_value(serde_json::json!({
+            "verify": { "scheme": "basic", "secret": "client-secret" }
+        }))
+        .unwrap();
+        let read = |known: &HashMap<String, Secret>| -> Vec<String> {
+            let found = webhook_secrets(&webhooks, |name| known.get(name));
+            found.iter().map(|secret| secret.expose_secret().to_owned()).collect()
+        };
+        assert_eq!(read(&known), ["new", "old"]);
+        // One that is gone is not missed by the other.
+        std::fs::remove_file(folder.path().join("new")).unwrap();
+        assert_eq!(read(&known), ["old"]);
     }
 }

@@ -7,6 +7,7 @@ mod build;
 mod clock;
 mod control;
 mod directory;
+mod pauses;
 mod work;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,6 @@ pub use directory::Accounts;
 
 use crate::admin::view::{HintView, ProviderView};
 use crate::config::{Config, ConnectionConfig};
-use crate::credentials::Credentials;
 use crate::delivery::Client;
 use crate::intake::Intake;
 use crate::internal::embedded::Embedded;
@@ -35,7 +35,7 @@ use crate::provider::{LoadError, Providers};
 use crate::quota::Quotas;
 use crate::store::sled::SledStore;
 use crate::store::{Class, Commit, Op, Store as _, StoreError, Subject, Until};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Totals};
 
 /// The pipeline with the rooms of the real world.
 pub type RealPipeline = Pipeline<SledStore, Providers, Client<Accounts>, Embedded, SystemClock>;
@@ -54,7 +54,6 @@ pub struct Engine {
     internal: Arc<Embedded>,
     runtime: Arc<Providers>,
     quotas: Arc<Quotas>,
-    credentials: Arc<Credentials>,
     accounts: Arc<Accounts>,
     intake: Arc<Intake<SledStore>>,
     metrics: Arc<Metrics>,
@@ -63,10 +62,14 @@ pub struct Engine {
     looks: work::Looks,
     /// Files of connections as they are in use.
     files: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
+    /// What their secrets were when they were taken up.
+    fingerprints: Mutex<BTreeMap<ConnectionId, [u8; 32]>>,
     /// Connections that cannot be used, and why.
     refused: Mutex<BTreeMap<ConnectionId, Vec<String>>>,
     /// Providers that could not be loaded.
     unloaded: Mutex<Vec<LoadError>>,
+    /// One pause or resume at a time.
+    pausing: tokio::sync::Mutex<()>,
     started_at: Millis,
     draining: AtomicBool,
     stop: watch::Sender<bool>,
@@ -341,11 +344,22 @@ impl Engine {
         views
     }
 
-    /// Brings the components' figures into the metrics.
-    fn count_components(&self) {
+    /// Brings what the components and the store count into the metrics.
+    fn bring_totals(&self) {
         let figures = self.runtime.snapshot();
-        self.metrics
-            .instances(usize::try_from(figures.instances).unwrap_or(usize::MAX), figures.instance_bytes);
+        let calls = figures.calls.iter();
+        self.metrics.totals(&Totals {
+            calls: calls.map(|call| (call.function, call.count, Duration::from_nanos(call.nanos))).collect(),
+            dropped: vec![
+                ("evicted", figures.evicted),
+                ("retired", figures.retired),
+                ("fault", figures.discarded),
+            ],
+            instances: figures.instances,
+            instances_memory: figures.instance_bytes,
+            commits: self.store.commits(),
+            store_failed: self.store.has_failed(),
+        });
     }
 
     fn internal_router(self: &Arc<Self>) -> axum::Router {

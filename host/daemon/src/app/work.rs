@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tandem_core::Millis;
@@ -14,6 +14,7 @@ use crate::pipeline::listing::{Kind, Looked};
 use crate::pipeline::{Clock as _, PipelineError};
 use crate::quota::Cause;
 use crate::store::Class;
+use crate::telemetry::Stage;
 
 /// Delayed hints whose time has come but that are still in work are asked for again after this.
 const EARLIEST: Duration = Duration::from_millis(10);
@@ -79,9 +80,11 @@ pub(super) async fn hand_out(
             let engine = engine.clone();
             let failed = failed.clone();
             tokio::spawn(async move {
+                let began = Instant::now();
                 if let Err(error) = engine.pipeline.work(work).await {
                     failed.lock().get_or_insert(error);
                 }
+                engine.metrics.stage(Stage::Work, began.elapsed());
                 drop(permit);
                 engine.wake.notify_one();
             });

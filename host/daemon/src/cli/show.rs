@@ -237,7 +237,7 @@ pub(super) fn dead_letter(letter: &DeadView) -> String {
     let id = |id: Option<String>| id.map_or("not known".to_owned(), |id| harmless(&id));
     let mut text =
         format!("{} of connection {}, set aside {}\n", letter.seq, letter.connection, time(letter.at));
-    let facts = [
+    let mut facts = vec![
         ["object".to_owned(), letter.object.to_string()],
         ["System A".to_owned(), id(letter.internal.as_ref().map(ToString::to_string))],
         ["CRM".to_owned(), id(letter.external.as_ref().map(ToString::to_string))],
@@ -245,6 +245,10 @@ pub(super) fn dead_letter(letter: &DeadView) -> String {
         ["provider".to_owned(), letter.provider.clone()],
         ["cause".to_owned(), format!("{}, tried {} times", letter.cause, letter.attempts)],
     ];
+    if letter.count > 1 {
+        let since = format!("{} times since {}", letter.count, time(letter.first_at));
+        facts.push(["set aside".to_owned(), since]);
+    }
     text.push_str(&indented(&table(["", ""], &facts)));
     text.push_str("\nProblems\n");
     let rows: Vec<_> = letter

@@ -46,8 +46,6 @@ pub struct ConnectionConfig {
     pub allow_loopback: bool,
     /// `[settings]`: handed to the provider as they stand.
     pub settings: Json,
-    /// `rank`: where several connections serve one entity, the smaller wins a tie. Default: 100.
-    pub rank: u32,
     /// `poll_every`: in place of the provider's wish.
     pub poll_every: Option<Duration>,
     /// `[quotas.NAME]`: in place of what the provider says of that quota.
@@ -222,7 +220,6 @@ fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Op
     let hosts = hosts.and_then(|v| read_hosts(&v));
     let base_url = root.value("base_url").and_then(|v| read_base_url(&v, hosts.as_deref(), allow_loopback));
     let settings = root.value("settings").map_or_else(|| Some(Map::new()), |v| v.json());
-    let rank = root.value("rank").and_then(|v| v.integer(0..=1_000_000));
     let poll_every = root.value("poll_every").and_then(|v| v.duration(POLL));
     let quotas = read_quotas(root.section("quotas"));
     let paused = root.value("paused").and_then(|v| v.boolean()).unwrap_or(false);
@@ -252,7 +249,6 @@ fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Op
         hosts: hosts?,
         allow_loopback,
         settings: Json::Object(settings?),
-        rank: rank.and_then(|rank| u32::try_from(rank).ok()).unwrap_or(100),
         poll_every,
         quotas,
         paused,

@@ -197,6 +197,11 @@ pub struct App {
 }
 
 impl App {
+    /// Every secret of the app.
+    pub fn all_secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.client_secret.iter().chain(self.secrets.values())
+    }
+
     /// A secret by the name that a descriptor uses: one of `secrets`, or the client secret under `client_secret`.
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&Secret> {
@@ -211,7 +216,7 @@ impl Config {
     /// Every secret of the main file, for checking that all can be read.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let auth = [Some(&self.auth.admin), self.auth.metrics.as_ref()];
-        let apps = self.apps.values().flat_map(|app| app.client_secret.iter().chain(app.secrets.values()));
+        let apps = self.apps.values().flat_map(|app| app.all_secrets());
         auth.into_iter().flatten().chain(self.auth.scopes.values()).chain(apps)
     }
 

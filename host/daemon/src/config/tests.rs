@@ -645,7 +645,6 @@ fn the_schemas_refuse_what_the_parser_refuses() {
         "[defaults]\nhold = 'field'\n[objects.contact]",
         "paused = 1\n[objects.contact]",
         "account = ''\n[objects.contact]",
-        "rank = -1\n[objects.contact]",
         "[objects.'a/b']",
         "settings = 3\n[objects.contact]",
     ] {

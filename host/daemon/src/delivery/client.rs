@@ -19,7 +19,7 @@ use tandem_core::id::ConnectionId;
 use url::Url;
 
 use super::egress::{Gate, LeadsInside, Reach};
-use super::request::{Ready, ready, replaced};
+use super::request::{Denied, Ready, ready, replaced};
 use super::{Deliver, Directory, Endpoint, SendError};
 use crate::credentials::{Authorisation, CredentialError, TokenEndpoint};
 
@@ -133,7 +133,11 @@ impl<D: Directory> Client<D> {
         connection: &ConnectionId,
         request: HttpRequest,
     ) -> Result<HttpResponse, SendError> {
-        let forbidden = |what| SendError::Forbidden { connection: connection.to_string(), what };
+        let forbidden = |denied: Denied| SendError::Forbidden {
+            connection: connection.to_string(),
+            all: denied.all,
+            what: denied.what,
+        };
         let Some(endpoint) = self.inner.directory.endpoint(connection) else {
             return Err(SendError::NotSent {
                 connection: connection.to_string(),
@@ -156,6 +160,7 @@ impl<D: Directory> Client<D> {
             method: ready.method.clone(),
             url: ready.url.clone(),
             reach: ready.reach,
+            base: ready.base,
             headers: ready.headers.clone(),
             body: ready.body.clone(),
             put_in: Vec::new(),
@@ -180,7 +185,7 @@ impl<D: Directory> Client<D> {
         authorised: Option<&Authorisation>,
         put_in: &[SecretString],
     ) -> Result<HttpResponse, SendError> {
-        let Ready { method, url, reach, mut headers, body, .. } = ready;
+        let Ready { method, url, reach, base, mut headers, body, .. } = ready;
         if let Some(authorised) = authorised {
             headers.insert(authorised.header().clone(), authorised.value().clone());
         }
@@ -190,7 +195,13 @@ impl<D: Directory> Client<D> {
         let mut request = Request::new(method, url);
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
-        let response = pool.execute(request).await.map_err(|error| self.meaning(connection, &error))?;
+        let response =
+            pool.execute(request).await.map_err(|error| match self.meaning(connection, &error) {
+                SendError::Forbidden { connection, what, .. } => {
+                    SendError::Forbidden { connection, all: base, what }
+                }
+                other => other,
+            })?;
         let status = response.status();
         let mut kept = Vec::with_capacity(endpoint.response_headers.len());
         for (name, value) in response.headers() {
@@ -226,7 +237,7 @@ impl<D: Directory> Client<D> {
         let mut unsent = error.is_connect() || error.is_builder();
         while let Some(cause) = source {
             if let Some(inside) = cause.downcast_ref::<LeadsInside>() {
-                return SendError::Forbidden { connection, what: inside.to_string() };
+                return SendError::Forbidden { connection, all: true, what: inside.to_string() };
             }
             // hyper gives a request back with this error only if it never began to write it.
             unsent |= cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);

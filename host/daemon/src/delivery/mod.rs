@@ -60,6 +60,9 @@ pub enum SendError {
     Forbidden {
         /// Whose request.
         connection: String,
+        /// It is the connection's configuration that forbids it, and with it every other request. Otherwise it is this one alone: it is
+        /// malformed, or goes to another host than the base URL's.
+        all: bool,
         /// Which rule, which host, and the configuration key that would grant it.
         what: String,
     },

@@ -19,14 +19,35 @@ pub(super) struct Ready {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) reach: Reach,
+    /// It goes to the base URL's host, as everything does unless the provider follows a link.
+    pub(super) base: bool,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     /// Secrets that were put in, for blanking them where the answer repeats them.
     pub(super) put_in: Vec<SecretString>,
 }
 
+/// Which rule forbids a request, and what would grant it.
+#[derive(Debug)]
+pub(super) struct Denied {
+    /// The connection's configuration is at fault: no request would pass.
+    pub(super) all: bool,
+    pub(super) what: String,
+}
+
+impl From<String> for Denied {
+    /// A rule that this one request breaks.
+    fn from(what: String) -> Self {
+        Self { all: false, what }
+    }
+}
+
+fn misconfigured(what: String) -> Denied {
+    Denied { all: true, what }
+}
+
 /// Checks and builds; the error says which rule forbids it. `base`: from the token answer, in place of the endpoint's own.
-pub(super) fn ready(endpoint: &Endpoint, base: Option<&str>, request: HttpRequest) -> Result<Ready, String> {
+pub(super) fn ready(endpoint: &Endpoint, base: Option<&str>, request: HttpRequest) -> Result<Ready, Denied> {
     let HttpRequest { method, target, headers, body, secrets, .. } = request;
     let method = match method.as_str() {
         "GET" => Method::GET,
@@ -35,10 +56,15 @@ pub(super) fn ready(endpoint: &Endpoint, base: Option<&str>, request: HttpReques
         "PATCH" => Method::PATCH,
         "DELETE" => Method::DELETE,
         "HEAD" => Method::HEAD,
-        other => return Err(format!("method {other:?} is not one of GET, POST, PUT, PATCH, DELETE, HEAD")),
+        other => {
+            return Err(format!("method {other:?} is not one of GET, POST, PUT, PATCH, DELETE, HEAD").into());
+        }
     };
-    let (url, reach) = match target {
-        Target::Path(path) => below(endpoint, base, &path)?,
+    let (url, reach, is_base) = match target {
+        Target::Path(path) => {
+            let (url, reach) = below(endpoint, base, &path)?;
+            (url, reach, true)
+        }
         Target::Url(url) => linked(endpoint, base, &url)?,
     };
     let mut body = body;
@@ -49,10 +75,14 @@ pub(super) fn ready(endpoint: &Endpoint, base: Option<&str>, request: HttpReques
             return Err(format!(
                 "the marker of secret {} is shorter than {SHORTEST_MARKER} bytes",
                 placeholder.secret
-            ));
+            )
+            .into());
         }
         let secret = endpoint.secrets.get(&placeholder.secret).ok_or_else(|| {
-            format!("secret {0} is not granted; add secrets.{0} to the connection's file", placeholder.secret)
+            misconfigured(format!(
+                "secret {0} is not granted; add secrets.{0} to the connection's file",
+                placeholder.secret
+            ))
         })?;
         let text = escape(secret.expose_secret(), &placeholder.escape).ok_or_else(|| {
             format!(
@@ -68,11 +98,11 @@ pub(super) fn ready(endpoint: &Endpoint, base: Option<&str>, request: HttpReques
         put_in.push(secret.clone());
     }
     let headers = checked(endpoint, headers, &in_headers)?;
-    Ok(Ready { method, url, reach, headers, body: body.map(Bytes::from), put_in })
+    Ok(Ready { method, url, reach, base: is_base, headers, body: body.map(Bytes::from), put_in })
 }
 
 /// A path below the base URL.
-fn below(endpoint: &Endpoint, base: Option<&str>, path: &str) -> Result<(Url, Reach), String> {
+fn below(endpoint: &Endpoint, base: Option<&str>, path: &str) -> Result<(Url, Reach), Denied> {
     plain_path(path)?;
     match base {
         None => {
@@ -81,8 +111,9 @@ fn below(endpoint: &Endpoint, base: Option<&str>, path: &str) -> Result<(Url, Re
             Ok((url, endpoint.reach))
         }
         Some(base) => {
-            let base = Url::parse(base).map_err(|_| "the token answer's base URL is not a URL".to_owned())?;
-            let reach = endpoint.rules.check(&base, true)?;
+            let base = Url::parse(base)
+                .map_err(|_| misconfigured("the token answer's base URL is not a URL".to_owned()))?;
+            let reach = endpoint.rules.check(&base, true).map_err(misconfigured)?;
             let url = joined(base.as_str(), path)?;
             same_origin(&url, &base)?;
             Ok((url, reach))
@@ -118,11 +149,11 @@ fn plain_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A link that the CRM gave.
-fn linked(endpoint: &Endpoint, base: Option<&str>, text: &str) -> Result<(Url, Reach), String> {
+/// A link that the CRM gave, and whether it goes to the base URL's host.
+fn linked(endpoint: &Endpoint, base: Option<&str>, text: &str) -> Result<(Url, Reach, bool), Denied> {
     let url = Url::parse(text).map_err(|error| format!("the link is not a URL: {error}"))?;
     if url.fragment().is_some() {
-        return Err("the link has a fragment".to_owned());
+        return Err("the link has a fragment".to_owned().into());
     }
     let from_token = base.and_then(|base| Url::parse(base).ok());
     let named = [Some(&endpoint.base), from_token.as_ref()]
@@ -130,7 +161,7 @@ fn linked(endpoint: &Endpoint, base: Option<&str>, text: &str) -> Result<(Url, R
         .flatten()
         .any(|base| base.origin() == url.origin());
     let reach = endpoint.rules.check(&url, named)?;
-    Ok((url, reach))
+    Ok((url, reach, named))
 }
 
 fn same_origin(url: &Url, base: &Url) -> Result<(), String> {

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -26,7 +27,7 @@ use tandem_core::id::{ConnectionId, ProviderId};
 
 use crate::credentials::webhook::{Incoming, verify};
 use crate::store::{Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, Subject, Until};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Stage};
 
 /// Where deliveries of an app or a connection come in.
 pub struct Door {
@@ -242,8 +243,10 @@ async fn receive<S: Store>(
         }
     };
     let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
+    let began = Instant::now();
     match intake.take_in(&door, &path, &headers, &body).await {
         Ok(()) => {
+            intake.metrics.stage(Stage::Intake, began.elapsed());
             intake.metrics.webhook(&door.provider, "stored");
             answer(&door.webhooks, uri.query())
         }

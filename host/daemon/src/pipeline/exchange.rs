@@ -110,6 +110,7 @@ impl From<Fault> for ExchangeError {
 /// What a preparation gives: the operation, or why there is none.
 pub(super) type Prepared = Result<Operation, (&'static str, Vec<Problem>)>;
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each exchange under way, and none is kept")]
 enum Progress {
     Send(Operation, Box<Step>, Vec<QuotaState>),
     Done(Answer, Vec<Seen>, Vec<QuotaState>),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_core::exchange::{Context, Observed, Problem, State};
+use tandem_core::exchange::{Context, Observed, Problem};
 use tandem_core::id::{ExternalId, ObjectName};
 
 use super::settle::End;
@@ -90,18 +90,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         id: &str,
         cause: &str,
     ) -> Hint {
-        let row = Observed {
-            object: object.to_string(),
-            id: id.into(),
-            state: State::Touched,
-            version: None,
-            stamp: None,
-            key: None,
-            keep: None,
-            author: None,
-            account: None,
-            attributes: Vec::new(),
-        };
         let now = self.rooms.clock.now();
         Hint {
             seq: self.rooms.store.next_seq(),
@@ -113,7 +101,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             due: 0,
             attempts: 0,
             cause: cause.into(),
-            observed: Some(row),
+            observed: Some(Observed::touched(object.as_str(), id)),
         }
     }
 }

@@ -76,7 +76,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let concluded = match self.exchange(connection, class, None, move |_| Ok(Ok(operation))).await {
             Ok(concluded) => concluded,
             Err(error) => {
-                return Ok(not_before(&self.failed(connection, error, None, Commit::new())?, now));
+                let end = self.failed(connection, error, None, Commit::new())?;
+                if let End::SetAside { point, problems, .. } = &end {
+                    let code = problems.first().map_or("", |problem| problem.code.as_str());
+                    tracing::warn!(connection = %connection.id, %object, point, code, "a listing cannot be read; it is tried again");
+                }
+                return Ok(not_before(&end, now));
             }
         };
         let page = match concluded.answer {

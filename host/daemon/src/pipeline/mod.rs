@@ -11,6 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ use crate::internal::{Internal, InternalError};
 use crate::provider::Runtime;
 use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Stage};
 
 mod connection;
 mod create;
@@ -212,7 +213,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store cannot be read.
     pub fn take(&self) -> Result<Option<Work>, StoreError> {
         let now = self.rooms.clock.now();
-        self.dispatch.lock().take(&*self.rooms.store, now)
+        let taken = self.dispatch.lock().take(&*self.rooms.store, now)?;
+        if let Some(work) = &taken {
+            let since = work.hints.iter().map(|hint| hint.noticed_at.max(hint.due)).min().unwrap_or(now);
+            let waited = Duration::from_millis(now.saturating_sub(since));
+            self.rooms.metrics.stage(Stage::QueueWait, waited);
+        }
+        Ok(taken)
     }
 
     /// When [`Pipeline::take`] may give something that it does not give now.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tandem_core::Millis;
 use tandem_core::exchange::{Observed, Problem, State};
-use tandem_core::id::{EntityKey, ProviderId};
+use tandem_core::id::{EntityKey, ExternalId, ObjectName, ProviderId};
 
+use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{FaultKind, Runtime};
+use crate::quota::Cause;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, StoreError, Subject, Until};
 
 /// A connection that is held up is looked at again after this at the latest, in milliseconds.
@@ -76,31 +78,26 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         end: End,
     ) -> Result<(), PipelineError> {
         let now = self.rooms.clock.now();
-        let outcome = match &end {
-            End::PutBack { .. } | End::Later { .. } | End::Again { .. } => None,
-            End::Done(commit) if commit.ops.is_empty() => Some("dismissed"),
-            End::Done(_) => Some("written"),
-            End::SetAside { .. } => Some("set-aside"),
-        };
-        if let Some(outcome) = outcome {
-            for hint in &work.hints {
-                let age = Duration::from_millis(now.saturating_sub(hint.noticed_at));
-                self.rooms.metrics.hint_done(hint.class.name(), outcome, age);
-            }
-        }
+        let is_empty = matches!(&end, End::Done(commit) if commit.ops.is_empty());
+        let mut outcome = if is_empty { "dismissed" } else { "written" };
         let (mut commit, next) = match end {
             End::PutBack { until, whole } => {
                 self.dispatch.lock().put_back(work, until, whole);
                 return Ok(());
             }
-            End::Done(commit) => (commit, None),
+            End::Done(mut commit) => {
+                self.drop_letters(&mut commit, connection, &work)?;
+                (commit, None)
+            }
             End::Later { until, touched, commit } => {
                 (commit, merged(&work, touched).map(|hint| Hint { seq: 0, due: until.max(1), ..hint }))
             }
             End::Again { problem, point, not_before, touched, commit } => match merged(&work, touched) {
                 Some(hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
+                    outcome = "set-aside";
                     let mut commit = commit;
-                    self.set_aside(&mut commit, connection, hint, point, vec![problem], None, now);
+                    let letter = self.letter(connection, &work, hint, point, vec![problem], None);
+                    self.set_aside(&mut commit, connection, &work, letter?)?;
                     (commit, None)
                 }
                 Some(hint) => {
@@ -115,8 +112,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 None => (commit, None),
             },
             End::SetAside { point, problems, entity, mut commit } => {
+                outcome = "set-aside";
                 if let Some(hint) = merged(&work, false) {
-                    self.set_aside(&mut commit, connection, hint, point, problems, entity, now);
+                    let letter = self.letter(connection, &work, hint, point, problems, entity)?;
+                    self.set_aside(&mut commit, connection, &work, letter)?;
                 }
                 (commit, None)
             }
@@ -124,6 +123,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         for hint in &work.hints {
             commit.push(Op::DropHint(hint.key()));
         }
+        let goes_on = next.is_some();
         if let Some(mut hint) = next {
             hint.seq = self.rooms.store.next_seq();
             commit.push(Op::AddHint(hint));
@@ -145,6 +145,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut dispatch = self.dispatch.lock();
         dispatch.finish(&work);
         if committed.is_ok() {
+            if goes_on {
+                for hint in work.hints.iter().skip(1) {
+                    self.rooms.metrics.hint_merged(hint.class.name());
+                }
+            } else {
+                for hint in &work.hints {
+                    let age = Duration::from_millis(now.saturating_sub(hint.noticed_at));
+                    self.rooms.metrics.hint_done(hint.class.name(), outcome, age);
+                }
+            }
             for hint in &arrivals {
                 self.rooms.metrics.hint_added(hint.class.name());
             }
@@ -155,27 +165,31 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a dead letter has that many members")]
-    fn set_aside(
+    /// The dead letter of a piece of work.
+    fn letter(
         &self,
-        commit: &mut Commit,
         connection: &Connection,
+        work: &Work,
         hint: Hint,
         point: &'static str,
         problems: Vec<Problem>,
         entity: Option<EntityKey>,
-        now: Millis,
-    ) {
+    ) -> Result<DeadLetter, StoreError> {
         self.rooms.metrics.set_aside(&self.provider_of(connection), point);
-        let entity = entity.or_else(|| match &hint.subject {
-            Subject::Internal(id) => Some(EntityKey {
-                scope: connection.scope.clone(),
-                object: hint.object.clone(),
-                id: id.clone(),
-            }),
+        let entity = entity.or_else(|| match &work.hand {
+            Hand::Entity(entity) => Some(entity.clone()),
             _ => None,
         });
-        commit.push(Op::AddDead(DeadLetter {
+        let linked = match &entity {
+            Some(entity) => self.rooms.store.link(entity, &connection.id)?.and_then(|link| link.external),
+            None => None,
+        };
+        let external = match &hint.subject {
+            Subject::External(id) => Some(id.clone()),
+            _ => linked,
+        };
+        let now = self.rooms.clock.now();
+        Ok(DeadLetter {
             seq: self.rooms.store.next_seq(),
             hint,
             entity,
@@ -183,7 +197,92 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             point: point.into(),
             problems,
             provider: self.label(connection),
-        }));
+            external,
+            first_at: now,
+            count: 1,
+        })
+    }
+
+    /// Sets a record aside. There is one letter about it, whatever it was known by before.
+    fn set_aside(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        work: &Work,
+        letter: DeadLetter,
+    ) -> Result<(), StoreError> {
+        if self.rooms.store.dead_count(&connection.id)? > 0 {
+            let (object, about) = letter.about();
+            for (of, subject) in self.subjects(connection, work, commit)? {
+                if of != *object || subject != about {
+                    commit.push(Op::DropDeadAbout(connection.id.clone(), of, subject));
+                }
+            }
+        }
+        commit.push(Op::AddDead(letter));
+        Ok(())
+    }
+
+    /// Takes away the letters about a record that was worked to its end. Where the CRM's side was the reason and was not read since, it
+    /// is read first: that System A's edit got through says nothing of it.
+    fn drop_letters(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        work: &Work,
+    ) -> Result<(), StoreError> {
+        if self.rooms.store.dead_count(&connection.id)? == 0 {
+            return Ok(());
+        }
+        let is_touched = |hint: &Hint| {
+            hint.observed.as_ref().is_some_and(|observed| matches!(observed.state, State::Touched))
+        };
+        let was_read = !matches!(work.hand, Hand::Entity(_)) || work.hints.iter().any(is_touched);
+        let mut to_read = None;
+        for (object, subject) in self.subjects(connection, work, commit)? {
+            let Some(letter) = self.rooms.store.dead_about(&connection.id, &object, &subject)? else {
+                continue;
+            };
+            match letter.external {
+                Some(id) if !was_read && !is_of_system_a(&letter.point) => to_read = Some((object, id)),
+                _ => {
+                    commit.push(Op::DropDeadAbout(connection.id.clone(), object, subject));
+                }
+            }
+        }
+        if let Some((object, id)) = to_read {
+            commit.push(Op::AddHint(self.touched(connection, &object, id.as_str(), "look")));
+        }
+        Ok(())
+    }
+
+    /// Every name under which a letter about this work's record may be found.
+    fn subjects(
+        &self,
+        connection: &Connection,
+        work: &Work,
+        commit: &Commit,
+    ) -> Result<Vec<(ObjectName, Subject)>, StoreError> {
+        let mut all: Vec<(ObjectName, Subject)> =
+            work.hints.iter().map(|hint| (hint.object.clone(), hint.subject.clone())).collect();
+        let mut linked = |entity: &EntityKey, external: Option<&ExternalId>| {
+            all.push((entity.object.clone(), Subject::Internal(entity.id.clone())));
+            all.extend(external.map(|id| (entity.object.clone(), Subject::External(id.clone()))));
+        };
+        if let Hand::Entity(entity) = &work.hand {
+            let link = self.rooms.store.link(entity, &connection.id)?;
+            linked(entity, link.and_then(|link| link.external).as_ref());
+        }
+        for op in &commit.ops {
+            if let Op::PutLink(link) = op
+                && link.connection == connection.id
+            {
+                linked(&link.entity, link.external.as_ref());
+            }
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
     }
 
     /// The provider's label for history.
@@ -218,7 +317,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         match error {
             ExchangeError::Pipeline(error) => Err(error),
-            ExchangeError::Held { until } => Ok(later_or_back(until, commit)),
+            ExchangeError::Held { until } => {
+                let reason = match self.rooms.quotas.standing(&connection.id, now).cause {
+                    Cause::Quota => "quota",
+                    Cause::Breaker => "breaker",
+                    Cause::Authorisation => "authorisation",
+                    Cause::Blocked => "blocked",
+                    Cause::None => "other",
+                };
+                self.rooms.metrics.held_back(&self.provider_of(connection), reason);
+                Ok(later_or_back(until, commit))
+            }
             ExchangeError::Refused { point, problems } => {
                 Ok(End::SetAside { point, problems, entity, commit })
             }
@@ -226,6 +335,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
                 match &fault.kind {
                     FaultKind::Broken { wait_ms, .. } => {
+                        self.rooms.metrics.held_back(&self.provider_of(connection), "fault");
                         Ok(later_or_back(now.saturating_add((*wait_ms).max(10)), commit))
                     }
                     FaultKind::Absent { .. } | FaultKind::Configure { .. } => {
@@ -244,6 +354,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     SendError::Unknown { .. } => {
                         self.rooms.quotas.failed(&connection.id, now, self.rooms.clock.jitter(u64::MAX));
                         again("delivery", "outcome-unknown", message, true, now, commit)
+                    }
+                    SendError::Forbidden { all: false, what, .. } => {
+                        let problem =
+                            Problem { code: "forbidden-request".into(), message: what, pointer: None };
+                        Ok(End::SetAside { point: "delivery", problems: vec![problem], entity, commit })
                     }
                     SendError::Forbidden { .. } => {
                         self.rooms.quotas.blocked(&connection.id, &message);
@@ -355,23 +470,18 @@ fn merged(work: &Work, touched: bool) -> Option<Hint> {
     })
 }
 
-/// "Something happened to it": read it.
-pub(super) fn touched_observation(hint: &Hint) -> Observed {
-    Observed {
-        object: hint.object.to_string(),
-        id: match &hint.subject {
-            Subject::External(id) => id.to_string(),
-            _ => String::new(),
-        },
-        state: State::Touched,
-        version: None,
-        stamp: None,
-        key: None,
-        keep: None,
-        author: None,
-        account: None,
-        attributes: Vec::new(),
-    }
+/// The reason lies in what System A has: a work that came to its end has written it.
+fn is_of_system_a(point: &str) -> bool {
+    matches!(point, "provider-out" | "rejected")
+}
+
+/// "Something happened to it": read it. Of a record of System A it is the link that knows the CRM's id.
+fn touched_observation(hint: &Hint) -> Observed {
+    let id = match &hint.subject {
+        Subject::External(id) => id.as_str(),
+        Subject::Internal(_) | Subject::Delivery(_) => "",
+    };
+    Observed::touched(hint.object.as_str(), id)
 }
 
 fn word(answer: &tandem_core::exchange::Answer) -> &'static str {

@@ -1,7 +1,7 @@
-//! Quotas, adaptive rate and concurrency, classes, breakers, fair turns.
+//! Quotas, adaptive rate and concurrency, classes, breakers.
 //!
-//! [`Quotas`] answers one question: may this connection send this call now, and if not, when and why not. [`turns`] says whose
-//! turn it is. Both are pure in time: `now` is an argument, randomness too; there is no timer, no thread, no I/O. Daily
+//! [`Quotas`] answers one question: may this connection send this call now, and if not, when and why not. It is
+//! pure in time: `now` is an argument, randomness too; there is no timer, no thread, no I/O. Daily
 //! counters survive a restart through [`Quotas::snapshot`] and [`Quotas::restore`]; who stores them is not this room's business.
 //!
 //! Invariants:
@@ -16,7 +16,6 @@
 mod breaker;
 mod day;
 mod meter;
-pub mod turns;
 mod window;
 
 #[cfg(test)]

@@ -98,12 +98,12 @@ fn history(id: &str, at: u64) -> HistoryEntry {
     }
 }
 
-fn letter(seq: u64, connection: &str) -> DeadLetter {
+fn letter(seq: u64, connection: &str, id: Option<&str>) -> DeadLetter {
     DeadLetter {
         seq,
         hint: hint(connection, seq, Class::Live, 0, 5),
-        entity: Some(entity("d")),
-        at: 17,
+        entity: id.map(entity),
+        at: 17 + seq,
         point: "provider-out".to_owned(),
         problems: vec![Problem {
             code: "type".to_owned(),
@@ -111,6 +111,9 @@ fn letter(seq: u64, connection: &str) -> DeadLetter {
             pointer: Some("/a".to_owned()),
         }],
         provider: "hubspot@0.1.0#1a2b3c4d".to_owned(),
+        external: None,
+        first_at: 17 + seq,
+        count: 1,
     }
 }
 
@@ -136,6 +139,8 @@ pub(super) trait Reads {
     fn held(&self, connection: Option<&str>, limit: usize) -> Vec<String>;
     fn past(&self, id: &str, limit: usize) -> Vec<u64>;
     fn letters(&self, connection: Option<&str>, limit: usize) -> Vec<u64>;
+    fn about(&self, connection: &str, id: &str) -> Option<DeadLetter>;
+    fn set_aside(&self, connection: &str) -> u64;
     fn named(&self, name: &str) -> Option<Vec<u8>>;
     fn open_intents(&self, connection: &str) -> Vec<Intent>;
 }
@@ -175,6 +180,7 @@ impl<S: Store> Reads for S {
             all.push(format!("links {:?}", self.scan_links(&connection, None, 1000).unwrap()));
             all.push(format!("held {:?}", self.held_links(Some(&connection), 1000).unwrap()));
             all.push(format!("dead {:?}", self.dead(Some(&connection), 1000).unwrap()));
+            all.push(format!("dead {:?}", self.dead_count(&connection).unwrap()));
             all.push(format!("intents {:?}", self.intents(&connection, &"contact".into()).unwrap()));
             for id in &universe.externals {
                 let key = ExternalKey {
@@ -187,6 +193,7 @@ impl<S: Store> Reads for S {
             for id in &universe.entities {
                 all.push(format!("link {:?}", self.link(&entity(id), &connection).unwrap()));
                 all.push(format!("intent {:?}", self.intent(&entity(id), &connection).unwrap()));
+                all.push(format!("about {:?}", self.about(name, id)));
                 all.push(format!("after {:?}", self.scan_links(&connection, Some(&entity(id)), 1).unwrap()));
             }
         }
@@ -244,6 +251,14 @@ impl<S: Store> Reads for S {
     fn letters(&self, connection: Option<&str>, limit: usize) -> Vec<u64> {
         let letters = self.dead(connection.map(ConnectionId::from).as_ref(), limit).unwrap();
         letters.iter().map(|letter| letter.seq).collect()
+    }
+
+    fn about(&self, connection: &str, id: &str) -> Option<DeadLetter> {
+        self.dead_about(&connection.into(), &"contact".into(), &Subject::Internal(id.into())).unwrap()
+    }
+
+    fn set_aside(&self, connection: &str) -> u64 {
+        self.dead_count(&connection.into()).unwrap()
     }
 
     fn named(&self, name: &str) -> Option<Vec<u8>> {
@@ -425,9 +440,9 @@ fn dead_letters_are_found_by_number_and_connection() {
     on_both(|commit, store| {
         commit(
             commit_of([
-                Op::AddDead(letter(1, "acme")),
-                Op::AddDead(letter(2, "bolt")),
-                Op::AddDead(letter(3, "acme")),
+                Op::AddDead(letter(1, "acme", Some("a"))),
+                Op::AddDead(letter(2, "bolt", Some("a"))),
+                Op::AddDead(letter(3, "acme", None)),
             ]),
             Until::Durable,
         );
@@ -436,6 +451,44 @@ fn dead_letters_are_found_by_number_and_connection() {
         commit(commit_of([Op::DropDead(3), Op::DropDead(77)]), Until::Durable);
         assert_eq!(store.letters(Some("acme"), 9), [1]);
     });
+}
+
+#[test]
+fn a_record_has_one_dead_letter_which_counts_and_keeps_its_number() {
+    on_both(|commit, store| {
+        let first = DeadLetter { external: Some("9".into()), ..letter(1, "acme", Some("a")) };
+        commit(commit_of([Op::AddDead(first)]), Until::Durable);
+        commit(commit_of([Op::AddDead(letter(2, "acme", Some("b")))]), Until::Durable);
+        // In another commit, and twice within one.
+        commit(commit_of([Op::AddDead(letter(3, "acme", Some("a")))]), Until::Applied);
+        commit(
+            commit_of([Op::AddDead(letter(4, "acme", Some("a"))), Op::AddDead(letter(5, "acme", Some("a")))]),
+            Until::Durable,
+        );
+        assert_eq!(store.letters(None, 9), [2, 1]);
+        assert_eq!(store.set_aside("acme"), 2);
+        let about = store.about("acme", "a").unwrap();
+        assert_eq!((about.seq, about.at, about.first_at, about.count), (1, 22, 18, 4));
+        assert_eq!(about.external, Some("9".into()), "what was known of it stays known");
+        assert_eq!(about.hint.seq, 5, "the newest hint");
+        assert_eq!(store.about("bolt", "a"), None);
+
+        commit(commit_of([drop_about("acme", "a"), drop_about("bolt", "a")]), Until::Durable);
+        assert_eq!((store.about("acme", "a"), store.letters(None, 9)), (None, vec![2]));
+        // Whoever is set aside after a success begins anew.
+        commit(commit_of([Op::AddDead(letter(6, "acme", Some("a")))]), Until::Durable);
+        let about = store.about("acme", "a").unwrap();
+        assert_eq!((about.seq, about.first_at, about.count), (6, 23, 1));
+        commit(
+            commit_of([Op::DropDead(6), drop_about("acme", "b"), drop_about("acme", "b")]),
+            Until::Durable,
+        );
+        assert_eq!((store.letters(Some("acme"), 9), store.set_aside("acme")), (vec![], 0));
+    });
+}
+
+fn drop_about(connection: &str, id: &str) -> Op {
+    Op::DropDeadAbout(connection.into(), "contact".into(), Subject::Internal(id.into()))
 }
 
 #[test]
@@ -525,7 +578,9 @@ fn op() -> impl Strategy<Value = Op> {
         })),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropIntent(entity(id), name.into())),
         2 => (id(), 0_u64..100).prop_map(|(id, at)| Op::AddHistory(history(id, at))),
-        1 => (seq(), connection()).prop_map(|(seq, name)| Op::AddDead(letter(seq, name))),
+        2 => (seq(), connection(), prop::option::of(id()))
+            .prop_map(|(seq, name, id)| Op::AddDead(letter(seq, name, id))),
+        1 => (connection(), id()).prop_map(|(name, id)| drop_about(name, id)),
         1 => seq().prop_map(Op::DropDead),
         1 => (prop::sample::select(&NAMES[..]), 0_usize..5000)
             .prop_map(|(name, len)| Op::PutValue(name.to_owned(), vec![7; len])),
@@ -533,13 +588,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A dead letter of another connection under a number that is taken does not happen: numbers are given once. The same for a
+/// A dead letter about another record under a number that is taken does not happen: numbers are given once. The same for a
 /// hint under two due times at once is allowed and tested.
-fn sensible(ops: Vec<Op>, letters: &mut BTreeMap<u64, ConnectionId>) -> Vec<Op> {
+fn sensible(ops: Vec<Op>, letters: &mut BTreeMap<u64, (ConnectionId, Option<EntityKey>)>) -> Vec<Op> {
     let fits = |op: &Op| match op {
         Op::AddDead(letter) => {
-            *letters.entry(letter.seq).or_insert_with(|| letter.hint.connection.clone())
-                == letter.hint.connection
+            let about = (letter.hint.connection.clone(), letter.entity.clone());
+            *letters.entry(letter.seq).or_insert_with(|| about.clone()) == about
         }
         _ => true,
     };

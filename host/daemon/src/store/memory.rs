@@ -15,7 +15,7 @@ use tandem_core::link::Link;
 
 use super::{
     Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Op, Store, StoreError, StoredDelivery,
-    Until,
+    Subject, Until,
 };
 
 /// The same as the store on disk has.
@@ -31,6 +31,7 @@ struct State {
     intents: BTreeMap<(ConnectionId, ObjectName, EntityKey), Intent>,
     history: BTreeMap<EntityKey, Vec<HistoryEntry>>,
     dead: BTreeMap<u64, DeadLetter>,
+    dead_about: BTreeMap<(ConnectionId, ObjectName, Subject), u64>,
     values: BTreeMap<String, Vec<u8>>,
     highest: u64,
 }
@@ -94,10 +95,24 @@ impl State {
             }
             Op::AddDead(letter) => {
                 self.highest = self.highest.max(letter.seq);
+                let place = place_of(&letter);
+                let before = self.dead_about.get(&place).and_then(|seq| self.dead.get(seq)).cloned();
+                let letter = match before {
+                    Some(before) => letter.in_place_of(before),
+                    None => letter,
+                };
+                self.dead_about.insert(place, letter.seq);
                 self.dead.insert(letter.seq, letter);
             }
             Op::DropDead(seq) => {
-                self.dead.remove(&seq);
+                if let Some(letter) = self.dead.remove(&seq) {
+                    self.dead_about.remove(&place_of(&letter));
+                }
+            }
+            Op::DropDeadAbout(connection, object, subject) => {
+                if let Some(seq) = self.dead_about.remove(&(connection, object, subject)) {
+                    self.dead.remove(&seq);
+                }
             }
             Op::PutValue(name, value) => {
                 self.values.insert(name, value);
@@ -119,6 +134,12 @@ impl State {
     fn hints<'a>(&'a self, connection: &'a ConnectionId) -> impl Iterator<Item = &'a Hint> {
         self.ready.values().chain(self.delayed.values()).filter(move |hint| hint.connection == *connection)
     }
+}
+
+/// Where the letter about a record is found.
+fn place_of(letter: &DeadLetter) -> (ConnectionId, ObjectName, Subject) {
+    let (object, subject) = letter.about();
+    (letter.hint.connection.clone(), object.clone(), subject)
 }
 
 #[derive(Default)]
@@ -333,6 +354,22 @@ impl Store for MemoryStore {
             let letters = state.dead.values().rev();
             let wanted = letters.filter(|letter| connection.is_none_or(|at| letter.hint.connection == *at));
             wanted.take(limit).cloned().collect()
+        })
+    }
+
+    fn dead_about(
+        &self,
+        connection: &ConnectionId,
+        object: &ObjectName,
+        subject: &Subject,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        let place = (connection.clone(), object.clone(), subject.clone());
+        self.read(|state| state.dead_about.get(&place).and_then(|seq| state.dead.get(seq)).cloned())
+    }
+
+    fn dead_count(&self, connection: &ConnectionId) -> Result<u64, StoreError> {
+        self.read(|state| {
+            state.dead.values().filter(|letter| letter.hint.connection == *connection).count() as u64
         })
     }
 

@@ -51,7 +51,7 @@ impl Class {
 }
 
 /// What a hint points at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
     /// A record of System A.
     Internal(InternalId),
@@ -204,10 +204,10 @@ fn value_bytes(value: &serde_json::Value) -> usize {
     }
 }
 
-/// A record that was set aside.
+/// A record that was set aside. There is one for each record and connection: see [`DeadLetter::about`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// From [`Store::next_seq`].
+    /// From [`Store::next_seq`]. A letter that takes the place of another one takes its number too.
     pub seq: u64,
     /// The hint that could not be worked.
     pub hint: Hint,
@@ -221,6 +221,35 @@ pub struct DeadLetter {
     pub problems: Vec<Problem>,
     /// Provider id, version and digest prefix.
     pub provider: String,
+    /// The CRM's record, if it is known.
+    pub external: Option<ExternalId>,
+    /// When the record was set aside for the first time, without a success since. The store keeps it.
+    pub first_at: Millis,
+    /// How often since then. The store counts it.
+    pub count: u64,
+}
+
+impl DeadLetter {
+    /// What the letter is about: the internal record where it is known, otherwise what the hint points at.
+    #[must_use]
+    pub fn about(&self) -> (&ObjectName, Subject) {
+        match &self.entity {
+            Some(entity) => (&entity.object, Subject::Internal(entity.id.clone())),
+            None => (&self.hint.object, self.hint.subject.clone()),
+        }
+    }
+
+    /// This letter in the place of an older one about the same record.
+    #[must_use]
+    fn in_place_of(self, before: Self) -> Self {
+        Self {
+            seq: before.seq,
+            external: self.external.or(before.external),
+            first_at: before.first_at,
+            count: before.count.saturating_add(1),
+            ..self
+        }
+    }
 }
 
 /// One change to the store.
@@ -244,10 +273,13 @@ pub enum Op {
     DropIntent(EntityKey, ConnectionId),
     /// Appends to the record's history.
     AddHistory(HistoryEntry),
-    /// Sets a hint aside.
+    /// Sets a record aside. A letter about the same record at the same connection is replaced; its number, its first time and
+    /// its count go over to the new one.
     AddDead(DeadLetter),
     /// Takes a dead letter away (it was replayed or given up).
     DropDead(u64),
+    /// Takes the dead letter about a record away, if there is one (the record was worked since).
+    DropDeadAbout(ConnectionId, ObjectName, Subject),
     /// Writes a small named value: cursors, facts, counters.
     PutValue(String, Vec<u8>),
     /// Removes a named value.
@@ -408,6 +440,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Dead letters, newest first, of one connection or of all.
     fn dead(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// The dead letter about a record, by what [`DeadLetter::about`] says.
+    fn dead_about(
+        &self,
+        connection: &ConnectionId,
+        object: &ObjectName,
+        subject: &Subject,
+    ) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// How many dead letters a connection has. Costs no look into the tree.
+    fn dead_count(&self, connection: &ConnectionId) -> Result<u64, StoreError>;
 
     /// One dead letter.
     fn dead_letter(&self, seq: u64) -> Result<Option<DeadLetter>, StoreError>;

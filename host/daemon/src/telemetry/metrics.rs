@@ -1,6 +1,7 @@
 //! The registry and its typed metrics: whoever counts something calls a method here and cannot invent a label.
 
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,48 +24,41 @@ const BOUNDS: [f64; 21] = [
 /// Stages of the path of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// From the arrival of a webhook or of a piece of the change feed until it is durable.
+    /// From the arrival of a webhook until it is durable.
     Intake,
-    /// From being ready until it is taken.
+    /// From being noticed, or due again, until it is taken. What is put back is taken again.
     QueueWait,
-    /// Reading System A and the links.
-    Observe,
-    /// Deciding what is written.
-    Plan,
-    /// Calls into the provider's component, with the way to its lane and back.
-    Component,
-    /// Waiting for the quota.
-    Quota,
-    /// The CRM's answer.
-    Delivery,
-    /// Until the outcome is in the store.
-    Commit,
+    /// From being taken to the end: looking at both sides, planning, mapping, the CRM's answers, the commit.
+    Work,
 }
 
 impl Stage {
-    const ALL: [Self; 8] = [
-        Self::Intake,
-        Self::QueueWait,
-        Self::Observe,
-        Self::Plan,
-        Self::Component,
-        Self::Quota,
-        Self::Delivery,
-        Self::Commit,
-    ];
+    const ALL: [Self; 3] = [Self::Intake, Self::QueueWait, Self::Work];
 
     fn name(self) -> &'static str {
         match self {
             Self::Intake => "intake",
             Self::QueueWait => "queue-wait",
-            Self::Observe => "observe",
-            Self::Plan => "plan",
-            Self::Component => "component",
-            Self::Quota => "quota",
-            Self::Delivery => "delivery",
-            Self::Commit => "commit",
+            Self::Work => "work",
         }
     }
+}
+
+/// What other rooms count on their own, brought in before the metrics are shown. Counts only ever grow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Calls into components by function: how many, and their time together.
+    pub calls: Vec<(&'static str, u64, Duration)>,
+    /// Instances that were dropped, by reason: "evicted" (made room for others), "retired" (age, memory, a newer version), "fault".
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Instances that stand.
+    pub instances: u64,
+    /// Their memory in bytes.
+    pub instances_memory: u64,
+    /// Commits that the store took.
+    pub commits: u64,
+    /// The store refuses to go on.
+    pub store_failed: bool,
 }
 
 /// How fresh a connection is: one line of [`Metrics::render`].
@@ -110,8 +104,7 @@ labels! {
     ByReason { provider: Name<ProviderId>, reason: &'static str }
     ByOperation { provider: Name<ProviderId>, operation: &'static str }
     ByOperationOutcome { provider: Name<ProviderId>, operation: &'static str, outcome: &'static str }
-    ByCall { provider: Name<ProviderId>, call: &'static str }
-    ByCallOutcome { provider: Name<ProviderId>, call: &'static str, outcome: &'static str }
+    ByCall { call: &'static str }
     ByKind { provider: Name<ProviderId>, kind: &'static str }
     Dropped { reason: &'static str }
     ByRoute { route: String, outcome: &'static str }
@@ -144,8 +137,8 @@ pub struct Metrics {
     calls: Family<ByOperationOutcome, Counter>,
     call_time: Histograms<ByOperation>,
     held_back: Family<ByReason, Counter>,
-    component_calls: Family<ByCallOutcome, Counter>,
-    component_time: Histograms<ByCall>,
+    component_calls: Family<ByCall, Counter>,
+    component_time: Family<ByCall, Counter<f64, AtomicU64>>,
     faults: Family<ByKind, Counter>,
     instances: Gauge,
     instances_memory: Gauge,
@@ -153,7 +146,7 @@ pub struct Metrics {
     commits: Counter,
     store_failed: Gauge,
     requests: Family<ByRoute, Counter>,
-    freshness: Family<ByConnection, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    freshness: Family<ByConnection, Gauge<f64, AtomicU64>>,
     waiting: Family<ByConnection, Gauge>,
     /// One rendering at a time: it refills the families by connection.
     rendering: Mutex<()>,
@@ -184,7 +177,7 @@ impl Metrics {
             call_time: histograms(),
             held_back: Family::default(),
             component_calls: Family::default(),
-            component_time: histograms(),
+            component_time: Family::default(),
             faults: Family::default(),
             instances: Gauge::default(),
             instances_memory: Gauge::default(),
@@ -238,10 +231,15 @@ impl Metrics {
         self.hints_added.get_or_create(&ByClass { class }).inc();
     }
 
-    /// A hint was done, so long after it was noticed. Outcomes: "written", "unchanged", "dismissed", "held", "set-aside", "given-up".
+    /// A hint was done, so long after it was noticed. Outcomes: "written", "dismissed", "set-aside".
     pub fn hint_done(&self, class: &'static str, outcome: &'static str, age: Duration) {
         self.hints_done.get_or_create(&ByClassOutcome { class, outcome }).inc();
         self.settled.get_or_create(&ByClass { class }).observe(age.as_secs_f64());
+    }
+
+    /// A hint became part of another one about the same record, which goes on.
+    pub fn hint_merged(&self, class: &'static str) {
+        self.hints_done.get_or_create(&ByClassOutcome { class, outcome: "merged" }).inc();
     }
 
     /// Time that was spent in a stage.
@@ -302,23 +300,9 @@ impl Metrics {
         }
     }
 
-    /// Work had to wait. Reasons: "quota", "concurrency", "breaker", "authorisation", "paused".
+    /// Work had to wait. Reasons: "quota", "breaker", "fault", "authorisation", "blocked", "other" (a reserve or a limit of calls at once).
     pub fn held_back(&self, provider: &ProviderId, reason: &'static str) {
         self.held_back.get_or_create(&ByReason { provider: Name(provider.clone()), reason }).inc();
-    }
-
-    /// A call into a component. Outcomes: "ok", "problem", "fault".
-    pub fn component_call(
-        &self,
-        provider: &ProviderId,
-        call: &'static str,
-        outcome: &'static str,
-        time: Duration,
-    ) {
-        let provider = Name(provider.clone());
-        let by_outcome = ByCallOutcome { provider: provider.clone(), call, outcome };
-        self.component_calls.get_or_create(&by_outcome).inc();
-        self.component_time.get_or_create(&ByCall { provider, call }).observe(time.as_secs_f64());
     }
 
     /// A component's fault. Kinds: "deadline", "memory", "trap", "output", "broken", "configure", "absent".
@@ -326,25 +310,27 @@ impl Metrics {
         self.faults.get_or_create(&ByKind { provider: Name(provider.clone()), kind }).inc();
     }
 
-    /// How many instances there are, and their memory in bytes.
-    pub fn instances(&self, count: usize, memory: u64) {
-        self.instances.set(i64::try_from(count).unwrap_or(i64::MAX));
-        self.instances_memory.set(i64::try_from(memory).unwrap_or(i64::MAX));
-    }
-
-    /// An instance was dropped. Reasons: "evicted", "fault", "worn-out", "memory", "superseded".
-    pub fn instance_dropped(&self, reason: &'static str) {
-        self.instances_dropped.get_or_create(&Dropped { reason }).inc();
-    }
-
-    /// The store committed, so often.
-    pub fn commits(&self, count: u64) {
-        self.commits.inc_by(count);
-    }
-
-    /// The store refuses to go on.
-    pub fn store_failed(&self) {
-        self.store_failed.set(1);
+    /// Brings in what other rooms have counted so far.
+    pub fn totals(&self, totals: &Totals) {
+        let _one_at_a_time = self.rendering.lock();
+        let grow = |counter: &Counter, to: u64| {
+            counter.inc_by(to.saturating_sub(counter.get()));
+        };
+        for (call, count, time) in &totals.calls {
+            grow(&self.component_calls.get_or_create_owned(&ByCall { call }), *count);
+            let seconds = self.component_time.get_or_create_owned(&ByCall { call });
+            seconds.inc_by((time.as_secs_f64() - seconds.get()).max(0.0));
+        }
+        for (reason, count) in &totals.dropped {
+            grow(&self.instances_dropped.get_or_create_owned(&Dropped { reason }), *count);
+        }
+        let gauge = |gauge: &Gauge, value: u64| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        gauge(&self.instances, totals.instances);
+        gauge(&self.instances_memory, totals.instances_memory);
+        grow(&self.commits, totals.commits);
+        gauge(&self.store_failed, u64::from(totals.store_failed));
     }
 
     /// A request to the daemon's own API. `route` is the pattern, never the path.
@@ -393,12 +379,21 @@ mod tests {
         metrics.set_aside(&provider, "provider-in");
         metrics.call(&provider, "update", Metrics::status(204), Duration::from_millis(3));
         metrics.held_back(&provider, "quota");
-        metrics.component_call(&provider, "to-provider", "ok", Duration::from_micros(4));
         metrics.fault(&provider, "trap");
-        metrics.instances(2, 1 << 20);
-        metrics.instance_dropped("evicted");
-        metrics.commits(3);
-        metrics.store_failed();
+        let mut totals = Totals {
+            calls: vec![("to-provider", 2, Duration::from_millis(250))],
+            dropped: vec![("evicted", 1)],
+            instances: 2,
+            instances_memory: 1 << 20,
+            commits: 1,
+            store_failed: false,
+        };
+        metrics.totals(&totals);
+        // They are totals, not what came since.
+        totals.commits = 3;
+        totals.store_failed = true;
+        metrics.totals(&totals);
+        metrics.hint_merged("live");
         metrics.request("/v1/status", 200);
         let freshness = Freshness { connection: "acme".into(), age: Duration::from_millis(1500), waiting: 4 };
         let page = metrics.render(std::slice::from_ref(&freshness));
@@ -414,8 +409,9 @@ mod tests {
             "tandem_crm_calls_total{provider=\"hubspot\",operation=\"update\",outcome=\"2xx\"} 1",
             "tandem_crm_call_seconds_count{provider=\"hubspot\",operation=\"update\"} 1",
             "tandem_held_back_total{provider=\"hubspot\",reason=\"quota\"} 1",
-            "tandem_component_calls_total{provider=\"hubspot\",call=\"to-provider\",outcome=\"ok\"} 1",
-            "tandem_component_call_seconds_count{provider=\"hubspot\",call=\"to-provider\"} 1",
+            "tandem_hints_done_total{class=\"live\",outcome=\"merged\"} 1",
+            "tandem_component_calls_total{call=\"to-provider\"} 2",
+            "tandem_component_call_seconds_total{call=\"to-provider\"} 0.25",
             "tandem_component_faults_total{provider=\"hubspot\",kind=\"trap\"} 1",
             "tandem_component_instances 2",
             "tandem_component_memory_bytes 1048576",

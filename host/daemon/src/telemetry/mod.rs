@@ -11,4 +11,4 @@ pub mod names;
 
 pub use hardening::harden;
 pub use log::{LogError, init};
-pub use metrics::{Freshness, Metrics, Stage};
+pub use metrics::{Freshness, Metrics, Stage, Totals};

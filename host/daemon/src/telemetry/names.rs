@@ -5,7 +5,7 @@ pub const PREFIX: &str = "tandem";
 
 /// Counter {`class`}: hints that were taken in. With [`HINTS_DONE`] it gives the depth of the queue.
 pub const HINTS_ADDED: &str = "hints_added";
-/// Counter {`class`, `outcome`}: hints that were done.
+/// Counter {`class`, `outcome`}: hints that were done, or became part of another one.
 pub const HINTS_DONE: &str = "hints_done";
 /// Histogram in seconds {`class`}: from the moment a change was noticed until it was done.
 pub const SETTLED: &str = "settled_seconds";
@@ -23,11 +23,11 @@ pub const SET_ASIDE: &str = "set_aside";
 pub const CALLS: &str = "crm_calls";
 /// Histogram in seconds {`provider`, `operation`}: requests to CRMs.
 pub const CALL_TIME: &str = "crm_call_seconds";
-/// Counter {`provider`, `reason`}: work that had to wait (quota, concurrency, breaker, authorisation).
+/// Counter {`provider`, `reason`}: work that had to wait (quota, breaker, authorisation and so on).
 pub const HELD_BACK: &str = "held_back";
-/// Counter {`provider`, `call`, `outcome`}: calls into provider components.
+/// Counter {`call`}: calls into provider components, by function of the contract, and the making of instances.
 pub const COMPONENT_CALLS: &str = "component_calls";
-/// Histogram in seconds {`provider`, `call`}: calls into provider components.
+/// Counter in seconds {`call`}: time of calls into provider components.
 pub const COMPONENT_TIME: &str = "component_call_seconds";
 /// Counter {`provider`, `kind`}: faults of provider components.
 pub const FAULTS: &str = "component_faults";

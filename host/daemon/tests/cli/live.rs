@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Daemon, House, TOKEN, guest};
 
 /// A connection to a ledger that answers as laid out. It wants the same token as a daemon would.
-fn connected(crm: &Daemon, more: &str) -> House {
+pub(crate) fn connected(crm: &Daemon, more: &str) -> House {
     let house = House::configured();
     house.write("providers/ledger.wasm", &std::fs::read(guest("ledger")).expect("the ledger"));
     let connection = format!(

@@ -244,7 +244,8 @@ fn a_dead_letter_is_shown_with_its_problems_and_the_way_out() {
     let letter = json!({
         "seq": 17, "connection": "acme", "object": "contact", "internal": null, "external": "501", "at": 1_795_392_000_000_u64,
         "point": "provider-in", "problems": [{ "code": "type", "message": "is a number, not text", "pointer": "/properties/email" }],
-        "provider": "hubspot@0.1.0#1a2b3c4d", "cause": "webhook", "attempts": 1, "observed": { "email": 3 }
+        "provider": "hubspot@0.1.0#1a2b3c4d", "cause": "webhook", "attempts": 1, "observed": { "email": 3 },
+        "first_at": 1_795_391_000_000_u64, "count": 3
     });
     let daemon = Daemon::answering(&[
         ("GET /v1/dead/17", 200, letter.clone()),
@@ -259,7 +260,8 @@ fn a_dead_letter_is_shown_with_its_problems_and_the_way_out() {
     let text = house.tandem(&["dead", "show", "17"]).ok();
     for line in [
         "17 of connection acme, set aside 2026-11-23 00:00:00Z",
-        "  System A  not known",
+        "  System A   not known",
+        "  set aside  3 times since 2026-11-22 23:43:20Z",
         "  /properties/email  type  is a number, not text",
         "    \"email\": 3",
         "Try again with: tandem dead replay 17",

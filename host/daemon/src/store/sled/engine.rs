@@ -106,6 +106,8 @@ pub(super) struct Engine {
     /// Too little space is free on the disk.
     pub(super) scarce: AtomicBool,
     pub(super) failed: OnceLock<String>,
+    /// Commits that were applied since it was opened.
+    pub(super) commits: AtomicU64,
     pub(super) seq: AtomicU64,
     /// Numbers below this are reserved or about to be.
     pub(super) seq_asked: AtomicU64,
@@ -175,6 +177,7 @@ impl Engine {
             }
         }
         self.install(&mut writer, stage);
+        self.commits.fetch_add(1, Ordering::Relaxed);
         let receiver = if until == Until::Durable {
             let (sender, receiver) = oneshot::channel();
             writer.waiters.push(sender);

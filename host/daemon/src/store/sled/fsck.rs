@@ -64,10 +64,6 @@ impl Engine {
                     bad.push((key, damage));
                     continue;
                 }
-                if let Some((conn, ready)) = waiting(&key) {
-                    let count = counts.entry(conn).or_default();
-                    *(if ready { &mut count.ready } else { &mut count.delayed }) += 1;
-                }
                 if let Some(target) = self.target(&key, &value)
                     && self
                         .tables
@@ -77,7 +73,9 @@ impl Engine {
                         .is_none()
                 {
                     dangling.push(key);
+                    continue;
                 }
+                let _ = count(&key, &mut counts);
             }
             if !bad.is_empty() {
                 self.set_aside(bad);
@@ -118,6 +116,10 @@ impl Engine {
                 let _ = parser.conn()?;
                 Some(keys::dead(parser.number()?))
             }
+            keys::DEAD_ABOUT => {
+                let seq = codec::open(key, value).and_then(codec::number).ok()?;
+                Some(keys::dead(seq))
+            }
             _ => None,
         }
     }
@@ -151,15 +153,17 @@ impl Engine {
     }
 }
 
-/// A hint's row: (connection, among the ready ones).
-fn waiting(key: &[u8]) -> Option<(u32, bool)> {
+/// Counts a row for its connection.
+fn count(key: &[u8], counts: &mut HashMap<u32, Count>) -> Option<()> {
     let mut parser = keys::Parser::new(key);
     match *key.first()? {
-        keys::READY => Some((parser.conn()?, true)),
+        keys::READY => counts.entry(parser.conn()?).or_default().ready += 1,
         keys::DELAYED => {
             let _ = (parser.number()?, parser.number()?);
-            Some((parser.conn()?, false))
+            counts.entry(parser.conn()?).or_default().delayed += 1;
         }
-        _ => None,
+        keys::DEAD_BY_CONNECTION => counts.entry(parser.conn()?).or_default().dead += 1,
+        _ => {}
     }
+    Some(())
 }

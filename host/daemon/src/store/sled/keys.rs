@@ -6,7 +6,7 @@
 use tandem_core::Millis;
 use tandem_core::id::{EntityKey, ExternalKey, ObjectName};
 
-use super::super::{Class, StoreError};
+use super::super::{Class, StoreError, Subject};
 
 /// A name (scope, object, id, connection, value) is at most this long.
 pub(super) const MAX_NAME: usize = 512;
@@ -44,6 +44,8 @@ pub(super) const HISTORY: u8 = b'T';
 pub(super) const DEAD: u8 = b'Q';
 /// `q conn seq -> ()`.
 pub(super) const DEAD_BY_CONNECTION: u8 = b'q';
+/// `d conn digest-of-object-and-subject -> seq`: the letter about a record.
+pub(super) const DEAD_ABOUT: u8 = b'd';
 /// `V name -> bytes`.
 pub(super) const VALUE: u8 = b'V';
 /// `Z key -> raw bytes`: values that were set aside because they could not be read.
@@ -242,6 +244,27 @@ pub(super) fn dead(seq: u64) -> Key {
 
 pub(super) fn dead_by_connection(conn: u32, seq: u64) -> Key {
     Builder::new(DEAD_BY_CONNECTION).conn(conn).number(seq).done()
+}
+
+/// The row that names the letter about a record. A digest, so that ids of any length have a place.
+pub(super) fn dead_about(conn: u32, object: &ObjectName, subject: &Subject) -> Key {
+    use sha2::{Digest as _, Sha256};
+    let number;
+    let (kind, id) = match subject {
+        Subject::Internal(id) => (0_u8, id.as_str().as_bytes()),
+        Subject::External(id) => (1, id.as_str().as_bytes()),
+        Subject::Delivery(seq) => {
+            number = seq.to_be_bytes();
+            (2, &number[..])
+        }
+    };
+    let mut digest = Sha256::new();
+    digest.update((object.as_str().len() as u64).to_be_bytes());
+    digest.update(object.as_str());
+    digest.update([kind]);
+    digest.update(id);
+    let digest = digest.finalize();
+    Builder::new(DEAD_ABOUT).conn(conn).raw(digest.get(..16).unwrap_or_default()).done()
 }
 
 pub(super) fn value(name: &str) -> Key {

@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! lock            held while the store is open: two daemons cannot have it
-//! format          "tandem-store 1", segment size; written last when a store is made
+//! format          "tandem-store 2", segment size; written last when a store is made
 //! journal/NNNN    every commit since the last checkpoint (journal.rs)
 //! tree/           sled: one tree, everything up to the last checkpoint (tree.rs)
 //! set-aside/      damaged files, for a person
@@ -40,6 +40,9 @@
 //! History is put down without a look at what is there. Reads show the newest entries up to a weight; what lies behind it is removed at
 //! one in sixteen entries.
 //!
+//! A record has one dead letter at a connection. An index by a digest of the record finds it; how many letters a connection has is kept in
+//! memory, so that a success of a record looks for a letter only where there are any.
+//!
 //! How much waits for a connection is a row of its own, written with the commit that changes it, and kept in memory. The
 //! oldest undone hint is the first row of an index by time.
 //!
@@ -50,7 +53,9 @@
 //!    What opening wrote is synced, with the names.
 //! 3. Journal files that the tree no longer needs are removed, the others are read into memory in order. A torn frame at the
 //!    end was never acknowledged and is cut off; a damaged one before a valid one is named and passed over.
-//! 4. Names and counts of connections are read; a new journal file is begun; the next block of numbers is reserved.
+//! 4. Names and counts of connections are read, dead letters counted; a new journal file is begun; the next block of numbers is reserved.
+//! 5. A folder of an older format is brought to this one, and the file `format` written last. Format 1 had a letter for each failure and no
+//!    index of them.
 //!
 //! The time for this depends on the journal (at most some 100 MB) and on sled, which reads its log from its last snapshot, not on how
 //! much waits. A checkpoint that was interrupted is repeated by the journal: rows are absolute, never relative.
@@ -105,7 +110,8 @@ use self::keys::{Builder, Parser};
 use self::reads::{Found, Stretch};
 use self::stage::Window;
 use super::{
-    Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Store, StoreError, StoredDelivery, Until,
+    Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Op, Store, StoreError, StoredDelivery,
+    Subject, Until,
 };
 
 pub use self::fsck::Check;
@@ -161,7 +167,30 @@ impl SledStore {
         let threads = committer::Threads::start(&opened.engine, opened.journal).map_err(|error| {
             StoreError::Open { path: path.display().to_string(), what: format!("thread: {error}") }
         })?;
-        Ok(Self { engine: opened.engine, threads: Mutex::new(Some(threads)) })
+        let store = Self { engine: opened.engine, threads: Mutex::new(Some(threads)) };
+        if let Some(segment) = opened.old {
+            store.index_letters()?;
+            open::note_format(path, segment)?;
+        }
+        Ok(store)
+    }
+
+    /// Format 1 had a letter for each failure: those about one record become one, and all of them are indexed.
+    fn index_letters(&self) -> Result<(), StoreError> {
+        let stretch = Stretch::prefix([keys::DEAD].into());
+        let letters = self
+            .engine
+            .values(&stretch, usize::MAX, |_, payload| codec::unpack_letter(payload).map(Found::Take))?;
+        for some in letters.chunks(256) {
+            let mut commit = Commit::new();
+            for letter in some {
+                commit.push(Op::DropDead(letter.seq)).push(Op::AddDead(letter.clone()));
+            }
+            if let Some(durable) = self.engine.apply(commit, Until::Durable)? {
+                durable.blocking_recv().map_err(|_| self.engine.failure())?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything durable and carries it into the tree. Nothing is taken afterwards.
@@ -201,6 +230,18 @@ impl SledStore {
     /// [`StoreError::Unreadable`]: the tree itself cannot be read.
     pub fn check(&self) -> Result<Check, StoreError> {
         self.engine.check()
+    }
+
+    /// Commits that were applied since it was opened.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.engine.commits.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write or sync failed: nothing more is accepted.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.engine.failed.get().is_some()
     }
 
     /// How many bytes the tree's files have.
@@ -421,9 +462,9 @@ impl Store for SledStore {
     fn dead(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let Some(id) = connection else {
             let stretch = Stretch::prefix([keys::DEAD].into()).newest_first();
-            return self.engine.values(&stretch, limit, |_, payload| {
-                codec::unpack("dead letter", payload).map(Found::Take)
-            });
+            return self
+                .engine
+                .values(&stretch, limit, |_, payload| codec::unpack_letter(payload).map(Found::Take));
         };
         let Some(conn) = self.conn(id) else { return Ok(Vec::new()) };
         let stretch =
@@ -440,8 +481,29 @@ impl Store for SledStore {
         Ok(letters)
     }
 
+    fn dead_about(
+        &self,
+        connection: &ConnectionId,
+        object: &ObjectName,
+        subject: &Subject,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        let Some(conn) = self.conn(connection) else { return Ok(None) };
+        if self.engine.connections.read().count(conn).dead == 0 {
+            return Ok(None);
+        }
+        match self.engine.value(&keys::dead_about(conn, object, subject), codec::number)? {
+            Some(seq) => self.dead_letter(seq),
+            None => Ok(None),
+        }
+    }
+
+    fn dead_count(&self, connection: &ConnectionId) -> Result<u64, StoreError> {
+        let connections = self.engine.connections.read();
+        Ok(connections.number(connection).map_or(0, |conn| connections.count(conn).dead))
+    }
+
     fn dead_letter(&self, seq: u64) -> Result<Option<DeadLetter>, StoreError> {
-        self.engine.value(&keys::dead(seq), |payload| codec::unpack("dead letter", payload))
+        self.engine.value(&keys::dead(seq), codec::unpack_letter)
     }
 
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -1,7 +1,9 @@
 //! Opening: the folder, its lock, its format, recovery.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -23,12 +25,13 @@ use super::tables::Tables;
 use super::tree::{self, Tree};
 
 /// The format of the folder. Each version opens the folders of all versions before it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Where what is damaged is kept, in the store's folder.
 pub(super) const ASIDE: &str = "set-aside";
 
 /// What a folder says of itself.
 struct Manifest {
+    format: u32,
     segment: usize,
 }
 
@@ -46,7 +49,7 @@ fn read_manifest(text: &str) -> Result<Manifest, String> {
         (Some(format), _) if format > FORMAT => Err(format!(
             "its format is {format}, this version of tandem knows formats up to {FORMAT}: use the version that wrote it, or a later one"
         )),
-        (Some(_), Some(segment)) => Ok(Manifest { segment }),
+        (Some(format), Some(segment)) => Ok(Manifest { format, segment }),
         _ => Err("its file `format` is damaged: restore the folder from a backup".to_owned()),
     }
 }
@@ -89,14 +92,27 @@ fn create(folder: &Path, options: &Options) -> Result<Manifest, String> {
         fs::remove_dir_all(&trees).map_err(|error| said("tree", error))?;
     }
     Tree::create(&trees, options.segment_bytes).map_err(|error| error.to_string())?;
-    let text = format!("tandem-store {FORMAT}\nsegment {}\n", options.segment_bytes);
-    write_whole(folder, "format", &text).map_err(|error| said("format", error))?;
-    Ok(Manifest { segment: options.segment_bytes })
+    write_format(folder, options.segment_bytes).map_err(|error| said("format", error))?;
+    Ok(Manifest { format: FORMAT, segment: options.segment_bytes })
+}
+
+fn write_format(folder: &Path, segment: usize) -> io::Result<()> {
+    write_whole(folder, "format", &format!("tandem-store {FORMAT}\nsegment {segment}\n"))
+}
+
+/// The folder was brought to the newest format: says so in its file.
+pub(super) fn note_format(folder: &Path, segment: usize) -> Result<(), StoreError> {
+    write_format(folder, segment).map_err(|error| StoreError::Open {
+        path: folder.display().to_string(),
+        what: format!("format: {error}"),
+    })
 }
 
 /// What [`open`] found.
 pub(super) struct Opened {
     pub(super) engine: Arc<Engine>,
+    /// The segment size of a folder whose format is older than this version's.
+    pub(super) old: Option<usize>,
     pub(super) journal: Journal,
 }
 
@@ -123,7 +139,7 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError
         .map_err(|error| refused(error.to_string()))?;
     let key = keys::meta(CHECKPOINT);
     let carried = tree.get(&key).map_err(|error| refused(error.to_string()))?;
-    let carried = match carried.map(|value| codec::open(&key, &value).and_then(number)) {
+    let carried = match carried.map(|value| codec::open(&key, &value).and_then(codec::number)) {
         None => 0,
         Some(Ok(number)) => number,
         Some(Err(damage)) => return Err(refused(format!("the checkpoint's number: {damage}"))),
@@ -152,17 +168,15 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError
         crowded: AtomicBool::new(false),
         scarce: AtomicBool::new(false),
         failed: OnceLock::new(),
+        commits: AtomicU64::new(0),
         seq: AtomicU64::new(0),
         seq_asked: AtomicU64::new(0),
         seq_durable: Mutex::new(0),
         seq_wake: Condvar::new(),
         _lock: lock,
     };
-    recover(&engine, journal).map(|journal| Opened { engine: Arc::new(engine), journal })
-}
-
-fn number(payload: &[u8]) -> Result<u64, Damage> {
-    payload.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or(Damage::Payload("number"))
+    let old = (manifest.format < FORMAT).then_some(manifest.segment);
+    recover(&engine, journal).map(|journal| Opened { engine: Arc::new(engine), old, journal })
 }
 
 /// Rebuilds what is kept in memory, and reserves the first block of sequence numbers.
@@ -192,9 +206,10 @@ fn recover(engine: &Engine, mut journal: Journal) -> Result<Journal, StoreError>
             connections.set(conn, count);
         }
     }
+    count_letters(engine)?;
 
     // A lost reservation (its row was damaged) is made good by the numbers that were used.
-    let reserved = engine.value(&keys::meta(SEQ), number)?;
+    let reserved = engine.value(&keys::meta(SEQ), codec::number)?;
     let used = highest_used(engine)?;
     let base = reserved.unwrap_or(0).max(used);
     let high = base + BLOCK;
@@ -217,6 +232,29 @@ fn recover(engine: &Engine, mut journal: Journal) -> Result<Journal, StoreError>
     writer.checkpoint = engine.tables.read().active_bytes() > engine.options.memory_bytes;
     drop(writer);
     Ok(journal)
+}
+
+/// Letters are few, and counted instead of keeping a number for them.
+fn count_letters(engine: &Engine) -> Result<(), StoreError> {
+    let mut dead: HashMap<u32, u64> = HashMap::new();
+    let prefix = [keys::DEAD_BY_CONNECTION];
+    let to = keys::after_prefix(&prefix);
+    engine
+        .tables
+        .read()
+        .scan(&engine.tree, Bound::Included(&prefix), to.as_deref(), false, &mut |key, _| {
+            if let Some(conn) = keys::Parser::new(key).conn() {
+                *dead.entry(conn).or_default() += 1;
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(|error| engine.unreadable(&error))?;
+    let mut connections = engine.connections.write();
+    for (conn, dead) in dead {
+        let count = connections.count(conn);
+        connections.set(conn, super::stage::Count { dead, ..count });
+    }
+    Ok(())
 }
 
 /// The highest number among deliveries and dead letters.

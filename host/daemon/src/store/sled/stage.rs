@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tandem_core::Millis;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey};
 
-use super::super::{Commit, HintKey, Op, StoreError};
+use super::super::{Commit, DeadLetter, HintKey, Op, StoreError};
 use super::codec::{self, Damage};
 use super::engine::Engine;
 use super::keys::{self, Key};
@@ -28,6 +28,8 @@ pub(super) struct Row {
 pub(super) struct Count {
     pub(super) ready: u64,
     pub(super) delayed: u64,
+    /// Dead letters. Not in the row: counted when the store is opened.
+    pub(super) dead: u64,
 }
 
 /// An entity's history is trimmed at one in so many entries; reads stop at the limit by themselves.
@@ -105,6 +107,7 @@ fn prepare_op(mut op: Op) -> Result<Prepared, StoreError> {
         | Op::DropLink(..)
         | Op::DropIntent(..)
         | Op::DropDead(_)
+        | Op::DropDeadAbout(..)
         | Op::DropValue(_) => Vec::new(),
     };
     Ok(Prepared { op, payload })
@@ -207,9 +210,13 @@ impl<'a> Stage<'a> {
         })
     }
 
+    fn counted(&mut self, conn: u32) -> &mut Count {
+        let engine = self.engine;
+        self.counts.entry(conn).or_insert_with(|| engine.connections.read().count(conn))
+    }
+
     fn count(&mut self, conn: u32, due: Millis, by: i64) {
-        let known = self.engine.connections.read().count(conn);
-        let count = self.counts.entry(conn).or_insert(known);
+        let count = self.counted(conn);
         let side = if due == 0 { &mut count.ready } else { &mut count.delayed };
         *side = side.saturating_add_signed(by);
     }
@@ -270,19 +277,22 @@ impl<'a> Stage<'a> {
             Op::AddDead(letter) => {
                 let conn = self.conn(&letter.hint.connection)?;
                 self.highest = self.highest.max(letter.seq);
-                self.put("a dead letter", keys::dead(letter.seq), &payload, letter.seq)?;
-                self.put("a dead letter", keys::dead_by_connection(conn, letter.seq), &[], letter.seq)
+                self.add_dead(conn, letter, &payload)
             }
-            Op::DropDead(seq) => {
-                let key = keys::dead(seq);
-                let letter = self.look(&key, seq, |payload| {
-                    codec::unpack::<super::super::DeadLetter>("dead letter", payload)
-                })?;
-                if let Some(conn) = letter.and_then(|letter| self.known_conn(&letter.hint.connection)) {
-                    self.remove(keys::dead_by_connection(conn, seq), seq);
+            Op::DropDead(seq) => self.drop_dead(seq),
+            Op::DropDeadAbout(connection, object, subject) => {
+                let Some(conn) = self.known_conn(&connection) else { return Ok(()) };
+                if self.counted(conn).dead == 0 {
+                    return Ok(());
                 }
-                self.remove(key, seq);
-                Ok(())
+                let place = keys::dead_about(conn, &object, &subject);
+                match self.look(&place, 0, codec::number)? {
+                    Some(seq) => {
+                        self.remove(place, 0);
+                        self.drop_dead(seq)
+                    }
+                    None => Ok(()),
+                }
             }
             Op::PutValue(name, _) => self.put("a value", keys::value(&name), &payload, 0),
             Op::DropValue(name) => {
@@ -290,6 +300,44 @@ impl<'a> Stage<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// One letter for each record: it takes the number of the one before.
+    fn add_dead(&mut self, conn: u32, letter: DeadLetter, payload: &[u8]) -> Result<(), StoreError> {
+        let (object, subject) = letter.about();
+        let place = keys::dead_about(conn, object, &subject);
+        let before = match self.look(&place, 0, codec::number)? {
+            Some(seq) => self.look(&keys::dead(seq), seq, codec::unpack_letter)?,
+            None => None,
+        };
+        if let Some(before) = before {
+            let letter = letter.in_place_of(before);
+            let payload = codec::pack("a dead letter", &letter)?;
+            return self.put("a dead letter", keys::dead(letter.seq), &payload, letter.seq);
+        }
+        let seq = letter.seq;
+        self.put("a dead letter", keys::dead(seq), payload, seq)?;
+        self.put("a dead letter", keys::dead_by_connection(conn, seq), &[], seq)?;
+        self.put("a dead letter", place, &seq.to_le_bytes(), 0)?;
+        self.counted(conn).dead += 1;
+        Ok(())
+    }
+
+    fn drop_dead(&mut self, seq: u64) -> Result<(), StoreError> {
+        let key = keys::dead(seq);
+        let Some(letter) = self.look(&key, seq, codec::unpack_letter)? else { return Ok(()) };
+        if let Some(conn) = self.known_conn(&letter.hint.connection) {
+            let (object, subject) = letter.about();
+            let place = keys::dead_about(conn, object, &subject);
+            if self.look(&place, 0, codec::number)? == Some(seq) {
+                self.remove(place, 0);
+            }
+            self.remove(keys::dead_by_connection(conn, seq), seq);
+            let count = self.counted(conn);
+            count.dead = count.dead.saturating_sub(1);
+        }
+        self.remove(key, seq);
+        Ok(())
     }
 
     fn drop_hint(&mut self, hint: &HintKey) -> Result<(), StoreError> {
@@ -427,5 +475,5 @@ pub(super) fn pack_count(count: Count) -> [u8; 16] {
 pub(super) fn unpack_count(payload: &[u8]) -> Result<Count, Damage> {
     let (ready, rest) = payload.split_first_chunk::<8>().ok_or(Damage::Payload("count"))?;
     let (delayed, _) = rest.split_first_chunk::<8>().ok_or(Damage::Payload("count"))?;
-    Ok(Count { ready: u64::from_le_bytes(*ready), delayed: u64::from_le_bytes(*delayed) })
+    Ok(Count { ready: u64::from_le_bytes(*ready), delayed: u64::from_le_bytes(*delayed), dead: 0 })
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::super::conformance::{commit_of, hint, link, run, small};
-use super::super::{Class, Op, Store, StoreError, StoredDelivery, Until};
+use super::super::{Class, Op, Store, StoreError, StoredDelivery, Subject, Until};
 use super::{Options, SledStore};
 
 fn value(n: u32) -> Op {
@@ -171,11 +171,62 @@ fn a_newer_format_is_refused_with_a_way_out() {
     fs::write(dir.path().join("format"), "tandem-store 99\nsegment 1048576\nnew-thing 1\n").unwrap();
     let error = SledStore::open(dir.path(), small()).unwrap_err();
     assert!(
-        error.to_string().contains("its format is 99, this version of tandem knows formats up to 1"),
+        error.to_string().contains("its format is 99, this version of tandem knows formats up to 2"),
         "{error}"
     );
     fs::write(dir.path().join("format"), "").unwrap();
     assert!(matches!(SledStore::open(dir.path(), small()), Err(StoreError::Open { .. })));
+}
+
+#[test]
+fn letters_of_the_format_before_become_one_for_each_record() {
+    use super::codec::{self, LetterOfFormat1};
+    use super::{keys, stage};
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 3);
+    let of = |seq: u64, id: &str, at| LetterOfFormat1 {
+        seq,
+        hint: hint("acme", seq, Class::Live, 0, 5),
+        entity: Some(link(id, "acme", None).entity),
+        at,
+        point: "rejected".to_owned(),
+        problems: Vec::new(),
+        provider: "hubspot@0.1.0#1a2b3c4d".to_owned(),
+    };
+    {
+        let store = SledStore::open(dir.path(), small()).unwrap();
+        run(store.commit(commit_of([Op::AddHint(hint("acme", 1, Class::Live, 0, 5))]), Until::Durable))
+            .unwrap();
+        let mut writer = store.engine.writer.lock();
+        let mut old = stage::Stage::new(&store.engine, writer.floor);
+        for letter in [of(11, "a", 100), of(12, "b", 110), of(13, "a", 120)] {
+            let (key, payload) = (keys::dead(letter.seq), codec::pack("a dead letter", &letter).unwrap());
+            for (key, payload) in [(keys::dead_by_connection(0, letter.seq), Vec::new()), (key, payload)] {
+                let value = codec::seal("a dead letter", &key, &payload).unwrap();
+                old.rows.insert(key, stage::Row { value: Some(value), seq: 0 });
+            }
+        }
+        store.engine.install(&mut writer, old);
+        drop(writer);
+        store.close().unwrap();
+    }
+    let format = dir.path().join("format");
+    let newest = fs::read_to_string(&format).unwrap();
+    fs::write(&format, newest.replace("tandem-store 2", "tandem-store 1")).unwrap();
+    for _ in 0..2 {
+        let store = SledStore::open(dir.path(), small()).unwrap();
+        assert_eq!(fs::read_to_string(&format).unwrap(), newest);
+        let letters = store.dead(None, 9).unwrap();
+        let seen: Vec<_> =
+            letters.iter().map(|letter| (letter.seq, letter.first_at, letter.at, letter.count)).collect();
+        assert_eq!(seen, [(12, 110, 110, 1), (11, 100, 120, 2)]);
+        assert_eq!(store.dead_count(&"acme".into()).unwrap(), 2);
+        let (object, subject) = ("contact".into(), Subject::Internal("a".into()));
+        assert_eq!(store.dead_about(&"acme".into(), &object, &subject).unwrap().unwrap().seq, 11);
+        assert_eq!(present(&store, 3), 3);
+        let check = store.check().unwrap();
+        assert_eq!((check.damaged, check.dangling, check.miscounted), (Vec::new(), 0, 0));
+    }
 }
 
 #[test]
