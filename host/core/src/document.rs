@@ -65,6 +65,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Vec<Problem>> {
 /// # Errors
 /// What is wrong with it, at most [`GREATEST_PROBLEMS`]. Numbers are all told; everything else ends the reading.
 pub fn parse_within(bytes: &[u8], limits: &Limits) -> Result<Value, Vec<Problem>> {
+    read(bytes, limits, false)
+}
+
+fn read(bytes: &[u8], limits: &Limits, any_number: bool) -> Result<Value, Vec<Problem>> {
     if bytes.len() > limits.bytes {
         let message = format!("the document has {} bytes; at most {} are allowed", bytes.len(), limits.bytes);
         return Err(vec![problem("too-large", message, Some(String::new()))]);
@@ -78,6 +82,7 @@ pub fn parse_within(bytes: &[u8], limits: &Limits) -> Result<Value, Vec<Problem>
     };
     let reading = RefCell::new(Reading {
         limits: *limits,
+        any_number,
         path: Vec::new(),
         left: limits.members,
         problems: Vec::new(),
@@ -98,9 +103,22 @@ pub fn parse_within(bytes: &[u8], limits: &Limits) -> Result<Value, Vec<Problem>
     }
 }
 
+/// Reads a document in a CRM's own form: as strict about JSON itself, but numbers may be as the CRM likes; its schema judges
+/// them.
+///
+/// # Errors
+/// What is wrong with it, with its place.
+pub fn parse_foreign(bytes: &[u8]) -> Result<Value, Vec<Problem>> {
+    /// As deep as every reader of JSON goes.
+    const DEPTH: usize = 100;
+    read(bytes, &Limits { depth: DEPTH, ..Limits::default() }, true)
+}
+
 /// What is known while a document is read.
 struct Reading {
     limits: Limits,
+    /// Numbers may be anything that JSON allows.
+    any_number: bool,
     path: Vec<Segment>,
     left: usize,
     problems: Vec<Problem>,
@@ -123,6 +141,12 @@ impl Reading {
             }
         }
         pointer
+    }
+
+    fn complain_of_number(&mut self, message: &str) {
+        if !self.any_number {
+            self.complain("number", message);
+        }
     }
 
     fn complain(&mut self, code: &str, message: &str) {
@@ -216,23 +240,24 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
         if number < -GREATEST_INTEGER {
-            self.0.borrow_mut().complain("number", "an integer beyond 2^53; send it as a string");
+            self.0.borrow_mut().complain_of_number("an integer beyond 2^53; send it as a string");
         }
         Ok(Value::Number(Number::from(number)))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
         if number > GREATEST_INTEGER.unsigned_abs() {
-            self.0.borrow_mut().complain("number", "an integer beyond 2^53; send it as a string");
+            self.0.borrow_mut().complain_of_number("an integer beyond 2^53; send it as a string");
         }
         Ok(Value::Number(Number::from(number)))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        self.0
-            .borrow_mut()
-            .complain("number", "a number with a fraction, an exponent or beyond 2^53; send it as a string");
-        Ok(Value::Null)
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        let mut reading = self.0.borrow_mut();
+        reading
+            .complain_of_number("a number with a fraction, an exponent or beyond 2^53; send it as a string");
+        let number = Number::from_f64(number).filter(|_| reading.any_number);
+        Ok(number.map_or(Value::Null, Value::Number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -461,6 +486,30 @@ mod tests {
             assert_eq!(refused(text), ("number".into(), Some(place.into())), "{text}");
         }
         assert!(parse(br#"{"a":9007199254740991,"b":-9007199254740991}"#).is_ok());
+    }
+
+    #[test]
+    fn a_foreign_document_may_have_any_number_and_is_read_as_strictly_otherwise() {
+        let text = r#"{"a":1.5,"b":1e3,"c":9007199254740993,"d":-12345678901234567890,"e":"x"}"#;
+        let value = parse_foreign(text.as_bytes()).unwrap();
+        assert_eq!(
+            (&value["a"], &value["b"], &value["c"]),
+            (&json!(1.5), &json!(1e3), &json!(9_007_199_254_740_993_u64))
+        );
+        let refused = |text: &str| {
+            let problems = parse_foreign(text.as_bytes()).unwrap_err();
+            (problems[0].code.clone(), problems[0].pointer.clone().unwrap_or_default())
+        };
+        let told = |code: &str, pointer: &str| (code.to_owned(), pointer.to_owned());
+        assert_eq!(refused(r#"{"p":{"a":"\ud800"}}"#), told("lone-surrogate", "/p/a"));
+        assert_eq!(refused(r#"{"p":{"a":1,"a":2}}"#), told("duplicate-member", "/p/a"));
+        assert_eq!(refused(r#"{"p":1e999}"#), told("number", "/p"));
+        assert_eq!(refused(r#"{"p":{"a":"#), told("not-json", "/p/a"));
+        assert_eq!(
+            refused(&format!("{}{}", "[".repeat(1_000), "]".repeat(1_000))),
+            told("too-deep", "/0/0/0/0")
+        );
+        assert!(parse_foreign(format!("{}{}", "[".repeat(100), "]".repeat(100)).as_bytes()).is_ok());
     }
 
     #[test]

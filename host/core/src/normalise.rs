@@ -325,7 +325,8 @@ mod tests {
     fn text_normalisers_do_what_they_say() {
         same("exact", &[(" A ", " A ")]);
         same("trim", &[("  a b \n", "a b"), ("\u{00a0}x", "x")]);
-        same("lower", &[("ÄrA", "ära"), ("ΑΣ", "ας")][..1]);
+        // A sigma at the end stays what it is elsewhere: the next letter may be cut off, and then nothing changes.
+        same("lower", &[("ÄrA", "ära"), ("ΑΣ", "ασ")]);
         same("text", &[("a\r\nb\rc \n", "a\nb\nc"), ("e\u{0301}", "é")]);
         same("email", &[(" Ann@Example.COM ", "ann@example.com")]);
     }

@@ -7,6 +7,9 @@ use crate::HubSpot;
 use crate::contact::OBJECT;
 use crate::requests::value_of;
 
+/// HubSpot's ids are numbers of some eleven digits; what is longer than this is none, and names no other record.
+const LONGEST_ID: usize = 64;
+
 /// How much of a record an answer holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -19,7 +22,7 @@ pub(crate) enum Extent {
 impl HubSpot {
     /// A record of an answer. None: it is no record.
     pub(crate) fn observe(&self, record: &Node<'_>, extent: Extent) -> Option<Observed> {
-        let id = record.get("id")?.as_id()?.to_owned();
+        let id = record.get("id")?.as_id().filter(|id| (1..=LONGEST_ID).contains(&id.len()))?.to_owned();
         if record.get("archived") == Some(&Node::Bool(true)) {
             return Some(Observed::new(OBJECT, id, State::Gone(Proof::Confirmed)));
         }

@@ -140,6 +140,14 @@ impl HubSpot {
     fn about_record(&self, operation: &Operation, id: &str, response: &Response, read: bool) -> Answer {
         let read = read || !operation.writes();
         let extent = if read { Extent::Asked } else { Extent::Returned };
+        if matches!(operation, Operation::Read(_)) && !from_in_between(&response.body) {
+            let record = response.node().ok();
+            let observed = record.and_then(|record| self.observe_as(id, &record, extent));
+            // What is no record is handed over as it came: the host says what is wrong with it and sets it aside.
+            return Answer::current(
+                observed.unwrap_or_else(|| Observed::new(OBJECT, id, State::Whole(response.body.clone()))),
+            );
+        }
         let record = match response.node() {
             Ok(record) => record,
             Err(why) => return unreadable(operation, &why),
@@ -321,6 +329,11 @@ impl HubSpot {
         }
         Answer::Facts(json!({ "objects": { OBJECT: { "properties": properties } } }).to_string().into_bytes())
     }
+}
+
+/// Nothing, or a page of markup: something between us and HubSpot speaks, and another try may reach HubSpot.
+fn from_in_between(body: &[u8]) -> bool {
+    body.trim_ascii_start().first().is_none_or(|first| *first == b'<')
 }
 
 fn exists(id: &str) -> Answer {

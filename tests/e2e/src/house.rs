@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem_simulator::control::Client as Control;
-use tandem_simulator::control::types::{AccountInfo, AppInfo, NewAccounts, NewApp, QuotaSizes};
+use tandem_simulator::control::types::{AccountInfo, AppInfo, NewAccounts, NewApp, QuotaSizes, TokenKind};
 use tokio::process::Command;
 
 use crate::account::Account;
@@ -43,6 +43,8 @@ pub struct Plan {
     pub environment: BTreeMap<String, String>,
     /// Milliseconds that the simulated search lags behind a write, least and most.
     pub index_lag: (u64, u64),
+    /// How the connections authenticate.
+    pub tokens: TokenKind,
 }
 
 impl Plan {
@@ -56,6 +58,7 @@ impl Plan {
             main: String::new(),
             environment: BTreeMap::new(),
             index_lag: (100, 300),
+            tokens: TokenKind::Private,
         }
     }
 }
@@ -107,6 +110,7 @@ impl House {
         let control = Control::new(simulator.announced("control")?);
         let app = control.create_app(&NewApp::default()).await?;
         let wanted = NewAccounts {
+            kind: plan.tokens,
             quota: Some(plan.quota),
             settings: serde_json::from_value(
                 json!({ "indexLagMinMs": plan.index_lag.0, "indexLagMaxMs": plan.index_lag.1 }),
@@ -155,7 +159,8 @@ impl House {
         self.secret("admin", ADMIN)?;
         self.secret("app", &self.app.client_secret)?;
         for customer in &self.customers {
-            self.secret(&customer.scope, &customer.info.access_token)?;
+            let info = &customer.info;
+            self.secret(&customer.scope, info.refresh_token.as_ref().unwrap_or(&info.access_token))?;
             self.connect(customer)?;
         }
         Ok(())
@@ -174,8 +179,9 @@ impl House {
         let text = format!(
             "provider = \"hubspot\"\nscope = \"{scope}\"\napp = \"hubspot\"\naccount = \"{portal}\"\n\
              base_url = \"{api}\"\nhosts = [\"127.0.0.1\"]\nallow_loopback = true\n\
-             auth = {{ token = {{ file = \"../secrets/{scope}\" }} }}\n{extra}\n",
+             auth = {{ {credential} = {{ file = \"../secrets/{scope}\" }} }}\n{extra}\n",
             portal = info.portal_id,
+            credential = if info.refresh_token.is_some() { "refresh_token" } else { "token" },
             api = self.api,
             extra = self.connection_text(),
         );
@@ -209,8 +215,9 @@ impl House {
     fn write_main(&self, listen: &str) -> Result<(), Error> {
         let text = format!(
             "data_dir = \"data\"\n[http]\nlisten = \"{listen}\"\n[auth]\nadmin = {{ file = \"secrets/admin\" }}\n\
-             [apps.hubspot]\nprovider = \"hubspot\"\napp_id = \"{app}\"\nclient_secret = {{ file = \"secrets/app\" }}\n{main}\n",
+             [apps.hubspot]\nprovider = \"hubspot\"\napp_id = \"{app}\"\nclient_id = \"{id}\"\nclient_secret = {{ file = \"secrets/app\" }}\n{main}\n",
             app = self.app.app_id,
+            id = self.app.client_id,
             main = self.plan.main,
         );
         Ok(std::fs::write(self.folder.join("tandem.toml"), text)?)

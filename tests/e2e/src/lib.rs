@@ -6,6 +6,8 @@ pub mod account;
 pub mod house;
 pub mod judge;
 pub mod ledger;
+pub mod marker;
+pub mod memory;
 pub mod people;
 pub mod power;
 pub mod process;

@@ -1,13 +1,19 @@
-//! Credentials stay in memory: they are in no log, metric, answer, file of the store or place that the system shows, whatever
-//! goes wrong. Record contents are in no log, metric and error.
+//! Credentials stay in memory: they are in no log, metric, answer, file of the store, sandbox or place that the system shows,
+//! whatever goes wrong. Record contents are in no log, metric and error.
+//!
+//! One file may hold one credential: `tokens/CONNECTION.token` in the data folder keeps the refresh token that the CRM rotated,
+//! for the daemon's user alone. Nothing else is exempt.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem_e2e::house::{ADMIN, House, Plan};
+use tandem_e2e::marker::Markers;
+use tandem_e2e::memory::Shim;
 use tandem_e2e::{Error, client, until};
-use tandem_simulator::control::types::{FaultKind, FaultOrder};
+use tandem_simulator::control::types::{FaultKind, FaultOrder, Rewrite, TokenKind};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -15,40 +21,8 @@ const LONG: Duration = Duration::from_secs(60);
 const CONTENTS: [&str; 5] =
     ["Zqxfamily7431", "+49 555 0187431", "zqx-note-7431", "zqx.person.7431", "zqx-title-7431"];
 
-fn holds(bytes: &[u8], marker: &str) -> bool {
-    bytes.windows(marker.len()).any(|window| window == marker.as_bytes())
-}
-
-/// The files below a folder that hold one of the markers.
-fn search(folder: &Path, markers: &[&str]) -> Result<Vec<(PathBuf, String)>, Error> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let bytes = std::fs::read(&path)?;
-            let held = markers.iter().filter(|marker| holds(&bytes, marker));
-            found.extend(held.map(|marker| (path.clone(), (*marker).to_owned())));
-        }
-    }
-    Ok(found)
-}
-
-#[test]
-fn a_planted_marker_is_found() -> Result<(), Error> {
-    let folder = tempfile::tempdir()?;
-    let deep = folder.path().join("queue/blobs");
-    std::fs::create_dir_all(&deep)?;
-    std::fs::write(deep.join("clean"), b"\x00\xffnothing\x00")?;
-    assert_eq!(search(folder.path(), &["pat-marker"])?, []);
-    std::fs::write(deep.join("7"), b"\x00\x01\xfe..pat-marker\x00tail")?;
-    assert_eq!(search(folder.path(), &["other", "pat-marker"])?, [(deep.join("7"), "pat-marker".to_owned())]);
-    Ok(())
-}
+/// A token that nobody gave out.
+const WRONG: &str = "a-wrong-token-7431";
 
 struct Asked {
     what: String,
@@ -93,7 +67,7 @@ async fn wrong_requests(house: &House) -> Result<Vec<Asked>, Error> {
         )
         .await?,
         ask(http.get(at("/v1/nowhere")).bearer_auth(ADMIN), "an unknown route").await?,
-        ask(http.get(at("/v1/status")).bearer_auth("a-wrong-token-7431"), "a wrong token").await?,
+        ask(http.get(at("/v1/status")).bearer_auth(WRONG), "a wrong token").await?,
         ask(http.get(at("/v1/status")), "no token").await?,
         ask(http.get(at("/v1/dead/99999999")).bearer_auth(ADMIN), "an unknown letter").await?,
         ask(json_body(http.post(at("/hooks/app/hubspot")), event.to_string()), "an unsigned webhook").await?,
@@ -110,151 +84,414 @@ async fn wrong_requests(house: &House) -> Result<Vec<Asked>, Error> {
     ])
 }
 
-/// Triggers every disturbance that the simulator knows, one after the other, with an edit each.
-async fn disturb(house: &House, id: &str) -> Result<(), Error> {
-    let system_a = house.system_a("acme");
-    let kinds = [
-        FaultKind::Status { status: 500, retry_after: None },
-        FaultKind::Status { status: 502, retry_after: None },
-        FaultKind::Status { status: 503, retry_after: Some(1) },
-        FaultKind::Status { status: 504, retry_after: None },
-        FaultKind::Status { status: 423, retry_after: Some(1) },
-        FaultKind::Status { status: 429, retry_after: Some(1) },
-        FaultKind::Status { status: 477, retry_after: Some(1) },
-        FaultKind::Status { status: 403, retry_after: None },
-        FaultKind::ResetBefore,
-        FaultKind::DropAfter,
-    ];
-    for (number, kind) in kinds.into_iter().enumerate() {
-        house.control.order(&FaultOrder::new(kind.clone()).operation("contacts.*").times(1)).await?;
-        let note = format!("{} {number}", CONTENTS[2]);
-        let edited = system_a.patch(id, &json!({ "notes": note })).await?;
-        assert!(edited.status.is_success(), "{}", edited.status);
-        until(&format!("{kind:?} has happened"), LONG, async || {
-            let faults = house.control.faults().await?;
-            let fired: u64 = faults.faults.iter().map(|fault| fault.fired).sum();
-            Ok(if fired > 0 { Ok(()) } else { Err("not yet".to_owned()) })
-        })
-        .await?;
-        house.control.clear_faults().await?;
-        until(&format!("the edit after {kind:?} arrives"), LONG, async || {
+/// Who edits while something is disturbed.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    SystemA,
+    Person,
+}
+
+/// Every disturbance that the simulator knows but for the end of a token, and whose edit runs into it.
+fn disturbances() -> Vec<(FaultKind, &'static str, By)> {
+    let [family, .., title] = CONTENTS;
+    let status = |status, retry_after| (FaultKind::Status { status, retry_after }, "contacts.*", By::SystemA);
+    let edited = || [("jobtitle".to_owned(), format!("{title} {{n}}"))].into();
+    let torn = format!("{{\"id\":\"1\",\"properties\":{{\"lastname\":\"{family}").into_bytes();
+    vec![
+        status(500, None),
+        status(502, None),
+        status(503, Some(1)),
+        status(504, None),
+        status(423, Some(1)),
+        status(429, Some(1)),
+        status(477, Some(1)),
+        status(403, None),
+        (FaultKind::ResetBefore, "contacts.*", By::SystemA),
+        (FaultKind::DropAfter, "contacts.*", By::SystemA),
+        (FaultKind::WithholdAfter { ms: 300 }, "contacts.*", By::SystemA),
+        (FaultKind::Latency { ms: 50, jitter_ms: 20 }, "contacts.*", By::SystemA),
+        (
+            FaultKind::Automation {
+                property: "phone".into(),
+                rewrite: Rewrite::PhonePlus,
+                in_response: true,
+            },
+            "contacts.update",
+            By::SystemA,
+        ),
+        (
+            FaultKind::PersonEditInWrite { properties: edited(), object_id: None },
+            "contacts.update",
+            By::SystemA,
+        ),
+        (
+            FaultKind::PersonEditAfterRead { properties: edited(), object_id: None },
+            "contacts.read",
+            By::Person,
+        ),
+        (FaultKind::AnswerBody { body: torn, object_id: None }, "contacts.read", By::Person),
+        (FaultKind::WebhookLost, "*", By::Person),
+        (FaultKind::WebhookDuplicated { delay_ms: 50 }, "*", By::Person),
+        (FaultKind::WebhookDelayed { ms: 100, jitter_ms: 50 }, "*", By::Person),
+        (FaultKind::WebhookReordered { window_ms: 100 }, "*", By::Person),
+    ]
+}
+
+/// A house and the one record in it whose edits run into everything.
+struct Stage {
+    house: House,
+    shim: Shim,
+    portal: u64,
+    internal: String,
+    external: u64,
+    edits: u32,
+    /// Names of the disturbances that happened.
+    happened: BTreeSet<&'static str>,
+    /// Refresh tokens that were valid at some time.
+    refresh_tokens: BTreeSet<String>,
+}
+
+impl Stage {
+    async fn build(tokens: TokenKind) -> Result<Self, Error> {
+        let shim = Shim::compile()?;
+        let mut environment: std::collections::BTreeMap<_, _> = shim.environment().into();
+        environment.insert("TANDEM_LOG".to_owned(), "trace".to_owned());
+        let connection = "[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 1000\n\
+                          [objects.contact]\non_conflict = \"internal\"\n";
+        let plan = Plan { environment, tokens, connection: connection.to_owned(), ..Plan::roomy(&["acme"]) };
+        let house = House::build(plan).await?;
+        let portal = house.customer("acme")?.info.portal_id;
+        let [family, phone, note, address, _] = CONTENTS;
+        let document = json!({"email": format!("{address}@acme.example"), "family_name": family, "phone": phone, "notes": note});
+        let internal = house.system_a("acme").create(&document).await?.id.ok_or("not taken")?;
+        house.quiet(LONG).await?;
+        let there = house.customer("acme")?.account.list().await?;
+        let external = there.first().ok_or("not delivered")?.id.parse()?;
+        let (happened, refresh_tokens) = (BTreeSet::new(), BTreeSet::new());
+        let mut stage = Self { house, shim, portal, internal, external, edits: 0, happened, refresh_tokens };
+        stage.learn().await?;
+        Ok(stage)
+    }
+
+    /// Takes note of the refresh token that is valid now.
+    async fn learn(&mut self) -> Result<(), Error> {
+        let accounts = self.house.control.accounts().await?;
+        self.refresh_tokens.extend(accounts.into_iter().filter_map(|account| account.refresh_token));
+        Ok(())
+    }
+
+    /// Everything that was ever a credential here.
+    async fn secrets(&mut self) -> Result<Markers, Error> {
+        self.learn().await?;
+        let access = self.house.control.tokens(self.portal).await?;
+        let app = self.house.app.client_secret.clone();
+        let others = [app.as_str(), ADMIN, WRONG];
+        let all = access.iter().chain(&self.refresh_tokens).map(String::as_str).chain(others);
+        Ok(Markers::new(all))
+    }
+
+    async fn edit(&mut self, by: By) -> Result<String, Error> {
+        self.edits += 1;
+        let note = format!("{} {}", CONTENTS[2], self.edits);
+        match by {
+            By::SystemA => {
+                let patch = json!({ "notes": note });
+                let edited = self.house.system_a("acme").patch(&self.internal, &patch).await?;
+                assert!(edited.status.is_success(), "{}", edited.status);
+            }
+            By::Person => {
+                let edited = [("message", note.as_str())];
+                self.house.control.person_edits(self.portal, self.external, &edited).await?;
+            }
+        }
+        Ok(note)
+    }
+
+    /// Waits until both sides have the note.
+    async fn arrives(&self, note: &str, after: &str) -> Result<(), Error> {
+        let house = &self.house;
+        until(&format!("the edit after {after} arrives"), LONG, async || {
             // What a refusal has stopped goes on when somebody says so.
             house.post("/v1/resume", &json!({"connection": "acme"})).await?;
             house.post("/v1/dead/replay", &json!("all")).await?;
-            let there = house.customer("acme")?.account.list().await?;
-            let arrived = there.iter().any(|it| it.properties.get("message") == Some(&note));
-            Ok(if arrived { Ok(()) } else { Err(house.get("/v1/status").await?.to_string()) })
+            let there = house.control.dump(self.portal).await?;
+            let outside =
+                there.records.iter().any(|it| it.properties.get("message").is_some_and(|it| it == note));
+            let document = house.system_a("acme").read(&self.internal).await?.unwrap_or_default();
+            let inside = document.get("notes") == Some(&json!(note));
+            let seen = format!("inside {inside}, outside {outside}: {}", house.get("/v1/status").await?);
+            Ok(if inside && outside { Ok(()) } else { Err(seen) })
+        })
+        .await
+    }
+
+    /// Orders disturbances, makes an edit that runs into them, and waits until it has arrived nevertheless.
+    async fn disturb(&mut self, orders: &[FaultOrder], by: By) -> Result<(), Error> {
+        for order in orders {
+            self.house.control.order(order).await?;
+            self.happened.insert(order.kind.name());
+        }
+        let note = self.edit(by).await?;
+        let what = format!("{orders:?}");
+        let house = &self.house;
+        until(&format!("{what} has happened"), LONG, async || {
+            let faults = house.control.faults().await?.faults;
+            let all = faults.iter().all(|fault| fault.fired > 0);
+            Ok(if all { Ok(()) } else { Err(format!("{faults:?}")) })
         })
         .await?;
+        house.control.clear_faults().await?;
+        self.arrives(&note, &what).await
     }
-    Ok(())
+
+    /// The sandboxes hold no credential. They do hold what passes through the mapping: the search finds that.
+    async fn sandboxes(&mut self) -> Result<(), Error> {
+        let secrets = self.secrets().await?;
+        let guests = self.shim.guests()?;
+        let contents = Markers::new(CONTENTS);
+        let mut passed = Vec::new();
+        for guest in &guests {
+            assert_eq!(
+                secrets.find(&guest.bytes),
+                Vec::<String>::new(),
+                "a guest at {:x} holds it",
+                guest.start
+            );
+            passed.extend(contents.find(&guest.bytes));
+        }
+        let note = format!("{} (as it is)", CONTENTS[2]);
+        assert!(passed.contains(&note), "{} guests, and none has seen the record: {passed:?}", guests.len());
+        Ok(())
+    }
+
+    /// The same search finds the credentials where they have to be: in the memory of the daemon itself.
+    async fn host(&mut self) -> Result<(), Error> {
+        let access = self.house.control.tokens(self.portal).await?;
+        let wanted = Markers::new(access.iter().map(String::as_str));
+        let found = self.shim.rest()?.iter().any(|region| !wanted.find(&region.bytes).is_empty());
+        assert!(found, "the daemon does not hold its own token: the search does not work");
+        Ok(())
+    }
+
+    /// What the command line says.
+    fn commands(&self) -> Result<Vec<Asked>, Error> {
+        let all: [&[&str]; 6] = [
+            &["check"],
+            &["check", "--live"],
+            &["status"],
+            &["status", "--json"],
+            &["dead", "list", "--json"],
+            &["review", "list", "--json"],
+        ];
+        all.iter()
+            .map(|arguments| {
+                let output = self.house.command(arguments)?.output()?;
+                let text = [output.stdout, output.stderr].concat();
+                assert!(!text.is_empty(), "{arguments:?} says nothing");
+                let text = String::from_utf8_lossy(&text).into_owned();
+                Ok(Asked { what: arguments.join(" "), status: 0, text })
+            })
+            .collect()
+    }
+
+    /// What the admin API says of everything.
+    async fn answers(&self) -> Result<Vec<Asked>, Error> {
+        let http = client()?;
+        let dead = self.house.get("/v1/dead?limit=10").await?;
+        let mut paths = vec![
+            "/metrics".to_owned(),
+            "/v1/status".to_owned(),
+            "/v1/dead?limit=10".to_owned(),
+            "/v1/review?limit=10".to_owned(),
+            "/v1/providers".to_owned(),
+            format!("/v1/explain?scope=acme&object=contact&id={}", self.internal),
+        ];
+        let letters = dead.as_array().into_iter().flatten();
+        paths.extend(letters.filter_map(|row| Some(format!("/v1/dead/{}", row.get("seq")?))));
+        let mut answers = Vec::new();
+        for path in paths {
+            let request = http.get(format!("{}{path}", self.house.base)).bearer_auth(ADMIN);
+            let answer = ask(request, &path).await?;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    /// What the system shows of the daemon's process.
+    fn process(&self, secrets: &Markers) -> Result<(), Error> {
+        let pid = self.house.daemon_pid().ok_or("the daemon has no process id")?;
+        let folder = std::path::PathBuf::from(format!("/proc/{pid}"));
+        let mut read = 0;
+        for file in
+            ["cmdline", "environ", "comm", "status", "stat", "maps", "mountinfo", "auxv", "io", "limits"]
+        {
+            // Who may not read it sees nothing either: the daemon forbids it to its own user.
+            match std::fs::read(folder.join(file)) {
+                Ok(bytes) => {
+                    read += 1;
+                    assert_eq!(secrets.find(&bytes), Vec::<String>::new(), "/proc/PID/{file}");
+                }
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{file}"),
+            }
+        }
+        assert!(read >= 3, "only {read} files of /proc/PID can be read");
+        for task in std::fs::read_dir(folder.join("task"))? {
+            let name = std::fs::read(task?.path().join("comm")).unwrap_or_default();
+            assert_eq!(secrets.find(&name), Vec::<String>::new(), "a thread's name");
+        }
+        let limits = std::fs::read_to_string(folder.join("limits"))?;
+        let core =
+            limits.lines().find_map(|line| line.strip_prefix("Max core file size")).ok_or("no core limit")?;
+        let core: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!(core.get(..2), Some(["0", "0"].as_slice()), "{limits}");
+        Ok(())
+    }
+
+    /// After the end: the log, and the files of the store.
+    async fn leavings(mut self) -> Result<(), Error> {
+        let secrets = self.secrets().await?;
+        let accounts = self.house.control.accounts().await?;
+        self.house.stop().await?;
+        let log = self.house.log();
+        let at_trace = log.lines().any(|line| line.contains("DEBUG") || line.contains("TRACE"));
+        assert!(at_trace, "the log is not at trace");
+        let contents = Markers::new(CONTENTS);
+        for line in log.lines() {
+            assert_eq!(
+                secrets.find(line.as_bytes()),
+                Vec::<String>::new(),
+                "a credential in the log: {line}"
+            );
+            assert_eq!(contents.find(line.as_bytes()), Vec::<String>::new(), "contents in the log: {line}");
+        }
+        let data = self.house.folder.join("data");
+        let kept = data.join("tokens/acme.token");
+        let mut found = secrets.search(&data)?;
+        if self.refresh_tokens.len() > 1 {
+            // The rotated refresh token, and none of those before it.
+            let current = accounts.first().and_then(|account| account.refresh_token.clone()).ok_or("none")?;
+            let exempt = (kept.clone(), format!("{current} (as it is)"));
+            assert!(found.contains(&exempt), "a rotated refresh token is kept: {found:?}");
+            found.retain(|it| *it != exempt);
+            let mode = |path: &std::path::Path| Ok::<_, Error>(path.metadata()?.permissions().mode() & 0o777);
+            assert_eq!((mode(&kept)?, mode(&data.join("tokens"))?), (0o600, 0o700));
+        }
+        assert_eq!(found, [], "a credential is in a file of the store");
+        // The store's files are not compressed or hidden from this search: contents are found in them.
+        assert!(!contents.search(&data)?.is_empty());
+        Ok(())
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn credentials_and_contents_stay_where_they_belong() -> Result<(), Error> {
-    let environment = [("TANDEM_LOG".to_owned(), "trace".to_owned())].into_iter().collect();
-    let mut house = House::build(Plan { environment, ..Plan::roomy(&["acme"]) }).await?;
-    let customer = house.customer("acme")?;
-    let (portal, token, client_secret) =
-        (customer.info.portal_id, customer.info.access_token.clone(), house.app.client_secret.clone());
-    let secrets = [token.as_str(), client_secret.as_str(), ADMIN, "a-wrong-token-7431"];
-    let [family, phone, note, address, title] = CONTENTS;
-    let system_a = house.system_a("acme");
-    let document = json!({"email": format!("{address}@acme.example"), "family_name": family, "phone": phone, "notes": note});
-    let id = system_a.create(&document).await?.id.ok_or("not taken")?;
-    house.quiet(LONG).await?;
-    disturb(&house, &id).await?;
+/// Everything that is asked and answered at the end, with every disturbance behind it.
+async fn inspect(stage: &mut Stage, commands: &[Asked], errors: &[Asked]) -> Result<(), Error> {
+    let known: BTreeSet<&str> = FaultKind::NAMES.into();
+    assert_eq!(stage.happened, known, "every disturbance of the simulator has happened");
+    let answers = stage.answers().await?;
+    let secrets = stage.secrets().await?;
+    for answer in answers.iter().chain(errors).chain(commands) {
+        let found = secrets.find(answer.text.as_bytes());
+        assert_eq!(found, Vec::<String>::new(), "the answer to {}: {}", answer.what, answer.text);
+    }
+    for answer in errors {
+        assert!((400..500).contains(&answer.status), "{}: {} {}", answer.what, answer.status, answer.text);
+    }
+    let contents = Markers::new(CONTENTS);
+    let quiet =
+        errors.iter().chain(answers.iter().filter(|it| it.what == "/metrics" || it.what == "/v1/status"));
+    for answer in quiet {
+        let found = contents.find(answer.text.as_bytes());
+        assert_eq!(found, Vec::<String>::new(), "contents in {}: {}", answer.what, answer.text);
+    }
+    stage.sandboxes().await?;
+    stage.process(&secrets)
+}
+
+/// Everything but the end of the credentials, which differs.
+async fn play(stage: &mut Stage) -> Result<(Vec<Asked>, Vec<Asked>), Error> {
+    stage.sandboxes().await?;
+    stage.host().await?;
+    for (kind, operation, by) in disturbances() {
+        let mut order = FaultOrder::new(kind).operation(operation);
+        if matches!(by, By::SystemA) {
+            order = order.times(1);
+        }
+        stage.disturb(&[order], by).await?;
+    }
+    stage.sandboxes().await?;
+    let house = &stage.house;
     house.quiet(LONG).await?;
     // HubSpot refuses an address, and a person types what System A cannot have: both are set aside.
-    system_a.create(&json!({"email": format!("{address}@localhost")})).await?;
-    house.control.person_creates(portal, &[("lastname", family), ("jobtitle", &title.repeat(100))]).await?;
+    let [family, _, _, address, title] = CONTENTS;
+    house.system_a("acme").create(&json!({"email": format!("{address}@localhost")})).await?;
+    let typed = [("lastname", family), ("jobtitle", &title.repeat(100))];
+    house.control.person_creates(stage.portal, &typed).await?;
     until("two records are set aside", LONG, async || {
         let dead = house.get("/v1/dead?limit=10").await?.to_string();
         let both = dead.contains("\"rejected\"") && dead.contains("\"canonical-in\"");
         Ok(if both { Ok(()) } else { Err(dead) })
     })
     .await?;
-    let errors = wrong_requests(&house).await?;
-    // The token ends last: nothing goes on after it.
-    house.control.order(&FaultOrder::new(FaultKind::ExpireToken).times(1)).await?;
-    system_a.patch(&id, &json!({"family_name": format!("{family} more")})).await?;
-    until("the account accepts the token no more", LONG, async || {
+    Ok((stage.commands()?, wrong_requests(house).await?))
+}
+
+async fn no_longer_accepted(house: &House) -> Result<(), Error> {
+    until("the credentials are accepted no more", LONG, async || {
         let status = house.get("/v1/status").await?;
-        let cause =
-            status.pointer("/connections/0/cause").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok(if cause == "authorisation" { Ok(()) } else { Err(cause) })
+        let cause = status.pointer("/connections/0/cause").and_then(Value::as_str).unwrap_or_default();
+        Ok(if cause == "authorisation" { Ok(()) } else { Err(status.to_string()) })
     })
-    .await?;
+    .await
+}
 
-    let http = client()?;
-    let dead = house.get("/v1/dead?limit=10").await?;
-    let mut answers = Vec::new();
-    let mut paths = vec![
-        "/metrics".to_owned(),
-        "/v1/status".to_owned(),
-        "/v1/dead?limit=10".to_owned(),
-        "/v1/review?limit=10".to_owned(),
-        "/v1/providers".to_owned(),
-        format!("/v1/explain?scope=acme&object=contact&id={id}"),
-    ];
-    paths.extend(
-        dead.as_array().into_iter().flatten().filter_map(|row| Some(format!("/v1/dead/{}", row.get("seq")?))),
-    );
-    for path in paths {
-        let answer = ask(http.get(format!("{}{path}", house.base)).bearer_auth(ADMIN), &path).await?;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        answers.push(answer);
-    }
-    for answer in answers.iter().chain(&errors) {
-        for secret in secrets {
-            assert!(
-                !answer.text.contains(secret),
-                "a credential is in the answer to {}: {}",
-                answer.what,
-                answer.text
-            );
-        }
-    }
-    for answer in &errors {
-        assert!((400..500).contains(&answer.status), "{}: {} {}", answer.what, answer.status, answer.text);
-    }
-    let quiet =
-        errors.iter().chain(answers.iter().filter(|it| it.what == "/metrics" || it.what == "/v1/status"));
-    for answer in quiet {
-        for content in CONTENTS {
-            assert!(!answer.text.contains(content), "contents are in {}: {}", answer.what, answer.text);
-        }
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_token_and_contents_stay_where_they_belong() -> Result<(), Error> {
+    let mut stage = Stage::build(TokenKind::Private).await?;
+    let (commands, errors) = play(&mut stage).await?;
+    // The token ends last: nothing goes on after it.
+    let end = FaultOrder::new(FaultKind::ExpireToken).times(1);
+    stage.happened.insert(end.kind.name());
+    stage.house.control.order(&end).await?;
+    stage.edit(By::SystemA).await?;
+    no_longer_accepted(&stage.house).await?;
+    inspect(&mut stage, &commands, &errors).await?;
+    stage.leavings().await
+}
 
-    let pid = house.daemon_pid().ok_or("the daemon has no process id")?;
-    for file in ["cmdline", "environ"] {
-        // Who may not read it sees nothing either: the daemon forbids it to its own user.
-        match std::fs::read(format!("/proc/{pid}/{file}")) {
-            Ok(bytes) => assert!(
-                !secrets.iter().any(|secret| holds(&bytes, secret)),
-                "a credential is in /proc/PID/{file}"
-            ),
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{file}"),
-        }
+#[tokio::test(flavor = "multi_thread")]
+async fn oauth_tokens_and_contents_stay_where_they_belong() -> Result<(), Error> {
+    let mut stage = Stage::build(TokenKind::Oauth).await?;
+    let (commands, errors) = play(&mut stage).await?;
+    // An access token ends early, and the refresh works at once, or fails in every way that passes.
+    let ends = || FaultOrder::new(FaultKind::ExpireToken).operation("contacts.*").times(1);
+    stage.disturb(&[ends()], By::SystemA).await?;
+    for kind in [
+        FaultKind::Status { status: 500, retry_after: None },
+        FaultKind::Status { status: 429, retry_after: Some(1) },
+        FaultKind::ResetBefore,
+        FaultKind::DropAfter,
+    ] {
+        let fails = FaultOrder::new(kind).operation("oauth.token").times(1);
+        stage.disturb(&[ends(), fails], By::SystemA).await?;
     }
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
-    let core =
-        limits.lines().find_map(|line| line.strip_prefix("Max core file size")).ok_or("no core limit")?;
-    let core: Vec<&str> = core.split_whitespace().collect();
-    assert_eq!(core.get(..2), Some(["0", "0"].as_slice()), "{limits}");
-
-    house.stop().await?;
-    let log = house.log();
-    assert!(
-        log.lines().any(|line| line.contains("DEBUG") || line.contains("TRACE")),
-        "the log is not at trace"
-    );
-    for marker in secrets.iter().chain(&CONTENTS) {
-        let line = log.lines().find(|line| line.contains(marker));
-        assert_eq!(line, None, "the log holds {marker}");
+    // The vendor rotates the refresh token, twice, so that a stored one is replaced as well.
+    let rotates = json!({ "rotateRefreshTokens": true });
+    stage.house.control.set_settings(stage.portal, rotates).await?;
+    for _ in 0..2 {
+        stage.disturb(&[ends()], By::SystemA).await?;
+        stage.learn().await?;
     }
-    assert_eq!(search(&house.folder.join("data"), &secrets)?, [], "a credential is in a file of the store");
-    // The store's files are not compressed or hidden from this search: contents are found in them.
-    assert!(!search(&house.folder.join("data"), &[family])?.is_empty());
-    Ok(())
+    assert_eq!(stage.refresh_tokens.len(), 3, "it was rotated twice");
+    stage.sandboxes().await?;
+    // The customer revokes the app: the refresh is refused, and somebody has to act.
+    let accounts = stage.house.control.accounts().await?;
+    let current = accounts.first().and_then(|account| account.refresh_token.clone()).ok_or("none")?;
+    let revoke = format!("{}/oauth/v1/refresh-tokens/{current}", stage.house.api);
+    client()?.delete(revoke).send().await?.error_for_status()?;
+    stage.house.control.expire_token(stage.portal).await?;
+    stage.edit(By::SystemA).await?;
+    no_longer_accepted(&stage.house).await?;
+    inspect(&mut stage, &commands, &errors).await?;
+    stage.leavings().await
 }

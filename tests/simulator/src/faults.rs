@@ -126,6 +126,14 @@ pub enum FaultKind {
         /// Milliseconds.
         ms: u64,
     },
+    /// A read of one record is answered 200 with these bytes, whatever the record is.
+    AnswerBody {
+        /// The body, byte by byte: it need not be JSON, nor text.
+        body: Vec<u8>,
+        /// Only when this record is read.
+        #[serde(default)]
+        object_id: Option<u64>,
+    },
     /// The access token that the request carries expires at this moment.
     ExpireToken,
     /// An automation of the account rewrites a property after each write of the record that sets it.
@@ -178,6 +186,44 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// The names of all kinds, as orders and listings have them.
+    pub const NAMES: [&'static str; 14] = [
+        "latency",
+        "status",
+        "resetBefore",
+        "dropAfter",
+        "withholdAfter",
+        "answerBody",
+        "expireToken",
+        "automation",
+        "personEditAfterRead",
+        "personEditInWrite",
+        "webhookLost",
+        "webhookDuplicated",
+        "webhookDelayed",
+        "webhookReordered",
+    ];
+
+    /// Its name, one of [`NAMES`](Self::NAMES).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Latency { .. } => "latency",
+            Self::Status { .. } => "status",
+            Self::ResetBefore => "resetBefore",
+            Self::DropAfter => "dropAfter",
+            Self::WithholdAfter { .. } => "withholdAfter",
+            Self::AnswerBody { .. } => "answerBody",
+            Self::ExpireToken => "expireToken",
+            Self::Automation { .. } => "automation",
+            Self::PersonEditAfterRead { .. } => "personEditAfterRead",
+            Self::PersonEditInWrite { .. } => "personEditInWrite",
+            Self::WebhookLost => "webhookLost",
+            Self::WebhookDuplicated { .. } => "webhookDuplicated",
+            Self::WebhookDelayed { .. } => "webhookDelayed",
+            Self::WebhookReordered { .. } => "webhookReordered",
+        }
+    }
+
     fn is_webhook(&self) -> bool {
         matches!(
             self,
@@ -205,6 +251,9 @@ impl FaultKind {
             Self::Automation { .. } => operation.writes(),
             Self::PersonEditInWrite { object_id, .. } => {
                 operation.writes() && object_id.is_none_or(|only| only == id)
+            }
+            Self::AnswerBody { object_id, .. } => {
+                operation == Operation::ContactsRead && object_id.is_none_or(|only| only == id)
             }
             Self::PersonEditAfterRead { object_id, .. } => {
                 matches!(operation, Operation::ContactsRead | Operation::ContactsBatchRead)
@@ -390,6 +439,21 @@ mod tests {
         assert_eq!(draw(7, Operation::AccountDetails), 0);
         let hits: usize = (0..10).map(|_| draw(7, Operation::ContactsRead)).sum();
         assert_eq!(hits, 3);
+    }
+
+    #[test]
+    fn every_kind_is_named_as_it_is_ordered() {
+        // serde lists the kinds that it knows: one that is missing in the names shows here.
+        let unknown = serde_json::from_str::<FaultKind>(r#"{"type":"nothing"}"#).unwrap_err().to_string();
+        let known: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, FaultKind::NAMES);
+        for kind in [
+            FaultKind::ResetBefore,
+            FaultKind::AnswerBody { body: Vec::new(), object_id: None },
+            FaultKind::WebhookReordered { window_ms: 1 },
+        ] {
+            assert_eq!(serde_json::to_value(&kind).unwrap()["type"], kind.name());
+        }
     }
 
     #[test]

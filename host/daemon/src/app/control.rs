@@ -111,12 +111,11 @@ impl Engine {
             Standing::None => {
                 if status.paused.to_external || status.paused.to_internal {
                     (ConnectionState::Running, Cause::Paused, "one direction is paused".to_owned())
-                } else if self.faulty(id) {
-                    (
-                        ConnectionState::Waiting,
-                        Cause::Fault,
-                        "its provider's component fails; see the log".to_owned(),
-                    )
+                } else if let Some(fault) = self.faulty(id) {
+                    let detail = format!(
+                        "{fault}; it is tried again now and then, and at once with a mended component"
+                    );
+                    (ConnectionState::Waiting, Cause::Fault, detail)
                 } else if status.review > 0 && status.waiting == 0 && status.delayed == 0 {
                     (
                         ConnectionState::Running,

@@ -288,9 +288,9 @@ impl Engine {
         self.store.commit(commit, Until::Applied).await
     }
 
-    /// Whether the connection's component faults: its breaker is open.
-    fn faulty(&self, connection: &ConnectionId) -> bool {
-        self.runtime.is_broken(connection)
+    /// The fault that keeps the connection's component out of use.
+    fn faulty(&self, connection: &ConnectionId) -> Option<String> {
+        self.runtime.why_broken(connection)
     }
 
     /// Hints of a record that wait, as far as a short look shows them.

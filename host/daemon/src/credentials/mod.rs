@@ -87,7 +87,7 @@ pub struct Account {
     pub client_secret: Option<SecretString>,
     /// The connection's settings, for `{name}` in the token URL.
     pub settings: Map<String, Value>,
-    /// For `{base-url}` in the token URL. No trailing slash.
+    /// For `{base_url}` in the token URL. No trailing slash.
     pub base_url: String,
 }
 

@@ -269,7 +269,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// `{name}` stands for a setting, percent-encoded; `{base-url}` for the base URL as it is.
+/// `{name}` stands for a setting, percent-encoded; `{base_url}` for the base URL as it is.
 fn token_url(template: &str, account: &Account) -> Result<String, String> {
     let mut url = String::with_capacity(template.len());
     let mut rest = template;
@@ -277,7 +277,7 @@ fn token_url(template: &str, account: &Account) -> Result<String, String> {
         let (name, after) =
             after.split_once('}').ok_or_else(|| format!("refresh.url {template}: open {{"))?;
         url.push_str(before);
-        if name == "base-url" {
+        if name == "base_url" {
             url.push_str(&account.base_url);
         } else {
             match account.settings.get(name) {

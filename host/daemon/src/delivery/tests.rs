@@ -508,7 +508,7 @@ async fn a_401_is_tried_once_more_with_a_fresh_token() {
     })
     .await;
     let refresh = Refresh {
-        url: "{base-url}/oauth/token".into(),
+        url: "{base_url}/oauth/token".into(),
         client: String::new(),
         access_token: None,
         refresh_token: None,
@@ -554,7 +554,7 @@ async fn a_base_url_from_a_token_answer_is_held_to_the_grants() {
         let tokens =
             serve(move |_, _, _| ok(&json!({"access_token": "a", "instance_url": answer}).to_string())).await;
         let refresh = Refresh {
-            url: "{base-url}/token".into(),
+            url: "{base_url}/token".into(),
             client: String::new(),
             access_token: None,
             refresh_token: None,

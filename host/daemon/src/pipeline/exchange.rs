@@ -375,21 +375,7 @@ fn whole(
 
 /// A provider document as JSON. Its schema judges it, not the canonical rules: a CRM may write numbers as it likes.
 pub(super) fn provider_document(bytes: &[u8]) -> Result<serde_json::Value, Vec<Problem>> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let message =
-            format!("the provider's document is not JSON: {} at column {}", category(&error), error.column());
-        vec![Problem { code: "not-json".into(), message, pointer: None }]
-    })
-}
-
-/// The kind of a JSON error, without the text that caused it.
-fn category(error: &serde_json::Error) -> &'static str {
-    match error.classify() {
-        serde_json::error::Category::Io => "it cannot be read",
-        serde_json::error::Category::Syntax => "syntax error",
-        serde_json::error::Category::Data => "unexpected content",
-        serde_json::error::Category::Eof => "it ends too early",
-    }
+    document::parse_foreign(bytes)
 }
 
 /// The moment of a wait, or a guess where the CRM gave none.

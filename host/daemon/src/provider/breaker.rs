@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Fault;
+
 /// When a breaker opens and for how long.
 #[derive(Clone, Debug)]
 pub struct BreakerConfig {
@@ -36,6 +38,8 @@ pub(super) struct Breaker {
     openings: u32,
     until: Option<Instant>,
     last: Option<Instant>,
+    /// The last fault in words: provider, version, digest and limit.
+    said: Option<String>,
 }
 
 /// It is open: faults in a row, and the time until the next try.
@@ -61,6 +65,16 @@ impl Breaker {
         self.faults = 0;
         self.openings = 0;
         self.until = None;
+    }
+
+    /// Keeps a fault's words for whoever asks why the breaker is open.
+    pub(super) fn note(&mut self, fault: &Fault) {
+        self.said = Some(fault.to_string());
+    }
+
+    /// The last fault in words.
+    pub(super) fn said(&self) -> Option<&str> {
+        self.said.as_deref()
     }
 
     /// A visit ended with a fault. True: this opened it.

@@ -173,15 +173,22 @@ fn attributes(what: &str, list: &[Attribute], limits: &Limits) -> Result<(), Wro
 }
 
 fn observed(row: &Observed, limits: &Limits) -> Result<(), Wrong> {
+    if let State::Partial(text) | State::Whole(text) = &row.state {
+        document("a document", text, limits)?;
+    }
+    around(row, limits)
+}
+
+/// Everything of a row but its document.
+fn around(row: &Observed, limits: &Limits) -> Result<(), Wrong> {
     name("object's name", &row.object, limits)?;
     name("record's id", &row.id, limits)?;
     match &row.state {
-        State::Partial(text) | State::Whole(text) => document("a document", text, limits)?,
         State::Moved(to) => {
             name("object's name", &to.object, limits)?;
             name("record's id", &to.id, limits)?;
         }
-        State::Touched | State::Gone(_) => {}
+        State::Partial(_) | State::Whole(_) | State::Touched | State::Gone(_) => {}
     }
     for text in [&row.version, &row.key, &row.author, &row.account].into_iter().flatten() {
         bytes("a member of a row", text.len(), limits.text_bytes)?;
@@ -256,7 +263,15 @@ pub(super) fn reply(reply: &Reply, operation: &Operation, limits: &Limits) -> Re
     match &reply.answer {
         Answer::Send(next) => step(next, operation, limits),
         Answer::Written(done) => written(done, limits),
-        Answer::Current(seen) => observed(seen, limits),
+        // A read hands over what the CRM shows of a record. If that is no JSON it is the record's fault, not the component's: the
+        // pipeline sets the record aside.
+        Answer::Current(seen) => match &seen.state {
+            State::Whole(text) => {
+                bytes("a document", text.len(), limits.document_bytes)?;
+                around(seen, limits)
+            }
+            _ => observed(seen, limits),
+        },
         Answer::Found(found) => rows(found, limits),
         Answer::Page(page) => {
             bytes("a cursor", page.cursor.len(), limits.cursor_bytes)?;

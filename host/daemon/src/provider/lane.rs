@@ -239,7 +239,11 @@ impl Worker {
     }
 
     fn faulted(&self, connection: &Connection, fault: &Fault) {
-        let opened = connection.breaker.lock().fault(&self.breaker, Instant::now());
+        let opened = {
+            let mut breaker = connection.breaker.lock();
+            breaker.note(fault);
+            breaker.fault(&self.breaker, Instant::now())
+        };
         tracing::warn!(connection = %connection.id, "{fault}");
         if opened {
             Counters::add(&self.workshop.counters.breakers_opened);

@@ -322,10 +322,13 @@ impl Providers {
         snapshot
     }
 
-    /// Whether a connection's breaker is open: its component faulted too often in a row.
+    /// Why a connection's component is out of use after faults in a row: the last of them in words, with provider, version, digest and
+    /// limit. None: it is in use.
     #[must_use]
-    pub fn is_broken(&self, connection: &ConnectionId) -> bool {
-        self.0.registry.connection(connection).is_some_and(|connection| connection.breaker.lock().tripped())
+    pub fn why_broken(&self, connection: &ConnectionId) -> Option<String> {
+        let connection = self.0.registry.connection(connection)?;
+        let breaker = connection.breaker.lock();
+        breaker.said().filter(|_| breaker.tripped()).map(ToOwned::to_owned)
     }
 
     /// Digests of what a connection runs with: component, settings, facts. For history, and to see whether anything changed.

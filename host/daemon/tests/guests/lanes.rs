@@ -142,7 +142,9 @@ async fn the_breaker_opens_after_faults_in_a_row_answers_at_once_and_closes_agai
     assert_works(&providers, &same_provider).await;
 
     // After its wait one visit may try; it faults, and the wait begins anew.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
     let retry = async || loop {
+        assert!(std::time::Instant::now() < deadline, "the breaker never lets a visit try");
         match to_canonical(&providers, &culprit, bad()).await.expect_err("it never answers").kind {
             FaultKind::Broken { wait_ms, .. } => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
             other => return other,
@@ -155,6 +157,7 @@ async fn the_breaker_opens_after_faults_in_a_row_answers_at_once_and_closes_agai
     );
     // And the next one finds it mended.
     loop {
+        assert!(std::time::Instant::now() < deadline, "the breaker never closes");
         match to_canonical(&providers, &culprit, good()).await {
             Ok(_) => break,
             Err(fault) => {

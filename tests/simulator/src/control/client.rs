@@ -170,6 +170,11 @@ impl Client {
         self.post::<_, Value>(&path, &json!({})).await.map(drop)
     }
 
+    /// All access tokens that an account was ever given, in order of their text.
+    pub async fn tokens(&self, portal: u64) -> Answer<Vec<String>> {
+        self.get(&format!("/control/accounts/{portal}/tokens")).await
+    }
+
     /// An authorisation code of an account.
     pub async fn authorization_code(&self, portal: u64) -> Answer<String> {
         let path = format!("/control/accounts/{portal}/authorization-code");

@@ -68,6 +68,7 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/accounts/{portal}/quota", put(set_quota))
         .route("/control/accounts/{portal}/settings", patch(set_settings))
         .route("/control/accounts/{portal}/expire-token", post(expire_token))
+        .route("/control/accounts/{portal}/tokens", get(tokens))
         .route("/control/accounts/{portal}/authorization-code", post(authorization_code))
         .route("/control/accounts/{portal}/counts", get(account_counts))
         .route("/control/accounts/{portal}/clear", post(clear_account))
@@ -298,7 +299,7 @@ async fn accounts(State(world): State<Shared>) -> Json<AccountList> {
             kind: account.kind,
             access_token: account.first_token.lock().clone(),
             expires_in: None,
-            refresh_token: account.refresh_token.clone(),
+            refresh_token: account.refresh_token.lock().clone(),
             time_zone: account.zone.clone(),
         })
         .collect();
@@ -333,6 +334,11 @@ async fn expire_token(State(world): State<Shared>, Path(portal): Path<String>) -
     let now = world.clock.now();
     let ended: usize = find(&world, &portal)?.iter().map(|a| world.hubspot.expire(a.portal, now)).sum();
     Ok(Json(json!({ "expired": ended })))
+}
+
+async fn tokens(State(world): State<Shared>, Path(portal): Path<String>) -> Answer<Vec<String>> {
+    let account = find_one(&world, &portal)?;
+    Ok(Json(world.hubspot.tokens_of(account.portal)))
 }
 
 async fn authorization_code(State(world): State<Shared>, Path(portal): Path<String>) -> Answer<Code> {

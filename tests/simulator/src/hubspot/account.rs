@@ -43,6 +43,8 @@ pub struct AccountSettings {
     pub merge_makes_new_record: bool,
     /// How long an OAuth access token lasts, in seconds.
     pub token_seconds: u32,
+    /// Each refresh gives a new refresh token and ends the one before, as other vendors do; HubSpot's stays.
+    pub rotate_refresh_tokens: bool,
 }
 
 impl Default for AccountSettings {
@@ -55,6 +57,7 @@ impl Default for AccountSettings {
             lifecycle_forward_only: true,
             merge_makes_new_record: true,
             token_seconds: 1_800,
+            rotate_refresh_tokens: false,
         }
     }
 }
@@ -100,7 +103,8 @@ pub(crate) struct Account {
     pub(crate) tz: jiff::tz::TimeZone,
     pub(crate) currency: String,
     pub(crate) scopes: Vec<String>,
-    pub(crate) refresh_token: Option<String>,
+    /// The one that is valid now.
+    pub(crate) refresh_token: Mutex<Option<String>>,
     pub(crate) settings: RwLock<AccountSettings>,
     pub(crate) quota: Mutex<Quota>,
     pub(crate) contacts: Mutex<Contacts>,
@@ -150,7 +154,7 @@ impl Account {
             tz,
             currency,
             scopes,
-            refresh_token,
+            refresh_token: Mutex::new(refresh_token),
             settings: RwLock::new(settings),
             contacts: Mutex::new(Contacts::new(first_id)),
             counts: Counters::default(),

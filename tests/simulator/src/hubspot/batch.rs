@@ -214,7 +214,7 @@ impl Context<'_> {
                 match found {
                     Some(contact) if seen.insert(contact.id) => {
                         let history = self.histories(&contacts, contact.id, &with_history);
-                        events.extend(self.edits_after_read(&mut contacts, contact.id));
+                        events.extend(self.after_read(&mut contacts, contact.id).0);
                         rows.push(Row { history, ..Row::of(contact) });
                     }
                     Some(_) => {}

@@ -96,6 +96,22 @@ impl HubSpot {
         self.codes.write().insert(code.to_owned(), account.clone());
     }
 
+    /// All access tokens that an account was ever given.
+    pub(crate) fn tokens_of(&self, portal: u64) -> Vec<String> {
+        let mut tokens = Vec::new();
+        for shard in &self.tokens.shards {
+            let shard = shard.read();
+            tokens.extend(
+                shard
+                    .iter()
+                    .filter(|(_, grant)| grant.account.portal == portal)
+                    .map(|(token, _)| token.clone()),
+            );
+        }
+        tokens.sort();
+        tokens
+    }
+
     /// Ends all access tokens of an account now; how many there were.
     pub(crate) fn expire(&self, portal: u64, now: i64) -> usize {
         let mut ended = 0;

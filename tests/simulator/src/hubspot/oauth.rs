@@ -35,6 +35,16 @@ pub(crate) fn issue(
     (token, seconds)
 }
 
+/// Puts a new refresh token in the place of the one before.
+fn rotate(hubspot: &HubSpot, dice: &Dice, account: &std::sync::Arc<Account>) {
+    let next = format!("na1-{}", dice.uuid());
+    let before = account.refresh_token.lock().replace(next.clone());
+    hubspot.give_refresh(&next, account);
+    if let Some(before) = before {
+        hubspot.refresh.write().remove(&before);
+    }
+}
+
 pub(super) fn serve(call: &Call, route: &Route) -> Result<Done, ApiError> {
     match route {
         Route::Token(version) => token(call, version),
@@ -88,10 +98,13 @@ fn token(call: &Call, version: &str) -> Result<Done, ApiError> {
         }
         _ => return Err(ApiError::oauth("BAD_GRANT_TYPE", "missing or invalid grant type")),
     };
+    if account.settings.read().rotate_refresh_tokens && field("grant_type") == Some("refresh_token") {
+        rotate(hubspot, &call.world.dice, &account);
+    }
     let (access, seconds) = issue(hubspot, &call.world.dice, &account, call.world.clock.now());
     let mut body = json!({
         "token_type": "bearer",
-        "refresh_token": account.refresh_token,
+        "refresh_token": *account.refresh_token.lock(),
         "access_token": access,
         "expires_in": seconds,
     });

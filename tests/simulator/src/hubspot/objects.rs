@@ -170,7 +170,7 @@ impl Context<'_> {
     pub(super) fn read(&self, id: &str) -> Result<Done, ApiError> {
         self.only_query(&["properties", "propertiesWithHistory", "associations", "archived", "idProperty"]);
         let archived = self.flag("archived")?;
-        let (contact, shown, history, events) = {
+        let (contact, shown, history, (events, ordered)) = {
             let mut contacts = self.account.contacts.lock();
             let found = self.identify(&contacts, id, self.call.query("idProperty"))?;
             let found = found.and_then(|id| {
@@ -180,26 +180,33 @@ impl Context<'_> {
             let shown = self.shown(&contacts, self.call.list("properties"));
             let names: Vec<&str> = self.call.list("propertiesWithHistory").collect();
             let history = self.histories(&contacts, contact.id, &names);
-            let events = self.edits_after_read(&mut contacts, contact.id);
-            (contact, shown, history, events)
+            let after = self.after_read(&mut contacts, contact.id);
+            (contact, shown, history, after)
         };
         // The person's edit is told of on its own; the reader does not wait for it.
         super::webhooks::tell(self.world(), &self.account.app, self.account.portal, events, false);
+        if let Some(body) = ordered {
+            return Ok(Done { status: StatusCode::OK, body, ..Done::empty() });
+        }
         let mut view = View::new(&contact, &shown, self.account.portal);
         view.history = history;
         Ok(Done::json(StatusCode::OK, &view))
     }
 
-    /// People's edits that are ordered to happen right after a read.
-    pub(super) fn edits_after_read(&self, contacts: &mut Contacts, id: u64) -> Vec<Event> {
+    /// People's edits that are ordered to happen right after a read, and the body that is ordered in place of the answer.
+    pub(super) fn after_read(&self, contacts: &mut Contacts, id: u64) -> (Vec<Event>, Option<Vec<u8>>) {
         let world = self.world();
-        let mut events = Vec::new();
+        let (mut events, mut ordered) = (Vec::new(), None);
         for fault in world.faults.draw_record(self.account.portal, self.operation, id, &world.dice) {
-            if let FaultKind::PersonEditAfterRead { properties, .. } = fault {
-                events.extend(self.person(contacts, id, &properties).events);
+            match fault {
+                FaultKind::PersonEditAfterRead { properties, .. } => {
+                    events.extend(self.person(contacts, id, &properties).events);
+                }
+                FaultKind::AnswerBody { body, .. } => ordered = Some(body),
+                _ => {}
             }
         }
-        events
+        (events, ordered)
     }
 
     fn person(

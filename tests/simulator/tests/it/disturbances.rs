@@ -85,6 +85,20 @@ async fn latency_comes_first() {
 }
 
 #[tokio::test]
+async fn a_read_may_be_answered_with_any_body() {
+    let s = Setting::new().await;
+    let id = s.contact(json!({ "firstname": "Ann" })).await;
+    let other = s.contact(json!({ "firstname": "Bob" })).await;
+    let body = b"{\"id\":\"\\ud800\xff".to_vec();
+    let kind = FaultKind::AnswerBody { body: body.clone(), object_id: Some(id) };
+    let number = s.control.order(&FaultOrder::new(kind)).await.unwrap();
+    assert_eq!(s.bytes(&format!("{CONTACTS}/{id}")).await, (200, body.into()));
+    assert_eq!(s.get(&format!("{CONTACTS}/{other}")).await.body["properties"]["firstname"], "Bob");
+    s.control.withdraw(number).await.unwrap();
+    assert_eq!(s.get(&format!("{CONTACTS}/{id}")).await.body["properties"]["firstname"], "Ann");
+}
+
+#[tokio::test]
 async fn a_token_may_expire_at_any_moment() {
     let s = Setting::with(Default::default(), |new| new.kind = TokenKind::Oauth).await;
     order(&s, FaultOrder::new(FaultKind::ExpireToken).times(1)).await;

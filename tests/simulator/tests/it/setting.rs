@@ -117,6 +117,18 @@ impl Setting {
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
+    /// A read as it comes: status and bytes.
+    pub(crate) async fn bytes(&self, path: &str) -> (u16, Bytes) {
+        let request = http::Request::builder()
+            .uri(format!("{}{path}", self.simulator.api_url()))
+            .header("authorization", format!("Bearer {}", self.account.access_token))
+            .body(Full::default())
+            .unwrap();
+        let response = self.http.request(request).await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.into_body().collect().await.unwrap().to_bytes())
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> Reply {
         let token = Some(self.account.access_token.as_str());
         self.raw(method, path, token, Some("application/json"), &body.to_string()).await.unwrap()

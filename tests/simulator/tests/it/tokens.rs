@@ -64,6 +64,24 @@ async fn a_refresh_token_gives_a_new_access_token_and_stays() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_may_be_rotated() {
+    let s = oauth().await;
+    s.control.set_settings(s.portal(), json!({ "rotateRefreshTokens": true })).await.unwrap();
+    let reply = refresh(&s, &[]).await;
+    let next = reply.body["refresh_token"].as_str().unwrap().to_owned();
+    assert_ne!(Some(next.as_str()), s.account.refresh_token.as_deref());
+    assert_eq!(refresh(&s, &[]).await.body["status"], "BAD_REFRESH_TOKEN", "the one before is void");
+    let again = refresh(&s, &[("refresh_token", &next)]).await;
+    assert_eq!(again.status, 200);
+    let accounts = s.control.accounts().await.unwrap();
+    assert_eq!(accounts[0].refresh_token.as_deref(), again.body["refresh_token"].as_str());
+    let mut given = vec![s.account.access_token.as_str()];
+    given.extend([&reply, &again].map(|reply| reply.body["access_token"].as_str().unwrap()));
+    given.sort_unstable();
+    assert_eq!(s.control.tokens(s.portal()).await.unwrap(), given);
+}
+
+#[tokio::test]
 async fn newer_token_endpoints_say_more() {
     let s = oauth().await;
     let refresh = s.account.refresh_token.clone().unwrap();

@@ -155,33 +155,6 @@ pub(super) fn number(payload: &[u8]) -> Result<u64, Damage> {
     payload.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or(Damage::Payload("number"))
 }
 
-/// A dead letter as the folder's format 1 had it: without the members at its end.
-#[derive(serde::Deserialize)]
-#[cfg_attr(test, derive(Serialize))]
-pub(super) struct LetterOfFormat1 {
-    pub(super) seq: u64,
-    pub(super) hint: super::super::Hint,
-    pub(super) entity: Option<EntityKey>,
-    pub(super) at: tandem_core::Millis,
-    pub(super) point: String,
-    pub(super) problems: Vec<tandem_core::exchange::Problem>,
-    pub(super) provider: String,
-}
-
-/// A dead letter, of this format or of the one before. The longer one is tried first: it runs out of bytes on an older letter.
-pub(super) fn unpack_letter(payload: &[u8]) -> Result<DeadLetter, Damage> {
-    if let Ok(letter) = unpack::<DeadLetter>("dead letter", payload) {
-        return Ok(letter);
-    }
-    let LetterOfFormat1 { seq, hint, entity, at, point, problems, provider } =
-        unpack("dead letter", payload)?;
-    let external = match &hint.subject {
-        super::super::Subject::External(id) => Some(id.clone()),
-        _ => None,
-    };
-    Ok(DeadLetter { seq, hint, entity, at, point, problems, provider, external, first_at: at, count: 1 })
-}
-
 /// An entity as a value.
 pub(super) fn pack_entity(entity: &EntityKey) -> Result<Vec<u8>, StoreError> {
     pack("an entity", entity)

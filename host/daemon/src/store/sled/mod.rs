@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! lock            held while the store is open: two daemons cannot have it
-//! format          "tandem-store 2", segment size; written last when a store is made
+//! format          "tandem-store 1", segment size; written last when a store is made
 //! journal/NNNN    every commit since the last checkpoint (journal.rs)
 //! tree/           sled: one tree, everything up to the last checkpoint (tree.rs)
 //! set-aside/      damaged files, for a person
@@ -54,8 +54,6 @@
 //! 3. Journal files that the tree no longer needs are removed, the others are read into memory in order. A torn frame at the
 //!    end was never acknowledged and is cut off; a damaged one before a valid one is named and passed over.
 //! 4. Names and counts of connections are read, dead letters counted; a new journal file is begun; the next block of numbers is reserved.
-//! 5. A folder of an older format is brought to this one, and the file `format` written last. Format 1 had a letter for each failure and no
-//!    index of them.
 //!
 //! The time for this depends on the journal (at most some 100 MB) and on sled, which reads its log from its last snapshot, not on how
 //! much waits. A checkpoint that was interrupted is repeated by the journal: rows are absolute, never relative.
@@ -167,30 +165,7 @@ impl SledStore {
         let threads = committer::Threads::start(&opened.engine, opened.journal).map_err(|error| {
             StoreError::Open { path: path.display().to_string(), what: format!("thread: {error}") }
         })?;
-        let store = Self { engine: opened.engine, threads: Mutex::new(Some(threads)) };
-        if let Some(segment) = opened.old {
-            store.index_letters()?;
-            open::note_format(path, segment)?;
-        }
-        Ok(store)
-    }
-
-    /// Format 1 had a letter for each failure: those about one record become one, and all of them are indexed.
-    fn index_letters(&self) -> Result<(), StoreError> {
-        let stretch = Stretch::prefix([keys::DEAD].into());
-        let letters = self
-            .engine
-            .values(&stretch, usize::MAX, |_, payload| codec::unpack_letter(payload).map(Found::Take))?;
-        for some in letters.chunks(256) {
-            let mut commit = Commit::new();
-            for letter in some {
-                commit.push(Op::DropDead(letter.seq)).push(Op::AddDead(letter.clone()));
-            }
-            if let Some(durable) = self.engine.apply(commit, Until::Durable)? {
-                durable.blocking_recv().map_err(|_| self.engine.failure())?;
-            }
-        }
-        Ok(())
+        Ok(Self { engine: opened.engine, threads: Mutex::new(Some(threads)) })
     }
 
     /// Makes everything durable and carries it into the tree. Nothing is taken afterwards.
@@ -473,9 +448,9 @@ impl Store for SledStore {
     fn dead(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let Some(id) = connection else {
             let stretch = Stretch::prefix([keys::DEAD].into()).newest_first();
-            return self
-                .engine
-                .values(&stretch, limit, |_, payload| codec::unpack_letter(payload).map(Found::Take));
+            return self.engine.values(&stretch, limit, |_, payload| {
+                codec::unpack::<DeadLetter>("dead letter", payload).map(Found::Take)
+            });
         };
         let Some(conn) = self.conn(id) else { return Ok(Vec::new()) };
         let stretch =
@@ -514,7 +489,7 @@ impl Store for SledStore {
     }
 
     fn dead_letter(&self, seq: u64) -> Result<Option<DeadLetter>, StoreError> {
-        self.engine.value(&keys::dead(seq), codec::unpack_letter)
+        self.engine.value(&keys::dead(seq), |payload| codec::unpack("dead letter", payload))
     }
 
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

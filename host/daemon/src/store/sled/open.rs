@@ -25,13 +25,12 @@ use super::tables::Tables;
 use super::tree::{self, Tree};
 
 /// The format of the folder. Each version opens the folders of all versions before it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 1;
 /// Where what is damaged is kept, in the store's folder.
 pub(super) const ASIDE: &str = "set-aside";
 
 /// What a folder says of itself.
 struct Manifest {
-    format: u32,
     segment: usize,
 }
 
@@ -49,7 +48,7 @@ fn read_manifest(text: &str) -> Result<Manifest, String> {
         (Some(format), _) if format > FORMAT => Err(format!(
             "its format is {format}, this version of tandem knows formats up to {FORMAT}: use the version that wrote it, or a later one"
         )),
-        (Some(format), Some(segment)) => Ok(Manifest { format, segment }),
+        (Some(_), Some(segment)) => Ok(Manifest { segment }),
         _ => Err("its file `format` is damaged: restore the folder from a backup".to_owned()),
     }
 }
@@ -93,26 +92,16 @@ fn create(folder: &Path, options: &Options) -> Result<Manifest, String> {
     }
     Tree::create(&trees, options.segment_bytes).map_err(|error| error.to_string())?;
     write_format(folder, options.segment_bytes).map_err(|error| said("format", error))?;
-    Ok(Manifest { format: FORMAT, segment: options.segment_bytes })
+    Ok(Manifest { segment: options.segment_bytes })
 }
 
 fn write_format(folder: &Path, segment: usize) -> io::Result<()> {
     write_whole(folder, "format", &format!("tandem-store {FORMAT}\nsegment {segment}\n"))
 }
 
-/// The folder was brought to the newest format: says so in its file.
-pub(super) fn note_format(folder: &Path, segment: usize) -> Result<(), StoreError> {
-    write_format(folder, segment).map_err(|error| StoreError::Open {
-        path: folder.display().to_string(),
-        what: format!("format: {error}"),
-    })
-}
-
 /// What [`open`] found.
 pub(super) struct Opened {
     pub(super) engine: Arc<Engine>,
-    /// The segment size of a folder whose format is older than this version's.
-    pub(super) old: Option<usize>,
     pub(super) journal: Journal,
 }
 
@@ -177,8 +166,7 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<Opened, StoreError
         seq_wake: Condvar::new(),
         _lock: lock,
     };
-    let old = (manifest.format < FORMAT).then_some(manifest.segment);
-    recover(&engine, journal).map(|journal| Opened { engine: Arc::new(engine), old, journal })
+    recover(&engine, journal).map(|journal| Opened { engine: Arc::new(engine), journal })
 }
 
 /// Rebuilds what is kept in memory, and reserves the first block of sequence numbers.

@@ -307,7 +307,8 @@ impl<'a> Stage<'a> {
         let (object, subject) = letter.about();
         let place = keys::dead_about(conn, object, &subject);
         let before = match self.look(&place, 0, codec::number)? {
-            Some(seq) => self.look(&keys::dead(seq), seq, codec::unpack_letter)?,
+            Some(seq) => self
+                .look(&keys::dead(seq), seq, |payload| codec::unpack::<DeadLetter>("dead letter", payload))?,
             None => None,
         };
         if let Some(before) = before {
@@ -325,7 +326,11 @@ impl<'a> Stage<'a> {
 
     fn drop_dead(&mut self, seq: u64) -> Result<(), StoreError> {
         let key = keys::dead(seq);
-        let Some(letter) = self.look(&key, seq, codec::unpack_letter)? else { return Ok(()) };
+        let Some(letter) =
+            self.look(&key, seq, |payload| codec::unpack::<DeadLetter>("dead letter", payload))?
+        else {
+            return Ok(());
+        };
         if let Some(conn) = self.known_conn(&letter.hint.connection) {
             let (object, subject) = letter.about();
             let place = keys::dead_about(conn, object, &subject);

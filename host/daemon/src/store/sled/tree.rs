@@ -105,11 +105,19 @@ fn set_snapshots_aside(path: &Path, to: &Path) -> std::io::Result<bool> {
     Ok(moved)
 }
 
+/// sled asserts in places what a damaged file does not keep. A read is then an error, not the end of whoever reads: nothing of
+/// sled's is left half done by it, since reads change only its cache, page by page.
+fn guarded<T>(read: impl FnOnce() -> sled::Result<T>) -> Result<T, TreeError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(TreeError("tree: sled gave up on a page".to_owned())),
+    }
+}
+
 /// How long a tree that was closed in this process may take to let go of its file.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
-/// sled asserts in places what a damaged file does not keep. And its threads may hold its file, and the lock on it, a little
-/// longer than the tree: the store has a lock of its own, so whoever holds that one is an earlier self.
+/// sled's threads may hold its file, and the lock on it, a little longer than the tree: the store has a lock of its own, so whoever holds that one is an earlier self.
 fn open_guarded(path: &Path, cache: u64, segment: usize) -> Result<sled::Db, TreeError> {
     let begun = Instant::now();
     loop {
@@ -225,7 +233,11 @@ impl Tree {
 
     /// A row.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
-        self.db.get(key)?.map(|value| self.whole(key, &value)).transpose()
+        self.stored(key)?.map(|value| self.whole(key, &value)).transpose()
+    }
+
+    fn stored(&self, key: &[u8]) -> Result<Option<sled::IVec>, TreeError> {
+        guarded(|| self.db.get(key))
     }
 
     /// The value of a row, put together from its parts if it was cut. A part that is missing leaves a value whose checksum
@@ -234,7 +246,7 @@ impl Tree {
         let &[IN_PARTS, low, high] = value else { return Ok(Bytes::copy_from_slice(value)) };
         let mut whole = Vec::new();
         for part in 0..u16::from_le_bytes([low, high]) {
-            if let Some(piece) = self.db.get(&*keys::part(key, part))? {
+            if let Some(piece) = self.stored(&keys::part(key, part))? {
                 whole.extend_from_slice(&piece);
             }
         }
@@ -247,12 +259,43 @@ impl Tree {
         from: Bound<&'a [u8]>,
         to: Bound<&'a [u8]>,
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), TreeError>> + use<> {
-        self.db.range::<&[u8], _>((from, to)).map(|row| row.map_err(TreeError::from))
+        Range(Some(self.db.range::<&[u8], _>((from, to))))
     }
 
     /// How large its files are.
     pub(super) fn bytes_on_disk(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+/// Rows of the tree. Behind an error there are no more.
+struct Range(Option<sled::Iter>);
+
+impl Range {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Result<(sled::IVec, sled::IVec), TreeError>> {
+        let rows = self.0.as_mut()?;
+        let row = guarded(|| step(rows).transpose()).transpose();
+        if matches!(row, Some(Err(_))) {
+            self.0 = None;
+        }
+        row
+    }
+}
+
+impl Iterator for Range {
+    type Item = Result<(sled::IVec, sled::IVec), TreeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Iterator::next)
+    }
+}
+
+impl DoubleEndedIterator for Range {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(DoubleEndedIterator::next_back)
     }
 }
 
