@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tandem_core::id::EntityKey;
 use tandem_core::link::Link;
 
-use super::super::{DeadLetter, HistoryEntry, StoreError};
+use super::super::{HistoryEntry, StoreError};
 use super::values;
 
 /// The format that is written.

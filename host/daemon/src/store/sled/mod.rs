@@ -108,7 +108,7 @@ use self::keys::{Builder, Parser};
 use self::reads::{Found, Stretch};
 use self::stage::Window;
 use super::{
-    Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Op, Store, StoreError, StoredDelivery,
+    Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Store, StoreError, StoredDelivery,
     Subject, Until,
 };
 
