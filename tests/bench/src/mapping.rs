@@ -40,10 +40,10 @@ pub(crate) fn measure() -> Result<Value, Error> {
     }
     let mut refused = 0_u32;
     let native_out = each(|| {
-        refused += u32::from(black_box(native.to_provider("contact", black_box(canonical), None)).is_err())
+        refused += u32::from(black_box(native.to_provider("contact", black_box(canonical), None)).is_err());
     });
     let native_in = each(|| {
-        refused += u32::from(black_box(native.to_canonical("contact", black_box(document))).is_err())
+        refused += u32::from(black_box(native.to_canonical("contact", black_box(document))).is_err());
     });
     let sandbox_out = each(|| {
         refused += u32::from(!matches!(

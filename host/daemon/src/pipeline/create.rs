@@ -46,11 +46,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case: &mut Case<'_>,
         now: Millis,
     ) -> Result<End, PipelineError> {
-        if let Some(mut intent) = self.rooms.store.intent(&case.link.entity, &case.connection.id)? {
-            if let Call::Create { unknown_since, .. } = &mut intent.call {
-                *unknown_since = Some(now);
-                case.commit.push(Op::PutIntent(intent));
-            }
+        if let Some(mut intent) = self.rooms.store.intent(&case.link.entity, &case.connection.id)?
+            && let Call::Create { unknown_since, .. } = &mut intent.call
+        {
+            *unknown_since = Some(now);
+            case.commit.push(Op::PutIntent(intent));
         }
         case.trail.note(
             &case.link,

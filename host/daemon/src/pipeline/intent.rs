@@ -2,7 +2,7 @@
 //!
 //! A create cannot be repeated without harm: its intent says by what the record is recognised. An update can be repeated, but
 //! an edit that meets it half done looks like a conflict: its intent says what was on its way, see
-//! [`Unsettled`](tandem_core::plan::Unsettled). An intent is opened when the quota has let the request go and before it is sent,
+//! [`Unsettled`]. An intent is opened when the quota has let the request go and before it is sent,
 //! so that what has to wait costs nothing; it is closed by the commit of the link.
 
 use tandem_core::document;

@@ -1,8 +1,8 @@
 //! The local durable store: hints, links, intents, history, dead letters, cursors.
 //!
 //! It keeps and finds; it never decides. One [`Commit`] is atomic. What is acknowledged to anybody was committed with
-//! [`Until::Durable`] first. Two implementations behind one conformance suite: [`sled`](self::sled) on disk and
-//! [`memory`](self::memory), the reference.
+//! [`Until::Durable`] first. Two implementations behind one conformance suite: [`sled`] on disk and
+//! [`memory`], the reference.
 
 #[cfg(test)]
 mod conformance;

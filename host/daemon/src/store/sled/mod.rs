@@ -26,8 +26,8 @@
 //!
 //! A commit is encoded, staged against what is there (stage.rs: indexes, counts, what it removes), and then, under the
 //! writer's lock, put into the active generation in memory and into the frame of the next round. From then on reads see
-//! it: [`Until::Applied`](super::Until::Applied) returns. The committer writes the frame and calls `fdatasync`:
-//! [`Until::Durable`](super::Until::Durable) returns. One frame holds whole commits, so a round is all or nothing.
+//! it: [`Until::Applied`] returns. The committer writes the frame and calls `fdatasync`:
+//! [`Until::Durable`] returns. One frame holds whole commits, so a round is all or nothing.
 //!
 //! When the active generation has grown to [`Options::memory_bytes`] it is frozen, a new journal file is begun, and another
 //! thread carries its rows into the tree, syncs, notes the number of the first journal file that is still needed, syncs
@@ -63,9 +63,9 @@
 //! # When something fails
 //!
 //! A failed write or sync, of the journal or of the tree, fails those who wait and everything after it
-//! ([`StoreError::Failed`](super::StoreError::Failed)); it is never repeated, because the kernel may have dropped the pages and report success the next time. Reads go on.
+//! ([`StoreError::Failed`]); it is never repeated, because the kernel may have dropped the pages and report success the next time. Reads go on.
 //! Below [`Options::min_free_bytes`] of free space new hints and deliveries are refused
-//! ([`StoreError::Full`](super::StoreError::Full)) while acknowledgements go on.
+//! ([`StoreError::Full`]) while acknowledgements go on.
 //! A value that cannot be read is named in the log, moved to the table `Z`, and reads as missing. [`SledStore::check`] looks
 //! at every row.
 //!
