@@ -102,8 +102,9 @@ pub(super) fn explanation(object: &str, id: &str, explanation: &Explanation) -> 
     for intent in &explanation.intents {
         let lost =
             intent.unknown_since.map_or(String::new(), |at| format!(", its answer was lost {}", time(at)));
+        let done = if intent.call == "create" { "created" } else { "updated" };
         let _ =
-            writeln!(text, "\nBeing written at {} since {}{lost}", intent.connection, time(intent.opened_at));
+            writeln!(text, "\nBeing {done} at {} since {}{lost}", intent.connection, time(intent.opened_at));
     }
     if !explanation.hints.is_empty() {
         let rows = explanation.hints.iter().map(|hint| {

@@ -207,7 +207,7 @@ fn an_explanation_shows_both_halves_and_what_happened() {
             },
             "held": {}, "frozen": { "/job_title": "it went back and forth 7 times" }, "refused": [], "owed": []
         }],
-        "intents": [{ "connection": "globex", "opened_at": 1_795_392_002_000_u64, "unknown_since": null }],
+        "intents": [{ "connection": "globex", "call": "create", "opened_at": 1_795_392_002_000_u64, "unknown_since": null }],
         "hints": [], "dead": [],
         "history": [{
             "at": 1_795_392_001_000_u64, "connection": "acme-hubspot", "what": "wrote-external", "why": "1 field changed in System A",
