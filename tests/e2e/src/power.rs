@@ -738,7 +738,7 @@ mod tests {
         line(14, 0, b"");
         fs::write(&log, bytes).unwrap();
         let recording = Recording::read(&log, dir.path()).unwrap();
-        let talk: Vec<_> = recording.talk().map(|(at, socket, talk)| (at, socket, talk)).collect();
+        let talk: Vec<_> = recording.talk().collect();
         let expected = [
             (0, 7, Talk::Sent(&b"wh"[..])),
             (2, 7, Talk::Sent(b"ole")),

@@ -59,7 +59,7 @@ impl Load {
     /// Notes with a new marker; now and then they are long.
     fn notes(&self) -> Value {
         let marker = self.marker();
-        let long = if self.markers.get() % 50 == 0 { 20_000 } else { 20 };
+        let long = if self.markers.get().is_multiple_of(50) { 20_000 } else { 20 };
         json!(format!("{marker} {}", "long ".repeat(long / 5)))
     }
 

@@ -11,7 +11,6 @@
 //!   Read through its public APIs it has to have everything that was acknowledged by then, and its log names no error.
 //!
 //! `TANDEM_TORTURE=1` runs the full counts. The folder of a failed run is kept and named.
-#![expect(clippy::print_stdout, reason = "a test says how many images it took")]
 
 mod changes;
 mod images;

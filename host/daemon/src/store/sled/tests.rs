@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::super::conformance::{commit_of, hint, link, run, small};
-use super::super::{Class, Op, Store, StoreError, StoredDelivery, Subject, Until};
+use super::super::{Class, Op, Store, StoreError, StoredDelivery, Until};
 use super::{Options, SledStore};
 
 fn value(n: u32) -> Op {
