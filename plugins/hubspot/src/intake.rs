@@ -40,7 +40,9 @@ impl HubSpot {
         let from = rows.len();
         match what {
             "propertyChange" => rows.extend(self.property_change(event, id)),
-            "creation" | "restore" => rows.push(Observed::new(OBJECT, id, State::Touched)),
+            // It says nothing of any field: a record that is linked already, since we made it, need not be read for it.
+            "creation" => rows.push(partial(id, Members::default())),
+            "restore" => rows.push(Observed::new(OBJECT, id, State::Touched)),
             "deletion" => rows.push(gone(id, Proof::Confirmed)),
             "privacyDeletion" => rows.push(gone(id, Proof::Confirmed).with("erasure", "privacy")),
             "merge" => merge(event, id, rows),
@@ -72,10 +74,7 @@ impl HubSpot {
         };
         let mut properties = Members::with_capacity(1);
         properties.push(name.to_owned(), value);
-        let mut document = Members::with_capacity(2);
-        document.push("id", Node::text(id));
-        document.push("properties", Node::Object(properties));
-        Some(Observed::new(OBJECT, id, State::Partial(Node::Object(document).to_bytes())))
+        Some(partial(id, properties))
     }
 
     /// Who did it: our own app when the event says that an integration did and names ours.
@@ -89,6 +88,14 @@ impl HubSpot {
         let by = event.get("sourceId").and_then(Node::as_id)?;
         Some(if by == own { "own" } else { "other" })
     }
+}
+
+/// These properties of a record are said, and nothing of the others.
+fn partial(id: &str, properties: Members<'_>) -> Observed {
+    let mut document = Members::with_capacity(2);
+    document.push("id", Node::text(id));
+    document.push("properties", Node::Object(properties));
+    Observed::new(OBJECT, id, State::Partial(Node::Object(document).to_bytes()))
 }
 
 /// The losers live on in the winner, or all of them in a record that the merge made.

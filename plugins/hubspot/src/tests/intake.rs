@@ -67,15 +67,20 @@ fn arrays_and_single_events_are_read() {
     let rows = receive(&plain(), &changes);
     assert_eq!(rows.len(), 3);
     assert!(matches!(rows[0].state, State::Partial(_)));
-    assert_eq!(rows[1].state, State::Touched);
+    assert_eq!(rows[1].state, nothing_said(ID));
     assert_eq!(rows[2].state, State::Touched, "without a value the record has to be read");
     assert!(receive(&plain(), &json!([])).is_empty());
+}
+
+/// A partial observation without any field.
+fn nothing_said(id: &str) -> State {
+    State::Partial(json!({ "id": id, "properties": {} }).to_string().into_bytes())
 }
 
 #[test]
 fn creation_restore_and_deletions_say_what_they_know() {
     for (kind, state) in [
-        ("contact.creation", State::Touched),
+        ("contact.creation", nothing_said(ID)),
         ("contact.restore", State::Touched),
         ("contact.deletion", State::Gone(Proof::Confirmed)),
         ("contact.privacyDeletion", State::Gone(Proof::Confirmed)),
