@@ -33,9 +33,9 @@ test *ARGS: guests build
 
 # Runs the crash and power-loss tests with their full counts.
 torture: guests build
-    TANDEM_TORTURE=1 cargo test --locked -p tandem --test store_power_loss -- --nocapture --test-threads 1
-    TANDEM_TORTURE=1 cargo test --locked -p tandem-e2e --test power_loss -- --nocapture --test-threads 1
-    TANDEM_TORTURE=1 cargo test --locked -p tandem-e2e --test crash -- --nocapture --test-threads 1
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test store_power_loss -- --nocapture --test-threads 1
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test power_loss -- --nocapture --test-threads 1
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test crash -- --nocapture --test-threads 1
 
 # Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
 # daemon's without assertions for debugging; what they depend on is built as always.
