@@ -6,6 +6,7 @@ use serde_json::Value;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Operation};
 
+use super::exchange::ExchangeError;
 use super::{Clock, Connection, Pipeline};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
@@ -20,8 +21,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut facts = Value::Object(serde_json::Map::new());
         for operation in operations {
             let asked = operation.name();
-            let answered =
-                self.exchange(connection, Class::Reconcile, None, move |_| Ok(Ok(operation))).await.ok()?;
+            let sent = self.exchange(connection, Class::Reconcile, None, move |_| Ok(Ok(operation))).await;
+            let answered = match sent {
+                Ok(answered) => answered,
+                Err(ExchangeError::Fault(fault)) => {
+                    self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
+                    return None;
+                }
+                Err(_) => return None,
+            };
             let Answer::Facts(said) = answered.answer else {
                 tracing::debug!(connection = %connection.id, asked, "the account gave no facts");
                 return None;
