@@ -205,7 +205,9 @@ async fn a_hundred_connections_beside_misbehaving_guests_have_no_errors() -> Res
             let row = rows(&house).await?.remove(bad.id).unwrap_or_default();
             let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let whole = (text("provider"), text("detail"));
-            Ok(if text("cause") == "fault" { Ok(whole) } else { Err(row.to_string()) })
+            // On a busy machine a guest may run into its deadline before it reaches the limit that it is here for.
+            let caught = text("cause") == "fault" && whole.1.contains(bad.limit);
+            Ok(if caught { Ok(whole) } else { Err(row.to_string()) })
         })
         .await?;
         faults.insert(bad.id, detail);
