@@ -24,6 +24,7 @@
 #define MOST 65536
 #define RESERVED (UINT64_C(1) << 30)
 #define CHUNK (64 * 1024)
+#define PAGE UINT64_C(4096)
 
 struct region {
     uint64_t start, end;
@@ -71,19 +72,9 @@ static int send_all(int to, const void *bytes, size_t length) {
     return 0;
 }
 
-/* By way of a file in memory: the kernel answers with an error where the memory went away in the meantime. */
-static int send_region(int to, const struct region *region) {
+static int send_copy(int to, int copy, uint64_t start, uint64_t taken) {
     static char buffer[CHUNK];
-    int copy = memfd_create("region", MFD_CLOEXEC);
-    if (copy < 0) return -1;
-    uint64_t at = region->start;
-    while (at < region->end) {
-        size_t length = region->end - at < CHUNK ? (size_t)(region->end - at) : CHUNK;
-        ssize_t written = write(copy, (const void *)(uintptr_t)at, length);
-        if (written <= 0) break;
-        at += (uint64_t)written;
-    }
-    uint64_t head[2] = {region->start, at - region->start};
+    uint64_t head[2] = {start, taken};
     int failed = send_all(to, head, sizeof head) != 0 || lseek(copy, 0, SEEK_SET) != 0;
     while (!failed) {
         ssize_t length = read(copy, buffer, sizeof buffer);
@@ -92,6 +83,52 @@ static int send_region(int to, const struct region *region) {
     }
     close(copy);
     return failed ? -1 : 0;
+}
+
+/* By way of a file in memory: the kernel answers with an error where the memory went away in the meantime. What follows a page that
+ * went away is a region of its own. */
+static int send_range(int to, uint64_t at, uint64_t end) {
+    while (at < end) {
+        int copy = memfd_create("region", MFD_CLOEXEC);
+        if (copy < 0) return -1;
+        uint64_t start = at;
+        while (at < end) {
+            size_t length = end - at < CHUNK ? (size_t)(end - at) : CHUNK;
+            ssize_t written = write(copy, (const void *)(uintptr_t)at, length);
+            if (written <= 0) break;
+            at += (uint64_t)written;
+        }
+        if (start == at) close(copy);
+        else if (send_copy(to, copy, start, at - start) != 0) return -1;
+        if (at < end) at = (at | (PAGE - 1)) + 1;
+    }
+    return 0;
+}
+
+/* Pages that nobody ever touched hold nothing, and an allocator may have a great many of them: they are left out. */
+static int send_resident(int to, uint64_t at, uint64_t end) {
+    static unsigned char resident[CHUNK];
+    uint64_t start = at;
+    while (at < end) {
+        uint64_t pages = (end - at) / PAGE < CHUNK ? (end - at) / PAGE : CHUNK;
+        if (mincore((void *)(uintptr_t)at, pages * PAGE, resident) != 0) memset(resident, 1, pages);
+        for (uint64_t page = 0; page < pages; page++, at += PAGE) {
+            if (resident[page] & 1) continue;
+            if (start < at && send_range(to, start, at) != 0) return -1;
+            start = at + PAGE;
+        }
+    }
+    return start < end ? send_range(to, start, end) : 0;
+}
+
+/* What this file keeps of the memory itself is not the process's, but the kernel may have joined it with what lies beside it. */
+static int send_region(int to, const struct region *region) {
+    uint64_t own = (uint64_t)(uintptr_t)regions, own_end = own + sizeof regions;
+    if (region->guest) return send_range(to, region->start, region->end);
+    if (own_end <= region->start || region->end <= own) return send_resident(to, region->start, region->end);
+    if (region->start < own && send_resident(to, region->start, own & ~(uint64_t)(PAGE - 1)) != 0) return -1;
+    own_end = (own_end + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+    return own_end < region->end ? send_resident(to, own_end, region->end) : 0;
 }
 
 static void *serve(void *argument) {
@@ -105,8 +142,6 @@ static void *serve(void *argument) {
             for (size_t at = 0; at < count; at++) {
                 const struct region *region = &regions[at];
                 int asked = wanted == 'g' ? region->guest : region->writable && !region->guest && !region->special;
-                /* What this file keeps of the memory itself is not the process's. */
-                if ((uint64_t)(uintptr_t)regions >= region->start && (uint64_t)(uintptr_t)regions < region->end) asked = 0;
                 if (asked && send_region(asker, region) != 0) break;
             }
         }

@@ -278,13 +278,18 @@ impl Stage {
 
     /// The same search finds the credentials where they have to be: in the memory of the daemon itself.
     async fn host(&mut self) -> Result<(), Error> {
-        let access = self.house.control.tokens(self.portal).await?;
-        let wanted = Markers::new(access.iter().map(String::as_str));
         // Memory that is given back while it is read is read in part: look again.
         until("the daemon's own token is found in its memory", LONG, async || {
+            let access = self.house.control.tokens(self.portal).await?;
+            let wanted = Markers::new(access.iter().map(String::as_str));
             let regions = self.shim.rest()?;
             let found = regions.iter().any(|region| !wanted.find(&region.bytes).is_empty());
-            Ok(if found { Ok(()) } else { Err(format!("{} regions without it", regions.len())) })
+            let bytes: usize = regions.iter().map(|region| region.bytes.len()).sum();
+            Ok(if found {
+                Ok(())
+            } else {
+                Err(format!("{} regions of {bytes} bytes without it", regions.len()))
+            })
         })
         .await
     }

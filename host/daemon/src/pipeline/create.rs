@@ -228,6 +228,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             case.commit.push(Op::DropIntent(entity.clone(), case.connection.id.clone()));
             self.close_create(&link);
         }
+        // What was written down was about the record that is not made now.
+        self.drop_update(case);
         link.external = Some(external);
         link.keep = case.link.keep.take();
         case.link = link;
