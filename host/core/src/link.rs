@@ -4,6 +4,8 @@
 //! agreement, by a write that was answered, or by a decision in review.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +28,44 @@ pub struct Pair {
     /// The CRM's value is what was sent; it has not been seen since.
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
+}
+
+/// The pairs of a link by field. Copies share them until one of them is changed: a plan copies its link at every step and changes
+/// few fields, or none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, Pair>", into = "BTreeMap<String, Pair>")]
+pub struct Base(Arc<BTreeMap<String, Pair>>);
+
+impl Deref for Base {
+    type Target = BTreeMap<String, Pair>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Base {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl PartialEq for Base {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl From<BTreeMap<String, Pair>> for Base {
+    fn from(pairs: BTreeMap<String, Pair>) -> Self {
+        Self(Arc::new(pairs))
+    }
+}
+
+impl From<Base> for BTreeMap<String, Pair> {
+    fn from(base: Base) -> Self {
+        Arc::unwrap_or_clone(base.0)
+    }
 }
 
 /// Keeps `null` and absent apart: a present member is always `Some`.
@@ -189,7 +229,7 @@ pub struct Link {
     pub life: Life,
     /// The base. A mapped field without an entry has never been compared.
     #[serde(default)]
-    pub base: BTreeMap<String, Pair>,
+    pub base: Base,
     /// Version of the internal record that was last seen.
     #[serde(default)]
     pub internal_version: Option<u64>,
@@ -247,7 +287,7 @@ impl Link {
             external: None,
             incarnation: 0,
             life: Life::Active,
-            base: BTreeMap::new(),
+            base: Base::default(),
             internal_version: None,
             external_version: None,
             external_stamp: None,
@@ -284,7 +324,7 @@ impl Link {
 
     /// Forgets everything about the values of the two records.
     pub(crate) fn forget(&mut self) {
-        self.base.clear();
+        self.base = Base::default();
         self.owed.clear();
         self.held.clear();
         self.decided.clear();

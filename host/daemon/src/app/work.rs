@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::Engine;
 use crate::pipeline::listing::{Kind, Looked};
-use crate::pipeline::{Clock as _, PipelineError};
+use crate::pipeline::{Clock as _, PipelineError, Work};
 use crate::quota::Cause;
 use crate::store::Class;
 use crate::telemetry::Stage;
@@ -77,14 +77,11 @@ pub(super) async fn hand_out(
         engine.pipeline.wake_delayed()?;
         while let Ok(permit) = permits.clone().try_acquire_owned() {
             let Some(work) = engine.pipeline.take()? else { break };
-            let engine = engine.clone();
-            let failed = failed.clone();
+            let (engine, failed, stop) = (engine.clone(), failed.clone(), stop.clone());
             tokio::spawn(async move {
-                let began = Instant::now();
-                if let Err(error) = engine.pipeline.work(work).await {
+                if let Err(error) = work_on(&engine, work, &stop).await {
                     failed.lock().get_or_insert(error);
                 }
-                engine.metrics.stage(Stage::Work, began.elapsed());
                 drop(permit);
                 engine.wake.notify_one();
             });
@@ -103,6 +100,26 @@ pub(super) async fn hand_out(
     let all = u32::try_from(workers).unwrap_or(u32::MAX);
     let _ended = permits.acquire_many(all).await;
     failed.lock().take().map_or(Ok(()), Err)
+}
+
+/// One worker: goes on with the next work as long as there is some, so that a busy daemon starts no task for each record.
+async fn work_on(
+    engine: &Engine,
+    mut work: Work,
+    stop: &watch::Receiver<bool>,
+) -> Result<(), PipelineError> {
+    loop {
+        let began = Instant::now();
+        engine.pipeline.work(work).await?;
+        engine.metrics.stage(Stage::Work, began.elapsed());
+        if *stop.borrow() {
+            return Ok(());
+        }
+        match engine.pipeline.take()? {
+            Some(next) => work = next,
+            None => return Ok(()),
+        }
+    }
 }
 
 async fn sleep_until(engine: &Engine, at: Option<Millis>) {

@@ -128,7 +128,7 @@ pub(super) fn unpack_link(payload: &[u8]) -> Result<Link, Damage> {
     let (_, mut rest) = split_link(payload).ok_or(Damage::Payload("link"))?;
     let base = values::base(&mut rest).ok_or(Damage::Payload("link"))?;
     let mut link: Link = serde_json::from_slice(rest).map_err(|_| Damage::Payload("link"))?;
-    link.base = base;
+    link.base = base.into();
     Ok(link)
 }
 

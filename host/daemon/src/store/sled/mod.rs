@@ -137,9 +137,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            memory_bytes: 32 << 20,
-            journal_bytes: 64 << 20,
-            cache_bytes: 64 << 20,
+            memory_bytes: 64 << 20,
+            journal_bytes: 128 << 20,
+            cache_bytes: 128 << 20,
             segment_bytes: 8 << 20,
             lazy: Duration::from_millis(5),
             min_free_bytes: 512 << 20,
