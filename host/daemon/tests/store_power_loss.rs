@@ -58,6 +58,7 @@ fn options() -> Options {
         cache_bytes: 4 << 20,
         segment_bytes: 1 << 20,
         lazy: Duration::from_millis(2),
+        pace: Duration::from_millis(1),
         min_free_bytes: 0,
         history_bytes: 2000,
     }

@@ -103,11 +103,7 @@ pub(super) async fn hand_out(
 }
 
 /// One worker: goes on with the next work as long as there is some, so that a busy daemon starts no task for each record.
-async fn work_on(
-    engine: &Engine,
-    mut work: Work,
-    stop: &watch::Receiver<bool>,
-) -> Result<(), PipelineError> {
+async fn work_on(engine: &Engine, mut work: Work, stop: &watch::Receiver<bool>) -> Result<(), PipelineError> {
     loop {
         let began = Instant::now();
         engine.pipeline.work(work).await?;

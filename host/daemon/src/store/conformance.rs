@@ -22,6 +22,7 @@ pub(super) fn small() -> Options {
         cache_bytes: 4 << 20,
         segment_bytes: 1 << 20,
         lazy: std::time::Duration::from_millis(1),
+        pace: std::time::Duration::from_micros(200),
         min_free_bytes: 0,
         history_bytes: 1000,
     }

@@ -1,14 +1,14 @@
 //! The one hand that writes: a thread that takes what waits, decides it against the records, and brings it to the disk together.
 //!
-//! Group commit without a timer: while one batch is synced the next one gathers, so a lone writer waits for one sync and many
-//! writers share it. Nobody is answered before the sync. A failed write or sync ends the thread: its waiters and all later
+//! Group commit: while one batch is synced the next one gathers, and batches that follow each other keep a distance ([`PACE`]), so a
+//! lone writer waits for one sync and many writers share it. Nobody is answered before the sync. A failed write or sync ends the thread: its waiters and all later
 //! ones are refused, readers go on seeing what was durable before.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sled::IVec;
 use tandem_core::Millis;
@@ -22,6 +22,8 @@ use super::{InternalError, Shared};
 const MAX_GROUP: usize = 1024;
 /// Bytes of documents that are synced together, about: well below a segment, see [`super::disk`].
 const MAX_GROUP_BYTES: usize = 2 << 20;
+/// A batch begins no sooner than this after the one before: a sync costs the processor as much as dozens of writes.
+const PACE: Duration = Duration::from_millis(4);
 /// Changes in one block: the longest names times this stay below the largest value.
 const MAX_BLOCK: usize = 200;
 /// Blocks that one commit drops at most when the feed is cut.
@@ -109,10 +111,20 @@ impl Writer {
     pub(super) fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let _fallen = Fallen(Arc::clone(&self.shared));
         let mut waiting = Vec::with_capacity(MAX_GROUP);
+        let mut last: Option<Instant> = None;
         loop {
             if waiting.is_empty() && submissions.blocking_recv_many(&mut waiting, MAX_GROUP) == 0 {
                 return;
             }
+            if let Some(early) = last.and_then(|last| PACE.checked_sub(last.elapsed())) {
+                std::thread::sleep(early);
+            }
+            while waiting.len() < MAX_GROUP
+                && let Ok(more) = submissions.try_recv()
+            {
+                waiting.push(more);
+            }
+            last = Some(Instant::now());
             let mut bytes = 0;
             let fits = waiting.iter().take_while(|submission| {
                 let fit = bytes < MAX_GROUP_BYTES;

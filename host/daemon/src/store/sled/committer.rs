@@ -1,8 +1,9 @@
 //! The two threads: one makes commits durable, one carries them into the tree.
 //!
 //! The committer takes whatever was applied since its last round, writes it as one frame and syncs it: while it waits for the
-//! disk the next round gathers, so groups grow with the load and a lone commit waits for one sync only. Commits that nobody
-//! waits for may wait [`Options::lazy`](super::Options::lazy).
+//! disk the next round gathers, so groups grow with the load and a lone commit waits for one sync only. Rounds that follow each
+//! other keep a distance ([`Options::pace`](super::Options::pace)). Commits that nobody waits for may wait
+//! [`Options::lazy`](super::Options::lazy).
 //!
 //! A failed write or sync ends both threads for good. The waiters are failed, and nothing more is accepted.
 
@@ -65,7 +66,11 @@ fn guarded(engine: &Arc<Engine>, body: impl FnOnce(&Engine) -> Result<(), String
 }
 
 /// Waits until there is something to write. `None`: the store is being closed, and nothing is left.
-fn await_round<'a>(engine: &'a Engine, looked: &mut Instant) -> Option<MutexGuard<'a, Writer>> {
+fn await_round<'a>(
+    engine: &'a Engine,
+    looked: &mut Instant,
+    last: &mut Instant,
+) -> Option<MutexGuard<'a, Writer>> {
     let mut writer = engine.writer.lock();
     let mut lazy_until = None;
     loop {
@@ -93,6 +98,11 @@ fn await_round<'a>(engine: &'a Engine, looked: &mut Instant) -> Option<MutexGuar
             || writer.frame.len() > LARGE_ROUND;
         let until = *lazy_until.get_or_insert_with(|| Instant::now() + engine.options.lazy);
         if urgent || engine.wake.wait_until(&mut writer, until).timed_out() {
+            let early = engine.options.pace.saturating_sub(last.elapsed());
+            if !early.is_zero() && writer.closing.is_none() && writer.frame.len() <= LARGE_ROUND {
+                MutexGuard::unlocked(&mut writer, || std::thread::sleep(early));
+            }
+            *last = Instant::now();
             return Some(writer);
         }
     }
@@ -100,9 +110,9 @@ fn await_round<'a>(engine: &'a Engine, looked: &mut Instant) -> Option<MutexGuar
 
 fn commit(engine: &Engine, mut journal: Journal, tasks: &SyncSender<Task>) -> Result<(), String> {
     let mut spare = Frame::default();
-    let mut looked = Instant::now();
+    let (mut looked, mut last) = (Instant::now(), Instant::now());
     look_at_space(engine);
-    while let Some(mut writer) = await_round(engine, &mut looked) {
+    while let Some(mut writer) = await_round(engine, &mut looked, &mut last) {
         let wanted = std::mem::take(&mut writer.checkpoint);
         std::mem::swap(&mut writer.frame, &mut spare);
         let waiters = std::mem::take(&mut writer.waiters);

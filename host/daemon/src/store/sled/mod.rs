@@ -55,7 +55,7 @@
 //!    end was never acknowledged and is cut off; a damaged one before a valid one is named and passed over.
 //! 4. Names and counts of connections are read, dead letters counted; a new journal file is begun; the next block of numbers is reserved.
 //!
-//! The time for this depends on the journal (at most some 100 MB) and on sled, which reads its log from its last snapshot, not on how
+//! The time for this depends on the journal (two files of at most [`Options::journal_bytes`]) and on sled, which reads its log from its last snapshot, not on how
 //! much waits. A checkpoint that was interrupted is repeated by the journal: rows are absolute, never relative.
 //!
 //! # When something fails
@@ -128,6 +128,8 @@ pub struct Options {
     pub segment_bytes: usize,
     /// How long a commit that nobody waits for may wait for company.
     pub lazy: Duration,
+    /// A round begins no sooner than this after the one before: a sync costs the processor as much as dozens of commits.
+    pub pace: Duration,
     /// Below this much free space nothing new is taken in.
     pub min_free_bytes: u64,
     /// An entity's history is kept as long as its entries weigh no more than this.
@@ -142,6 +144,7 @@ impl Default for Options {
             cache_bytes: 128 << 20,
             segment_bytes: 8 << 20,
             lazy: Duration::from_millis(5),
+            pace: Duration::from_millis(4),
             min_free_bytes: 512 << 20,
             history_bytes: 32 << 10,
         }
