@@ -85,7 +85,7 @@ pub enum SystemA {
 pub struct Limits {
     /// `lanes`: threads that run providers. None: one for each core.
     pub lanes: Option<NonZeroUsize>,
-    /// `workers`: records that are worked on at once. Default: 256.
+    /// `workers`: records that are worked on at once. Default: 2048, which is 13,600 calls of 150 ms a second.
     pub workers: NonZeroUsize,
     /// `instance_memory`: linear memory of one provider instance, in bytes. Default: 32 MiB.
     pub instance_memory: u64,
@@ -329,7 +329,7 @@ fn read_limits(limits: Section<'_>) -> Limits {
     limits.finish();
     Limits {
         lanes: lanes.map(count),
-        workers: workers.map_or(const { NonZeroUsize::MIN.saturating_add(255) }, count),
+        workers: workers.map_or(const { NonZeroUsize::MIN.saturating_add(2047) }, count),
         instance_memory: instance_memory.unwrap_or(32 * MIB),
         instances_memory: instances_memory.unwrap_or(4 * GIB),
         call_deadline: call_deadline.unwrap_or(100 * MS),

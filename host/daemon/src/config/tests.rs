@@ -74,7 +74,7 @@ fn the_smallest_file_has_the_stated_defaults() {
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:7070");
     assert_eq!(config.providers_dir, Path::new("providers"));
     assert_eq!(config.drain_grace, Duration::from_secs(20));
-    assert_eq!(config.limits.workers.get(), 256);
+    assert_eq!(config.limits.workers.get(), 2048);
     assert_eq!(
         config.retry,
         Retry { attempts: 12, first: Duration::from_secs(1), most: Duration::from_secs(900) }
