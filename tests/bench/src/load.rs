@@ -10,10 +10,11 @@ use tandem_e2e::people::Dice;
 use tandem_e2e::system_a::SystemA;
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::Client as Control;
+use tandem_simulator::control::types::PersonDeed;
 
 use crate::people;
 
-/// Lines of one request of the NDJSON intake.
+/// Lines of one request of the NDJSON intake, and deeds that are told to the simulator at once.
 const LINES: usize = 16;
 
 /// What a customer's records are known as to the generator. Each record is edited on one side only, so that no conflict
@@ -207,24 +208,20 @@ impl Worker {
                 return (self.offered, share);
             }
             tokio::time::sleep_until(due.into()).await;
-            // One request of lines in one direction, then as many single edits in the other, at their own moments.
+            // Lines in one direction and deeds of people in the other, so that the generator needs little of the processor.
             if let Some(customer) = share.get_mut(at % length) {
                 self.outward(customer).await;
             }
             done += LINES as u64;
-            for _ in 0..LINES {
-                let due = begin + Duration::from_secs_f64(self.offset + self.pace * done as f64);
-                if due >= end || Instant::now() >= end {
-                    return (self.offered, share);
-                }
-                tokio::time::sleep_until(due.into()).await;
-                at += 1;
-                if let Some(customer) = share.get_mut(at % length) {
-                    self.inward(customer).await;
-                }
-                done += 1;
+            let due = begin + Duration::from_secs_f64(self.offset + self.pace * done as f64);
+            if due >= end || Instant::now() >= end {
+                return (self.offered, share);
             }
+            tokio::time::sleep_until(due.into()).await;
             at += 1;
+            self.inward(&mut share, at).await;
+            done += LINES as u64;
+            at += LINES;
         }
     }
 
@@ -285,45 +282,71 @@ impl Worker {
         }
     }
 
-    async fn inward(&mut self, customer: &mut Customer) {
-        let mut act = Act::roll(&mut self.dice);
-        if customer.theirs.is_empty() {
-            act = Act::Create;
+    /// One deed in each of the next accounts.
+    async fn inward(&mut self, share: &mut [Customer], from: usize) {
+        let length = share.len().max(1);
+        let mut deeds = Vec::with_capacity(LINES);
+        let mut acts = Vec::with_capacity(LINES);
+        for at in (from..from + LINES).map(|at| at % length) {
+            let Some(customer) = share.get_mut(at) else { continue };
+            let (act, deed, number) = self.deed(customer);
+            deeds.push(deed);
+            acts.push((at, act, number));
         }
+        let wanted = deeds.len() as u64;
+        match self.control.people_act(deeds).await {
+            Ok(done) => {
+                for ((at, act, number), id) in acts.into_iter().zip(done.ids) {
+                    let Some(id) = id else { continue };
+                    self.offered.count(act);
+                    self.offered.inward += 1;
+                    if let (Act::Create, Some(customer)) = (act, share.get_mut(at)) {
+                        customer.theirs.push((id, format!("Head of Procurement {number}")));
+                    }
+                }
+                for refused in done.refused {
+                    self.offered.refuse(refused);
+                }
+            }
+            Err(error) => {
+                self.offered.refuse(error);
+                self.offered.refused += wanted.saturating_sub(1);
+            }
+        }
+    }
+
+    /// What somebody does next in this account, and the number of the record if it is a new one.
+    fn deed(&mut self, customer: &mut Customer) -> (Act, PersonDeed, u64) {
+        let mut act = Act::roll(&mut self.dice);
         let mark = self.dice.roll();
         let chosen = usize::try_from(mark % customer.theirs.len().max(1) as u64).unwrap_or(0);
         let portal = customer.portal;
-        let done = match (act, customer.theirs.get_mut(chosen)) {
+        let edit = |id: u64, title: &str| PersonDeed::Edit {
+            portal,
+            id,
+            properties: [("jobtitle".to_owned(), title.to_owned())].into(),
+        };
+        let deed = match (act, customer.theirs.get_mut(chosen)) {
             (Act::Update, Some((id, title))) => {
                 *title = format!("Seller {}-{mark:x}", self.number);
-                self.control.person_edits(portal, *id, &[("jobtitle", title)]).await.map(drop)
+                edit(*id, title)
             }
-            (Act::NoOp, Some((id, title))) => {
-                self.control.person_edits(portal, *id, &[("jobtitle", title)]).await.map(drop)
-            }
+            (Act::NoOp, Some((id, title))) => edit(*id, title),
             (Act::Delete, Some(_)) => {
                 let (id, _) = customer.theirs.swap_remove(chosen);
-                self.control.person_deletes(portal, id).await.map(drop)
+                PersonDeed::Delete { portal, id }
             }
             _ => {
                 act = Act::Create;
                 let number = customer.next;
                 customer.next += 1;
                 let properties = people::properties(&customer.scope, number);
-                let given: Vec<(&str, &str)> =
-                    properties.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                self.control.person_creates(portal, &given).await.map(|record| {
-                    customer.theirs.push((record.id, format!("Head of Procurement {number}")));
-                })
+                let properties =
+                    properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+                return (act, PersonDeed::Create { portal, properties }, number);
             }
         };
-        match done {
-            Ok(()) => {
-                self.offered.count(act);
-                self.offered.inward += 1;
-            }
-            Err(error) => self.offered.refuse(error),
-        }
+        (act, deed, 0)
     }
 }
 

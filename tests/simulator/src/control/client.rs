@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::types::{
     AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
-    FaultOrder, Imported, NewAccounts, NewApp, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record,
-    Violations,
+    FaultOrder, Imported, NewAccounts, NewApp, PersonDeed, PersonDeeds, PersonImport, PersonMerge,
+    PersonWrite, QuotaSizes, Record, Violations,
 };
 
 /// Why a call of the control API failed.
@@ -245,6 +245,11 @@ impl Client {
     ) -> Answer<Imported> {
         let path = format!("/control/accounts/{portal}/contacts/import");
         self.post(&path, &PersonImport { records, quiet }).await
+    }
+
+    /// People do things in many accounts at the same time: for each its record's id, or why it was refused.
+    pub async fn people_act(&self, deeds: Vec<PersonDeed>) -> Answer<Imported> {
+        self.post("/control/people", &PersonDeeds { deeds }).await
     }
 
     /// Orders a disturbance.

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::types::{
     AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId,
-    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, PersonImport, PersonMerge,
-    PersonWrite, QuotaSizes, Record, TokenKind, Violations, WebhookSettings,
+    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, PersonDeed, PersonDeeds,
+    PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, TokenKind, Violations, WebhookSettings,
 };
 use crate::hubspot::account::{Account, Grant, Opening, SCOPES};
 use crate::hubspot::contact::Contact;
@@ -78,6 +78,7 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/accounts/{portal}/contacts/{id}", patch(person_edits).delete(person_deletes))
         .route("/control/accounts/{portal}/contacts/{id}/restore", post(person_restores))
         .route("/control/accounts/{portal}/contacts/{id}/erase", post(person_erases))
+        .route("/control/people", post(people_act))
         .route("/control/faults", post(order_fault).get(faults).delete(clear_faults))
         .route("/control/faults/{id}", delete(withdraw_fault))
         .route("/control/counts", get(counts))
@@ -447,6 +448,25 @@ async fn person_imports(
         }
     }
     Ok(Json(imported))
+}
+
+async fn people_act(State(world): State<Shared>, Json(asked): Json<PersonDeeds>) -> Json<Imported> {
+    let mut done = Imported::default();
+    for deed in asked.deeds {
+        let (portal, deed) = match deed {
+            PersonDeed::Create { portal, properties } => (portal, Deed::Create(pairs(properties))),
+            PersonDeed::Edit { portal, id, properties } => (portal, Deed::Edit(id, pairs(properties))),
+            PersonDeed::Delete { portal, id } => (portal, Deed::Delete(id)),
+        };
+        match person(&world, &portal.to_string(), deed, false) {
+            Ok(Json(record)) => done.ids.push(record.map(|record| record.id)),
+            Err(refusal) => {
+                done.ids.push(None);
+                done.refused.push(refusal.message());
+            }
+        }
+    }
+    Json(done)
 }
 
 async fn person_merges(

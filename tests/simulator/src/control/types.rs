@@ -218,13 +218,50 @@ pub struct PersonImport {
     pub quiet: bool,
 }
 
-/// What became of an import: for each record its id or why it was refused.
+/// What became of an import or of many deeds: for each its record's id, or why it was refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imported {
-    /// Ids; none for a refused one.
+    /// Ids; none for a refused one, in the order of what was asked for.
     pub ids: Vec<Option<u64>>,
     /// Messages of the refused ones.
     pub refused: Vec<String>,
+}
+
+/// One thing that somebody does in an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "deed", rename_all = "camelCase", deny_unknown_fields)]
+pub enum PersonDeed {
+    /// A contact is created with these values.
+    Create {
+        /// The account.
+        portal: u64,
+        /// Names and values.
+        properties: BTreeMap<String, String>,
+    },
+    /// One save of these values; an empty one clears.
+    Edit {
+        /// The account.
+        portal: u64,
+        /// The contact.
+        id: u64,
+        /// Names and values.
+        properties: BTreeMap<String, String>,
+    },
+    /// A contact is deleted.
+    Delete {
+        /// The account.
+        portal: u64,
+        /// The contact.
+        id: u64,
+    },
+}
+
+/// What people do in many accounts at the same time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersonDeeds {
+    /// Each on its own: one that is refused stops no other.
+    pub deeds: Vec<PersonDeed>,
 }
 
 /// Two records to be merged by a person.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::Method;
 use serde_json::{Value, json};
-use tandem_simulator::control::types::{NewAccounts, NewApp};
+use tandem_simulator::control::types::{NewAccounts, NewApp, PersonDeed};
 use tandem_simulator::{Config, Simulator, control};
 
 use crate::setting::{CONTACTS, SEARCH, Setting};
@@ -120,6 +120,31 @@ async fn an_import_says_what_was_refused() {
     assert_eq!(imported.ids.iter().filter(|id| id.is_some()).count(), 2);
     assert_eq!(imported.refused.len(), 2);
     assert!(imported.refused[0].starts_with("Contact already exists"));
+}
+
+#[tokio::test]
+async fn people_act_in_many_accounts_at_once() {
+    let s = Setting::new().await;
+    let portal = s.portal();
+    let values = |value: &str| [("email".to_owned(), value.to_owned())].into();
+    let create = |portal, value| PersonDeed::Create { portal, properties: values(value) };
+    let made = s.control.people_act(vec![create(portal, "a@x.de"), create(portal, "b@x.de")]).await.unwrap();
+    let ids: Vec<u64> = made.ids.into_iter().flatten().collect();
+    let acted = s
+        .control
+        .people_act(vec![
+            PersonDeed::Edit { portal, id: ids[0], properties: values("c@x.de") },
+            create(1, "d@x.de"),
+            PersonDeed::Edit { portal, id: ids[0], properties: values("nope") },
+            PersonDeed::Delete { portal, id: ids[1] },
+        ])
+        .await
+        .unwrap();
+    assert_eq!(acted.ids.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false, true]);
+    assert_eq!(acted.refused.len(), 2);
+    let records = s.control.dump(portal).await.unwrap().records;
+    assert_eq!((records[0].id, records[0].properties["email"].as_str()), (ids[0], "c@x.de"));
+    assert_eq!((records[1].id, records[1].archived), (ids[1], true));
 }
 
 #[tokio::test]
