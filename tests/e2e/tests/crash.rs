@@ -19,6 +19,10 @@ use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
 const SOON: Duration = Duration::from_secs(120);
 
+/// Between two acts of the people of an account, who wait for nobody: else they make thousands a second, more than eight
+/// workers of a connection carry, and the judge has to wait for what lags behind.
+const BREATH: Duration = Duration::from_millis(1);
+
 fn torture() -> bool {
     std::env::var_os("TANDEM_TORTURE").is_some_and(|value| value == "1")
 }
@@ -188,6 +192,7 @@ impl Load<'_> {
             if last {
                 return Ok(());
             }
+            tokio::time::sleep(BREATH).await;
         }
     }
 
