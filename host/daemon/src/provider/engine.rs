@@ -5,7 +5,7 @@
 //! same bytes on every machine. Memory is allocated on demand: nothing is handed from one customer's sandbox to another's,
 //! and instances live long enough that a pool would gain nothing measurable (figures in the guests' `measure` test).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub enum Allocation {
 /// How an [`Engine`] is built.
 #[derive(Clone, Debug, Default)]
 pub struct EngineConfig {
-    /// Where compiled code is kept between runs. It is executed as it stands: the folder must belong to the daemon alone,
-    /// and is made with mode 0700. None: compile at every start.
+    /// Where compiled code is kept between runs, until the machine is started again. It is executed as it stands: the folder
+    /// must belong to the daemon alone, and is made with mode 0700. None: compile at every start.
     pub cache: Option<PathBuf>,
     /// How sandboxes get their memory.
     pub allocation: Allocation,
@@ -155,9 +155,38 @@ fn cache(path: &PathBuf) -> Result<Cache, EngineError> {
     if metadata.mode() & 0o022 != 0 || metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(failed("others than the daemon can write to it".to_owned()));
     }
+    let since_boot = absolute.join(boot());
+    remove_of_other_boots(&absolute, &since_boot).map_err(|error| failed(error.to_string()))?;
     let mut config = CacheConfig::new();
-    config.with_directory(absolute);
+    config.with_directory(since_boot);
     Cache::new(config).map_err(|error| failed(format!("{error:#}")))
+}
+
+/// Names this run of the operating system. Compiled code is written without a sync and has no checksum, and it is executed as it
+/// stands: after a power loss a file may be torn, so what an earlier boot left is never used.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    match id.trim() {
+        // Nobody tells: good for this process only.
+        "" => format!("process-{}", std::process::id()),
+        id => format!("boot-{id}"),
+    }
+}
+
+/// Removes compiled code that was kept before the machine was started.
+fn remove_of_other_boots(folder: &Path, own: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let ours = name == "modules" || name.starts_with("boot-") || name.starts_with("process-");
+        if ours && path != own {
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The same text without line breaks and control characters.
@@ -192,6 +221,35 @@ mod tests {
         Engine::new(&EngineConfig { cache: Some(own.clone()), ..EngineConfig::default() })
             .expect("it makes its own");
         assert_eq!(own.metadata().expect("made").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn compiled_code_of_an_earlier_boot_is_never_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("compiled");
+        let start = || {
+            Engine::new(&EngineConfig { cache: Some(path.clone()), ..EngineConfig::default() })
+                .expect("it starts")
+        };
+        let names = || {
+            let entries = std::fs::read_dir(&path).expect("a folder");
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+                .collect();
+            names.sort();
+            names
+        };
+        let _first = start();
+        let since_boot = path.join(boot());
+        std::fs::create_dir_all(since_boot.join("modules")).expect("made");
+        std::fs::write(since_boot.join("modules/code"), b"kept").expect("written");
+        for other in ["boot-00000000-0000-0000-0000-000000000000", "process-1", "modules", "notes"] {
+            std::fs::create_dir(path.join(other)).expect("made");
+            std::fs::write(path.join(other).join("code"), b"torn").expect("written");
+        }
+        let _second = start();
+        assert_eq!(names(), [boot(), "notes".to_owned()], "what is not the daemon's stays");
+        assert!(since_boot.join("modules/code").exists(), "code of this boot stays");
     }
 
     #[test]
