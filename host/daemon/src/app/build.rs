@@ -281,8 +281,8 @@ impl Engine {
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
         }
-        for id in &reloaded.changed {
-            self.pipeline.release(id);
+        if let Err(error) = self.pipeline.release(&reloaded.changed.iter().cloned().collect()) {
+            tracing::error!(%error, "what waits for another try cannot be read; it is tried when its time has come");
         }
     }
 

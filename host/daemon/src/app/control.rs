@@ -1,5 +1,6 @@
 //! What the admin API asks of the daemon, answered from the store and the pipeline.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use tandem_core::exchange::Observed;
@@ -148,6 +149,7 @@ impl Engine {
         }
         self.note_pause(target.connection.as_ref(), target.direction, paused).await?;
         let mut count = 0;
+        let mut resumed = HashSet::new();
         for connection in self.pipeline.connections() {
             if target.connection.as_ref().is_some_and(|wanted| *wanted != connection.id) {
                 continue;
@@ -160,10 +162,11 @@ impl Engine {
             }
             if !paused {
                 self.quotas.clear(&connection.id);
-                self.pipeline.release(&connection.id);
+                resumed.insert(connection.id.clone());
             }
             count += 1;
         }
+        self.pipeline.release(&resumed).map_err(|error| ControlError::Failed(error.to_string()))?;
         Ok(Count { count })
     }
 

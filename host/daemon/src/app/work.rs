@@ -1,6 +1,6 @@
 //! The loops that keep the pipeline going: hand out work, follow System A's feed, look at listings when their time comes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -253,14 +253,15 @@ pub(super) async fn try_again(
         tokio::select! {
             () = tokio::time::sleep(TRY_AGAIN) => {
                 let now = engine.clock.now();
-                for connection in engine.pipeline.connections() {
-                    if let Cause::Authorisation | Cause::Blocked =
-                        engine.quotas.standing(&connection.id, now).cause
-                    {
-                        engine.quotas.clear(&connection.id);
-                        engine.pipeline.release(&connection.id);
-                    }
+                let mut halted: HashSet<ConnectionId> =
+                    engine.pipeline.connections().iter().map(|connection| connection.id.clone()).collect();
+                halted.retain(|id| {
+                    matches!(engine.quotas.standing(id, now).cause, Cause::Authorisation | Cause::Blocked)
+                });
+                for id in &halted {
+                    engine.quotas.clear(id);
                 }
+                engine.pipeline.release(&halted)?;
             }
             _ = stop.changed() => {}
         }

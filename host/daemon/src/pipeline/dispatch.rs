@@ -192,17 +192,11 @@ impl Dispatch {
         }
     }
 
-    /// Nothing of this connection is taken before the moment (a spent quota, an open breaker, a pause).
-    pub fn hold_until(&mut self, connection: &ConnectionId, until: Millis) {
-        let Some(window) = self.windows.get_mut(connection) else { return };
-        window.not_before = until;
-        self.timers.insert((until, connection.clone()));
-    }
-
-    /// Lifts [`Dispatch::hold_until`] (resumed, credentials renewed).
+    /// Somebody acted (resumed it, renewed its credentials): what was put back until a moment may be taken now.
     pub fn release(&mut self, connection: &ConnectionId) {
         if let Some(window) = self.windows.get_mut(connection) {
             window.not_before = 0;
+            Self::unpark(window, Millis::MAX);
             Self::arm(&mut self.turns, connection, window);
         }
     }

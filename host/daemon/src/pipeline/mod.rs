@@ -56,6 +56,9 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep(&self, ms: u64) -> impl Future<Output = ()> + Send;
 }
 
+/// Delayed hints that are looked through when connections are released; what lies behind them comes when its time has come.
+const MOST_RELEASED: usize = 10_000;
+
 /// Why a piece of work could not even be accounted for. The daemon stops: its store or System A is out of order.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -294,10 +297,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         (self.arrived)();
     }
 
-    /// Lets a connection go on at once (resumed, credentials renewed).
-    pub fn release(&self, id: &ConnectionId) {
-        self.dispatch.lock().release(id);
+    /// Lets connections go on at once (resumed, credentials renewed), also with what waits for another try.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn release(&self, ids: &HashSet<ConnectionId>) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut delayed = self.rooms.store.delayed(Millis::MAX, MOST_RELEASED)?;
+        delayed.retain(|hint| ids.contains(&hint.connection));
+        let mut dispatch = self.dispatch.lock();
+        dispatch.arrived(delayed);
+        for id in ids {
+            dispatch.release(id);
+        }
+        drop(dispatch);
         (self.arrived)();
+        Ok(())
     }
 }
 
