@@ -1,4 +1,4 @@
-//! Edit to visible with a guest beside that spins in every call, and without it.
+//! Edit to visible with guests beside that misbehave at every record that they are given, and without them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,9 +18,10 @@ use crate::probe::Probe;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks of the probes.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The guest is given a record so often. Each makes it spin until its deadline, on every try.
+/// Each guest is given a record so often, and misbehaves at it on every try.
 const FEED: Duration = Duration::from_millis(50);
-const GUEST: &str = "spin";
+/// They spin, eat memory, trap, and return too much.
+const GUESTS: [&str; 4] = ["spin", "eat_memory", "trap", "too_much"];
 
 /// What is measured twice.
 pub(crate) struct Options {
@@ -29,7 +30,7 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
 }
 
-/// The same load and the same probes, without the guest and then with it.
+/// The same load and the same probes, without the guests and then with them.
 pub(crate) async fn measure(options: &Options) -> Result<Value, Error> {
     let scopes: Vec<String> = (0..=options.connections).map(|number| format!("b{number:04}")).collect();
     let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
@@ -55,13 +56,16 @@ pub(crate) async fn measure(options: &Options) -> Result<Value, Error> {
     house.start().await?;
     let ends = Arc::new(AtomicBool::new(false));
     let fed = Arc::new(AtomicU64::new(0));
-    let feeding = tokio::spawn(feed(house.system_a(GUEST), Arc::clone(&ends), Arc::clone(&fed)));
-    until("the guest has spun", PATIENCE, async || {
-        let status = house.get(&format!("/v1/status?connection={GUEST}")).await?;
-        let cause = status.pointer("/connections/0/cause").cloned().unwrap_or_default();
-        Ok(if cause == json!("fault") { Ok(()) } else { Err(cause.to_string()) })
-    })
-    .await?;
+    let scopes = GUESTS.map(|guest| house.system_a(&name(guest)));
+    let feeding = tokio::spawn(feed(scopes, Arc::clone(&ends), Arc::clone(&fed)));
+    for guest in GUESTS.map(name) {
+        until(&format!("{guest} has misbehaved"), PATIENCE, async || {
+            let status = house.get(&format!("/v1/status?connection={guest}")).await?;
+            let cause = status.pointer("/connections/0/cause").cloned().unwrap_or_default();
+            Ok(if cause == json!("fault") { Ok(()) } else { Err(cause.to_string()) })
+        })
+        .await?;
+    }
     let (with, _customers) = run(&house, options, &probes, customers).await?;
     ends.store(true, Ordering::Relaxed);
     feeding.await??;
@@ -69,7 +73,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Value, Error> {
     let _code = house.stop().await?;
     Ok(json!({
         "connections": options.connections, "asked_per_second": options.rate, "seconds": options.seconds,
-        "without": without, "with": with, "records_that_spin": fed,
+        "without": without, "with": with, "records_of_the_guests": fed,
     }))
 }
 
@@ -92,36 +96,47 @@ async fn run(
     Ok((figures, customers))
 }
 
-/// A connection of a guest that spins in the mapping of every record that it is given here.
+/// What a guest's provider, connection and scope are called.
+fn name(guest: &str) -> String {
+    guest.replace('_', "-")
+}
+
+/// A connection of each guest.
 fn move_in(house: &House, crm: &str) -> Result<(), Error> {
-    let component = process::component("examples/spin.wasm")?;
-    std::fs::copy(component, house.folder.join("providers").join(format!("{GUEST}.wasm")))?;
-    house.secret(GUEST, "token-of-a-guest")?;
-    let text = format!(
-        "provider = \"{GUEST}\"\nscope = \"{GUEST}\"\nbase_url = \"{crm}\"\nhosts = [\"127.0.0.1\"]\nallow_loopback = true\n\
-         auth = {{ scheme = \"token\", token = {{ file = \"../secrets/{GUEST}\" }} }}\n[settings]\nbase-url = \"{crm}\"\n[objects.contact]\n"
-    );
-    Ok(std::fs::write(house.folder.join("connections").join(format!("{GUEST}.toml")), text)?)
+    for file in GUESTS {
+        let id = name(file);
+        let component = process::component(&format!("examples/{file}.wasm"))?;
+        std::fs::copy(component, house.folder.join("providers").join(format!("{id}.wasm")))?;
+        house.secret(&id, "token-of-a-guest")?;
+        let text = format!(
+            "provider = \"{id}\"\nscope = \"{id}\"\nbase_url = \"{crm}\"\nhosts = [\"127.0.0.1\"]\nallow_loopback = true\n\
+             auth = {{ scheme = \"token\", token = {{ file = \"../secrets/{id}\" }} }}\n[settings]\nbase-url = \"{crm}\"\n[objects.contact]\n"
+        );
+        std::fs::write(house.folder.join("connections").join(format!("{id}.toml")), text)?;
+    }
+    Ok(())
 }
 
 async fn feed(
-    system_a: tandem_e2e::system_a::SystemA,
+    scopes: [tandem_e2e::system_a::SystemA; GUESTS.len()],
     ends: Arc<AtomicBool>,
     fed: Arc<AtomicU64>,
 ) -> Result<(), Error> {
     while !ends.load(Ordering::Relaxed) {
         let number = fed.fetch_add(1, Ordering::Relaxed);
-        let document = json!({"email": format!("p{number}@{GUEST}.example"), "notes": "misbehave"});
-        let taken = system_a.create(&document).await?;
-        if !taken.status.is_success() {
-            return Err(format!("refused: {} {}", taken.status, taken.body).into());
+        for scope in &scopes {
+            let document = json!({"email": format!("p{number}@guest.example"), "notes": "misbehave"});
+            let taken = scope.create(&document).await?;
+            if !taken.status.is_success() {
+                return Err(format!("refused: {} {}", taken.status, taken.body).into());
+            }
         }
         tokio::time::sleep(FEED).await;
     }
     Ok(())
 }
 
-/// A CRM for the guest that answers everything with an empty object.
+/// A CRM for the guests that answers everything with an empty object.
 async fn empty_crm() -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -63,7 +63,7 @@ struct Options {
     /// Seconds of the bare HTTP loop.
     #[arg(long, default_value_t = 5)]
     bare_seconds: u64,
-    /// Connections beside the guest that spins.
+    /// Connections beside the guests that misbehave.
     #[arg(long, default_value_t = 100)]
     beside_connections: usize,
     /// Records a second that are offered to them.
@@ -327,7 +327,7 @@ fn show(figures: &Value) {
     }
     if figures.get("beside").is_some() {
         println!(
-            "\nbeside a guest that spins: {} connections, {}/s",
+            "\nbeside guests that spin, eat memory, trap and return too much: {} connections, {}/s",
             text("/beside/connections"),
             text("/beside/asked_per_second")
         );
@@ -342,7 +342,7 @@ fn show(figures: &Value) {
                 row("    samples, not seen", format!("{:.0}, {:.0}", at("samples"), at("not_seen")), "");
             }
         }
-        row("  records that made it spin", text("/beside/records_that_spin"), "");
+        row("  records that each was given", text("/beside/records_of_the_guests"), "");
     }
     if figures.get("path").is_some() {
         show_path(&number, &text, &row, &list);

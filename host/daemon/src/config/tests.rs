@@ -107,6 +107,44 @@ fn what_the_examples_call_default_is_the_default() {
     }
 }
 
+/// What a schema states as default, as lines of TOML.
+fn stated_defaults(path: &str, schema: &Json, out: &mut String) {
+    for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match property.get("default") {
+            Some(value) => out.push_str(&format!("{path} = {value}\n")),
+            None => stated_defaults(&path, property, out),
+        }
+    }
+}
+
+/// The defaults that the schemas state are those of the parser: writing them all down changes nothing.
+#[test]
+fn what_the_schemas_call_default_is_the_default() {
+    let written = |name: &str, least: &str| {
+        let mut out = String::new();
+        stated_defaults("", &schema(name), &mut out);
+        assert!(out.lines().count() > 10, "{name} states defaults");
+        format!("{out}{least}")
+    };
+    let least = "data_dir = 'data'\nauth.admin.env = 'ADMIN'\n";
+    let main = |text: &str| main_file(text).expect("a main file");
+    assert_eq!(
+        without_lines(&format!("{:?}", main(&written("config.schema.json", least)))),
+        without_lines(&format!("{:?}", main(least)))
+    );
+    let least_of_connection = "provider = 'hubspot'\nscope = 'acme'\nhosts = ['api.hubapi.com']\nobjects.contact = {}\n\
+         auth = { scheme = 'token', token = { env = 'TOKEN' } }\n";
+    let connection = |text: &str| {
+        let read = ConnectionConfig::read(&main(least), "acme".into(), Path::new("acme.toml"), text);
+        without_lines(&format!("{:?}", read.expect("a connection")))
+    };
+    assert_eq!(
+        connection(&written("connection-file.schema.json", least_of_connection)),
+        connection(least_of_connection)
+    );
+}
+
 /// Without the line numbers of places.
 fn without_lines(shown: &str) -> String {
     let mut out = String::new();
