@@ -385,6 +385,23 @@ impl House {
         .await
     }
 
+    /// Waits until every account was gone through once, as a connection does when it starts: what is made after that, and is
+    /// told by no webhook, is found by the next poll only.
+    ///
+    /// # Errors
+    /// An account is not listed in time.
+    pub async fn walked(&self, deadline: Duration) -> Result<(), Error> {
+        for customer in &self.customers {
+            until("the account is walked", deadline, async || {
+                let counts = self.control.account_counts(customer.info.portal_id).await?;
+                let listings = counts.calls("contacts.list");
+                Ok(if listings > 0 { Ok(()) } else { Err(format!("{} was not listed", customer.scope)) })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Everything that the judge looks at, through public APIs; the ledger is the caller's.
     ///
     /// # Errors

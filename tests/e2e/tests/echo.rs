@@ -26,6 +26,7 @@ fn plan(scopes: &[&str], policy: &str, poll_ms: u64, settle_ms: u64) -> Plan {
 /// Runs a test in a house; where it fails, the house's folder is kept and named.
 async fn in_house(plan: Plan, test: impl AsyncFnOnce(&mut House) -> Result<(), Error>) -> Result<(), Error> {
     let mut house = House::build(plan).await?;
+    house.walked(SOON).await?;
     match Box::pin(test(&mut house)).await {
         Ok(()) => no_violations(&house).await,
         Err(error) => Err(format!("{error}; everything is kept in {}", house.keep().display()).into()),
