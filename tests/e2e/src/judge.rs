@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::account::Contact;
-use crate::ledger::{Act, Entry, Side, key_of, key_of_document};
+use crate::ledger::{Act, Entry, Side, Story, key_of, key_of_document};
 use crate::system_a::Listed;
 
 /// How a canonical value is written as a property.
@@ -45,8 +45,8 @@ const FIELDS: [(&str, &str, Form); 18] = [
 /// Everything that the judge looks at.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// What was acknowledged.
-    pub ledger: Vec<Entry>,
+    /// What was acknowledged, and when nothing was under way.
+    pub ledger: Story,
     /// System A's records by scope.
     pub system_a: BTreeMap<String, Vec<Listed>>,
     /// The accounts' records by scope.
@@ -62,7 +62,8 @@ pub struct Evidence {
 pub struct Report {
     /// Both sides have what was last acknowledged.
     pub equal: u64,
-    /// Both sides are the same; some acknowledged value was superseded by a later one of the other side.
+    /// Both sides are the same; some acknowledged value was superseded by one of the other side that was written while it was
+    /// under way. What was written after everything had been carried over supersedes, and is not superseded by what was before.
     pub superseded: u64,
     /// A field group waits for a person.
     pub under_review: u64,
@@ -87,7 +88,7 @@ struct Person<'a> {
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Report {
     let mut people: BTreeMap<(String, String), Person<'_>> = BTreeMap::new();
-    for entry in &evidence.ledger {
+    for entry in &evidence.ledger.acts {
         people.entry((entry.scope.clone(), entry.person.clone())).or_default().acts.push(entry);
     }
     for (scope, records) in &evidence.system_a {
@@ -182,23 +183,17 @@ fn one(evidence: &Evidence, scope: &str, key: &str, person: &Person<'_>, report:
             fail(format!("{member} differs between the two sides"));
             return;
         }
-        match last_words(person, member, form) {
-            None => {}
-            Some((latest, others)) if latest == internal => was_superseded |= others,
-            Some((_, _)) => {
-                if written(person, member, form, Some(Side::SystemA)).last() == Some(&internal)
-                    || written(person, member, form, Some(Side::Account)).last() == Some(&internal)
-                {
-                    was_superseded = true;
-                } else if held.is_some_and(|fields| fields.contains(&format!("/{member}"))) {
-                    was_held = true;
-                } else if written(person, member, form, None).contains(&internal) {
-                    fail(format!("{member} is stale: an older acknowledged value came back"));
-                    return;
-                } else {
-                    fail(format!("{member} has a value that nobody wrote"));
-                    return;
-                }
+        match word(person, member, form, internal.as_ref(), &evidence.ledger) {
+            Word::Last => {}
+            Word::Superseding => was_superseded = true,
+            _ if held.is_some_and(|fields| fields.contains(&format!("/{member}"))) => was_held = true,
+            Word::Stale => {
+                fail(format!("{member} is stale: an older acknowledged value came back"));
+                return;
+            }
+            Word::Nobodys => {
+                fail(format!("{member} has a value that nobody wrote"));
+                return;
             }
         }
     }
@@ -211,25 +206,46 @@ fn one(evidence: &Evidence, scope: &str, key: &str, person: &Person<'_>, report:
     }
 }
 
-/// The last acknowledged value of a member, and whether both sides wrote it. None: nobody ever wrote it.
-fn last_words(person: &Person<'_>, member: &str, form: Form) -> Option<(Option<String>, bool)> {
-    let latest = written(person, member, form, None).pop()?;
-    let both = !written(person, member, form, Some(Side::SystemA)).is_empty()
-        && !written(person, member, form, Some(Side::Account)).is_empty();
-    Some((latest, both))
+/// Whose word a value is.
+enum Word {
+    /// The last one; nobody wrote another meanwhile, or nobody ever wrote any.
+    Last,
+    /// The last one of a side, while another of the other side was under way.
+    Superseding,
+    /// An older one.
+    Stale,
+    /// Nobody's.
+    Nobodys,
 }
 
-/// Acknowledged values of a member in their order, of one side or of both.
-fn written(person: &Person<'_>, member: &str, form: Form, side: Option<Side>) -> Vec<Option<String>> {
-    let mut acts: Vec<&&Entry> =
-        person.acts.iter().filter(|entry| side.is_none_or(|side| entry.side == side)).collect();
-    acts.sort_by_key(|entry| entry.seq);
-    acts.iter()
+fn word(person: &Person<'_>, member: &str, form: Form, value: Option<&String>, story: &Story) -> Word {
+    let mut written: Vec<(&Entry, Option<String>)> = person
+        .acts
+        .iter()
         .filter_map(|entry| match &entry.act {
-            Act::Wrote(members) => members.get(member).map(|value| canonical(Some(value), form)),
+            Act::Wrote(members) => Some((*entry, canonical(Some(members.get(member)?), form))),
             _ => None,
         })
-        .collect()
+        .collect();
+    written.sort_by_key(|(entry, _)| entry.seq);
+    let last_of = |side: Side| written.iter().rev().find(|(entry, _)| entry.side == side);
+    let ends = [last_of(Side::SystemA), last_of(Side::Account)];
+    let overlap = match ends {
+        [Some((here, _)), Some((there, _))] => {
+            !story.quiet_between(here.seq.min(there.seq), here.seq.max(there.seq))
+        }
+        _ => false,
+    };
+    match written.last() {
+        None => Word::Last,
+        Some((_, last)) if last.as_ref() == value && overlap => Word::Superseding,
+        Some((_, last)) if last.as_ref() == value => Word::Last,
+        Some(_) if overlap && ends.iter().flatten().any(|(_, word)| word.as_ref() == value) => {
+            Word::Superseding
+        }
+        Some(_) if written.iter().any(|(_, word)| word.as_ref() == value) => Word::Stale,
+        Some(_) => Word::Nobodys,
+    }
 }
 
 fn canonical(value: Option<&Value>, form: Form) -> Option<String> {
@@ -329,12 +345,15 @@ mod tests {
         let ann = json!({"email": "Ann@Example.com", "phone": "1", "city": "Ulm"});
         let bob = json!({"email": "bob@example.com", "phone": "2"});
         Evidence {
-            ledger: vec![
-                wrote("ann@example.com", Side::SystemA, 1, &ann),
-                wrote("bob@example.com", Side::SystemA, 2, &bob),
-                wrote("bob@example.com", Side::SystemA, 3, &json!({"phone": "22"})),
-                wrote("bob@example.com", Side::Account, 4, &json!({"phone": "33"})),
-            ],
+            ledger: Story {
+                acts: vec![
+                    wrote("ann@example.com", Side::SystemA, 1, &ann),
+                    wrote("bob@example.com", Side::SystemA, 2, &bob),
+                    wrote("bob@example.com", Side::SystemA, 3, &json!({"phone": "22"})),
+                    wrote("bob@example.com", Side::Account, 4, &json!({"phone": "33"})),
+                ],
+                quiet: vec![2, 4],
+            },
             system_a: [(
                 "acme".to_owned(),
                 vec![
@@ -403,6 +422,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_was_carried_over_does_not_supersede_what_was_written_later() {
+        found(|evidence| evidence.ledger.quiet = vec![3], "stale");
+    }
+
+    #[test]
+    fn the_last_word_after_everything_was_carried_over_is_no_conflict() {
+        let mut evidence = sound();
+        evidence.ledger.quiet = vec![3];
+        evidence.system_a.get_mut("acme").unwrap()[1].document["phone"] = json!("33");
+        evidence.accounts.get_mut("acme").unwrap()[1].properties.insert("phone".into(), "33".into());
+        let report = judge(&evidence);
+        assert_eq!((report.equal, report.superseded), (2, 0), "{report:?}");
+    }
+
+    #[test]
     fn swapped_fields_are_found() {
         found(
             |evidence| {
@@ -421,7 +455,7 @@ mod tests {
     fn a_resurrected_record_is_found() {
         found(
             |evidence| {
-                evidence.ledger.push(Entry {
+                evidence.ledger.acts.push(Entry {
                     scope: "acme".into(),
                     person: "ann@example.com".into(),
                     side: Side::SystemA,

@@ -45,6 +45,31 @@ pub enum Act {
     Refused,
 }
 
+/// What a ledger says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Story {
+    /// What was acknowledged, in its order.
+    pub acts: Vec<Entry>,
+    /// When nothing was under way: everything up to and with this number had been carried over, and nobody was acting.
+    pub quiet: Vec<u64>,
+}
+
+impl Story {
+    /// Whether everything had been carried over between two acts: the later one was made in knowledge of the earlier one.
+    #[must_use]
+    pub fn quiet_between(&self, earlier: u64, later: u64) -> bool {
+        self.quiet.iter().any(|quiet| (earlier..later).contains(quiet))
+    }
+}
+
+/// A line of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Act(Entry),
+    Quiet(u64),
+}
+
 /// The ledger: a file of JSON lines, written before anything depends on it.
 pub struct Ledger {
     file: std::sync::Mutex<(std::fs::File, u64)>,
@@ -67,19 +92,39 @@ impl Ledger {
         let mut file = self.file.lock().map_err(|_| "the ledger is poisoned")?;
         file.1 += 1;
         let entry = Entry { scope: scope.to_owned(), person: person.to_owned(), side, seq: file.1, act };
-        let mut line = serde_json::to_vec(&entry)?;
-        line.push(b'\n');
-        file.0.write_all(&line)?;
-        Ok(())
+        write(&mut file.0, &Line::Act(entry))
+    }
+
+    /// Writes down that nothing is under way. For who has made sure of it while nobody acts.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn note_quiet(&self) -> Result<(), Error> {
+        let mut file = self.file.lock().map_err(|_| "the ledger is poisoned")?;
+        let last = file.1;
+        write(&mut file.0, &Line::Quiet(last))
     }
 
     /// Reads a ledger.
     ///
     /// # Errors
-    /// The file cannot be read, or a line is not an entry.
-    pub fn read(path: &Path) -> Result<Vec<Entry>, Error> {
-        std::fs::read_to_string(path)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    /// The file cannot be read, or a line is not one of a ledger.
+    pub fn read(path: &Path) -> Result<Story, Error> {
+        let mut story = Story::default();
+        for line in std::fs::read_to_string(path)?.lines() {
+            match serde_json::from_str(line)? {
+                Line::Act(entry) => story.acts.push(entry),
+                Line::Quiet(last) => story.quiet.push(last),
+            }
+        }
+        Ok(story)
     }
+}
+
+fn write(file: &mut std::fs::File, line: &Line) -> Result<(), Error> {
+    let mut line = serde_json::to_vec(line)?;
+    line.push(b'\n');
+    Ok(file.write_all(&line)?)
 }
 
 /// Who a record is about: its address, or its names where it has none.

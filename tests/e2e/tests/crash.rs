@@ -73,9 +73,10 @@ struct Known {
 enum Unanswered {
     Create { person: String },
     Edit { person: String, internal: String, member: &'static str },
+    Delete(Known),
 }
 
-/// One customer's load. Each field is edited on one side only, so that nothing is a conflict.
+/// One customer's load. Each field is edited on one side only and what is deleted is not edited, so that nothing is a conflict.
 struct Load<'a> {
     scope: &'static str,
     portal: u64,
@@ -83,6 +84,8 @@ struct Load<'a> {
     system_a: SystemA,
     ledger: &'a Ledger,
     known: &'a [Known],
+    /// Who is to be deleted, on either side.
+    doomed: RefCell<Vec<Known>>,
     dice: RefCell<Dice>,
     number: Cell<u64>,
     acts: Cell<u64>,
@@ -98,6 +101,11 @@ impl Load<'_> {
         self.dice.borrow_mut().pick(self.known).ok_or_else(|| "nobody to edit".into())
     }
 
+    /// Now and then somebody to delete.
+    fn somebody_doomed(&self) -> Option<Known> {
+        if self.below(60) == 0 { self.doomed.borrow_mut().pop() } else { None }
+    }
+
     fn newcomer(&self) -> Value {
         self.number.set(self.number.get() + 1);
         person(self.scope, self.number.get())
@@ -106,6 +114,11 @@ impl Load<'_> {
     fn note(&self, person: &str, side: Side, members: Map<String, Value>) -> Result<(), Error> {
         self.acts.set(self.acts.get() + 1);
         self.ledger.note(self.scope, person, side, Act::Wrote(members))
+    }
+
+    fn note_removed(&self, person: &str, side: Side) -> Result<(), Error> {
+        self.acts.set(self.acts.get() + 1);
+        self.ledger.note(self.scope, person, side, Act::Removed)
     }
 
     /// An edit of a field that this side edits: phones in System A, jobs in the account.
@@ -118,10 +131,19 @@ impl Load<'_> {
         }
     }
 
-    /// Creates and edits in System A until the daemon is gone.
-    async fn internal(&self, killed: &Cell<bool>) -> Result<(), Error> {
-        while !killed.get() {
-            if self.below(4) == 0 {
+    /// Creates, edits and deletes in System A until the daemon is gone.
+    async fn internal(&self, ended: &Cell<bool>) -> Result<(), Error> {
+        while !ended.get() {
+            if let Some(known) = self.somebody_doomed() {
+                let Ok(answer) = self.system_a.delete(&known.internal).await else {
+                    self.unanswered.borrow_mut().push(Unanswered::Delete(known));
+                    return Ok(());
+                };
+                ensure(answer.status.is_success(), || {
+                    format!("a deletion was refused: {} {}", answer.status, answer.body)
+                })?;
+                self.note_removed(&known.person, Side::SystemA)?;
+            } else if self.below(4) == 0 {
                 let people: Vec<Value> = (0..3).map(|_| self.newcomer()).collect();
                 let lines: Vec<Value> =
                     people.iter().map(|document| json!({"op": "create", "document": document})).collect();
@@ -157,11 +179,14 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Creates and edits in the account until the daemon is gone, and one more: a person does not notice.
-    async fn external(&self, killed: &Cell<bool>) -> Result<(), Error> {
+    /// Creates, edits and deletes in the account until the daemon is gone, and one more: a person does not notice.
+    async fn external(&self, ended: &Cell<bool>) -> Result<(), Error> {
         loop {
-            let last = killed.get();
-            if self.below(6) == 0 {
+            let last = ended.get();
+            if let Some(known) = self.somebody_doomed() {
+                self.control.person_deletes(self.portal, known.external).await?;
+                self.note_removed(&known.person, Side::Account)?;
+            } else if self.below(6) == 0 {
                 let document = self.newcomer();
                 let text =
                     |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -221,6 +246,11 @@ impl Load<'_> {
                     let value = document.get(member).cloned().unwrap_or(Value::Null);
                     self.note(&person, Side::SystemA, [(member.to_owned(), value)].into_iter().collect())?;
                 }
+                Unanswered::Delete(known) => {
+                    if self.system_a.read(&known.internal).await?.is_none() {
+                        self.note_removed(&known.person, Side::SystemA)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -237,6 +267,7 @@ async fn fill(house: &House, ledger: &Ledger, scope: &str, count: u64) -> Result
         ledger.note(scope, &key_of_document(document), Side::SystemA, Act::Wrote(members(document)))?;
     }
     house.quiet(SOON).await?;
+    ledger.note_quiet()?;
     let dump = house.control.dump(house.customer(scope)?.info.portal_id).await?;
     let ids: BTreeMap<String, u64> = dump
         .records
@@ -262,66 +293,98 @@ async fn fill(house: &House, ledger: &Ledger, scope: &str, count: u64) -> Result
         .collect()
 }
 
+/// How the daemon ends under load.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// SIGKILL.
+    Killed,
+    /// SIGTERM: it finishes what it began, and its exit code is 0.
+    Drained,
+}
+
+/// Ends the daemon so often in the middle of the load of two customers; then the judge is called.
+async fn ended_under_load(house: &mut House, end: End, rounds: u64) -> Result<(), Error> {
+    const SCOPES: [&str; 2] = ["acme", "globex"];
+    const EDITED: usize = 100;
+    let ledger = ledger_of(house)?;
+    let mut known = Vec::new();
+    for scope in SCOPES {
+        known.push(fill(house, &ledger, scope, EDITED as u64 + 2 * rounds).await?);
+    }
+    let mut loads = Vec::new();
+    for (scope, known) in SCOPES.into_iter().zip(&known) {
+        let (known, doomed) = known.split_at_checked(EDITED).ok_or("too few people")?;
+        loads.push(Load {
+            scope,
+            portal: house.customer(scope)?.info.portal_id,
+            control: house.control.clone(),
+            system_a: house.system_a(scope),
+            ledger: &ledger,
+            known,
+            doomed: RefCell::new(doomed.to_vec()),
+            dice: RefCell::new(Dice(scope.len() as u64)),
+            number: Cell::new(1_000_000),
+            acts: Cell::new(0),
+            unanswered: RefCell::new(Vec::new()),
+        });
+    }
+    let [acme, globex] = loads.as_slice() else { return Err("two customers".into()) };
+    let mut dice = Dice(20_240_229);
+    let mut slowest = Duration::ZERO;
+    for round in 1..=rounds {
+        let ended = Cell::new(false);
+        let moment = Duration::from_millis(dice.below(700));
+        let axe = async {
+            tokio::time::sleep(moment).await;
+            let done = match end {
+                End::Killed => house.kill().await,
+                End::Drained => house.stop().await.and_then(|code| {
+                    ensure(code == Some(0), || format!("the exit code after SIGTERM is {code:?}"))
+                }),
+            };
+            ended.set(true);
+            done
+        };
+        tokio::try_join!(
+            axe,
+            acme.internal(&ended),
+            acme.external(&ended),
+            globex.internal(&ended),
+            globex.external(&ended),
+        )
+        .map_err(|error| format!("round {round}, after {moment:?}: {error}"))?;
+        let began = Instant::now();
+        house.start().await.map_err(|error| format!("round {round}, after {moment:?}: {error}"))?;
+        slowest = slowest.max(began.elapsed());
+        for load in [acme, globex] {
+            load.settle().await?;
+        }
+    }
+    println!(
+        "{rounds} ends under load ({} acknowledged acts); ready again after {slowest:?} at most",
+        acme.acts.get() + globex.acts.get()
+    );
+    let report = judged(house).await?;
+    // Each field is edited on one side only: whatever is held for review was taken for a conflict that nobody made.
+    ensure(report.under_review == 0, || format!("false conflicts: {report}"))?;
+    ensure(report.set_aside == 0, || format!("nothing was refused: {report}"))?;
+    ensure(report.removed > 0, || format!("nothing was deleted: {report}"))
+}
+
 #[tokio::test]
 async fn sigkill_at_any_moment_loses_and_doubles_nothing() -> Result<(), Error> {
-    const SCOPES: [&str; 2] = ["acme", "globex"];
-    let kills: u64 = if torture() { 200 } else { 20 };
-    in_house(Plan::roomy(&SCOPES), async |house| {
-        let ledger = ledger_of(house)?;
-        let mut known = Vec::new();
-        for scope in SCOPES {
-            known.push(fill(house, &ledger, scope, 100).await?);
-        }
-        let mut loads = Vec::new();
-        for (scope, known) in SCOPES.into_iter().zip(&known) {
-            loads.push(Load {
-                scope,
-                portal: house.customer(scope)?.info.portal_id,
-                control: house.control.clone(),
-                system_a: house.system_a(scope),
-                ledger: &ledger,
-                known,
-                dice: RefCell::new(Dice(scope.len() as u64)),
-                number: Cell::new(1_000_000),
-                acts: Cell::new(0),
-                unanswered: RefCell::new(Vec::new()),
-            });
-        }
-        let [acme, globex] = loads.as_slice() else { return Err("two customers".into()) };
-        let mut dice = Dice(20_240_229);
-        let mut slowest = Duration::ZERO;
-        for kill in 1..=kills {
-            let killed = Cell::new(false);
-            let moment = Duration::from_millis(dice.below(700));
-            let axe = async {
-                tokio::time::sleep(moment).await;
-                let done = house.kill().await;
-                killed.set(true);
-                done
-            };
-            tokio::try_join!(
-                axe,
-                acme.internal(&killed),
-                acme.external(&killed),
-                globex.internal(&killed),
-                globex.external(&killed),
-            )
-            .map_err(|error| format!("kill {kill} after {moment:?}: {error}"))?;
-            let began = Instant::now();
-            house.start().await.map_err(|error| format!("kill {kill} after {moment:?}: {error}"))?;
-            slowest = slowest.max(began.elapsed());
-            for load in [acme, globex] {
-                load.settle().await?;
-            }
-        }
-        println!(
-            "{kills} kills under load ({} acknowledged acts); ready again after {slowest:?} at most",
-            acme.acts.get() + globex.acts.get()
-        );
-        let report = judged(house).await?;
-        // Each field is edited on one side only: whatever is held for review was taken for a conflict that nobody made.
-        ensure(report.under_review == 0, || format!("false conflicts: {report}"))?;
-        ensure(report.set_aside == 0, || format!("nothing was refused: {report}"))
+    let kills = if torture() { 200 } else { 20 };
+    in_house(Plan::roomy(&["acme", "globex"]), async |house| {
+        ended_under_load(house, End::Killed, kills).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn sigterm_under_load_ends_with_0_and_loses_nothing() -> Result<(), Error> {
+    let rounds = if torture() { 40 } else { 6 };
+    in_house(Plan::roomy(&["acme", "globex"]), async |house| {
+        ended_under_load(house, End::Drained, rounds).await
     })
     .await
 }

@@ -110,7 +110,8 @@ impl Show<'_> {
     }
 
     async fn quiet(&self, seconds: u64) -> Result<(), Error> {
-        self.house.quiet(Duration::from_secs(seconds)).await
+        self.house.quiet(Duration::from_secs(seconds)).await?;
+        self.ledger.note_quiet()
     }
 
     /// HubSpot ids by person, from the accounts themselves.
@@ -255,8 +256,8 @@ async fn conflict(show: &Show<'_>) -> Result<(), Error> {
     let known = known.ok_or("nobody to quarrel about")?.clone();
     let id = *show.ids("acme").await?.get(&known.person).ok_or("the contact is not in the account")?;
     show.house.post("/v1/pause", &json!({"connection": "acme"})).await?;
-    show.edit_external(&known, id, "phone", &json!("+49 221 1111111")).await?;
     show.edit_internal(&known, "phone", &json!("+49 221 2222222")).await?;
+    show.edit_external(&known, id, "phone", &json!("+49 221 1111111")).await?;
     show.house.post("/v1/resume", &json!({"connection": "acme"})).await?;
     show.quiet(60).await?;
     let document = show.house.system_a("acme").read(&known.id).await?.unwrap_or_default();
