@@ -1,4 +1,7 @@
 //! The mix of the design at an offered rate, both directions, from workers that never share a customer.
+//!
+//! What changes nothing is an upsert of what System A has already, or an event that the account tells once more: both
+//! reach the daemon. The echoes of the daemon's own writes come on top and are not counted as records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -331,7 +334,7 @@ impl Worker {
                 *title = format!("Seller {}-{mark:x}", self.number);
                 edit(*id, title)
             }
-            (Act::NoOp, Some((id, title))) => edit(*id, title),
+            (Act::NoOp, Some((id, _))) => PersonDeed::Repeat { portal, id: *id },
             (Act::Delete, Some(_)) => {
                 let (id, _) = customer.theirs.swap_remove(chosen);
                 PersonDeed::Delete { portal, id }

@@ -457,6 +457,7 @@ async fn people_act(State(world): State<Shared>, Json(asked): Json<PersonDeeds>)
             PersonDeed::Create { portal, properties } => (portal, Deed::Create(pairs(properties))),
             PersonDeed::Edit { portal, id, properties } => (portal, Deed::Edit(id, pairs(properties))),
             PersonDeed::Delete { portal, id } => (portal, Deed::Delete(id)),
+            PersonDeed::Repeat { portal, id } => (portal, Deed::Repeat(id)),
         };
         match person(&world, &portal.to_string(), deed, false) {
             Ok(Json(record)) => done.ids.push(record.map(|record| record.id)),

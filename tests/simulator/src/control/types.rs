@@ -254,6 +254,13 @@ pub enum PersonDeed {
         /// The contact.
         id: u64,
     },
+    /// Nobody does anything, but the event of the contact's newest value is delivered once more.
+    Repeat {
+        /// The account.
+        portal: u64,
+        /// The contact.
+        id: u64,
+    },
 }
 
 /// What people do in many accounts at the same time.

@@ -188,6 +188,16 @@ impl Contacts {
         })
     }
 
+    /// A live contact as it is, with the event of the newest value that it was given, as when that one is delivered twice.
+    pub(crate) fn repeat(&self, id: u64) -> Option<Changed> {
+        let id = self.resolve(id);
+        let slot = self.live.get(&id)?;
+        let entry = slot.history.last()?.clone();
+        let what = What::Changed { property: entry.property, value: entry.value };
+        let events = vec![Event { what, id, at: entry.at, source: entry.source }];
+        Some(Changed { contact: slot.contact.clone(), events })
+    }
+
     // ---- writing ----
 
     fn checked(

@@ -22,6 +22,8 @@ pub(crate) enum Deed {
     Restore(u64),
     Erase(u64),
     Merge(u64, u64),
+    /// Nobody does anything: the event of the record's newest value is delivered once more.
+    Repeat(u64),
 }
 
 /// Does it; gives the record afterwards where there is one.
@@ -52,6 +54,7 @@ pub(crate) fn act(
                 let new_record = account.settings.read().merge_makes_new_record;
                 contacts.merge(primary, other, new_record, &who, now, rules).map_err(refuse)?
             }
+            Deed::Repeat(id) => contacts.repeat(id).ok_or(Problem::Missing).map_err(refuse)?,
             Deed::Erase(id) => {
                 let events = contacts.erase(id, &who, now);
                 drop(contacts);

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tandem_simulator::control::types::{NewAccounts, NewApp, PersonDeed};
 use tandem_simulator::{Config, Simulator, control};
 
-use crate::setting::{CONTACTS, SEARCH, Setting};
+use crate::receiver::Receiver;
+use crate::setting::{CONTACTS, SEARCH, Setting, until};
 
 #[tokio::test]
 async fn allowed_requests_are_no_violations() {
@@ -145,6 +146,36 @@ async fn people_act_in_many_accounts_at_once() {
     let records = s.control.dump(portal).await.unwrap().records;
     assert_eq!((records[0].id, records[0].properties["email"].as_str()), (ids[0], "c@x.de"));
     assert_eq!((records[1].id, records[1].archived), (ids[1], true));
+}
+
+#[tokio::test]
+async fn the_event_of_the_newest_value_is_delivered_once_more() {
+    let receiver = Receiver::start().await;
+    let s = Setting::with_receiver(&receiver).await;
+    let id = s.contact(json!({ "email": "ann@example.com" })).await;
+    s.patch(id, json!({ "city": "Ulm" })).await;
+    until("the events of both writes", || {
+        receiver.events().last().is_some_and(|e| e["propertyName"] == "city")
+    })
+    .await;
+    let (told, before) = (receiver.events().len(), s.control.dump(s.portal()).await.unwrap());
+    let repeat = |id| PersonDeed::Repeat { portal: s.portal(), id };
+    let done = s.control.people_act(vec![repeat(id), repeat(id + 1)]).await.unwrap();
+    assert_eq!((done.ids, done.refused.len()), (vec![Some(id), None], 1));
+    until("the repeated event", || receiver.events().len() == told + 1).await;
+    let events = receiver.events();
+    for member in [
+        "subscriptionType",
+        "objectId",
+        "propertyName",
+        "propertyValue",
+        "occurredAt",
+        "changeSource",
+        "sourceId",
+    ] {
+        assert_eq!(events[told][member], events[told - 1][member], "{member}");
+    }
+    assert_eq!(s.control.dump(s.portal()).await.unwrap(), before, "nothing is changed by it");
 }
 
 #[tokio::test]
