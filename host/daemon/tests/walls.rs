@@ -1,0 +1,256 @@
+//! The walls of the house: which room imports which, which library stays in which room, what the pipeline and `host/core`
+//! do without, and that the contract is documented line by line. Read from the source, so that a review need not.
+#![expect(clippy::unwrap_used, reason = "a test: it fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Each room with the rooms below it that it may import; a room stands after those that it imports.
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("config", &[]),
+    ("store", &[]),
+    ("provider", &[]),
+    ("internal", &[]),
+    ("credentials", &[]),
+    ("telemetry", &["config"]),
+    ("quota", &["store"]),
+    ("delivery", &["credentials"]),
+    ("intake", &["credentials", "store", "telemetry"]),
+    ("pipeline", &["delivery", "internal", "provider", "quota", "store", "telemetry"]),
+    ("admin", &["config", "store", "telemetry"]),
+    (
+        "app",
+        &[
+            "admin",
+            "config",
+            "credentials",
+            "delivery",
+            "intake",
+            "internal",
+            "pipeline",
+            "provider",
+            "quota",
+            "store",
+            "telemetry",
+        ],
+    ),
+    ("cli", &["admin", "app", "config", "credentials", "delivery", "provider", "telemetry"]),
+];
+
+/// Libraries that are known in these folders only.
+const LIBRARIES: [(&str, &[&str]); 5] = [
+    ("wasmtime", &["provider"]),
+    ("wasmparser", &["provider"]),
+    ("sled", &["store/sled", "store/conformance.rs", "internal/embedded"]),
+    ("reqwest", &["delivery", "credentials", "cli", "admin/tests.rs"]),
+    ("governor", &["quota"]),
+];
+
+/// What would tie the pipeline to real time, real threads or real chance.
+const NOT_IN_THE_PIPELINE: [&str; 7] =
+    ["tokio::spawn", "tokio::time", "tokio::task", "Instant", "SystemTime", "std::thread", "rand"];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut folders) = (Vec::new(), vec![root.clone()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(found.len() > 50, "only {} files were found", found.len());
+    found
+}
+
+/// Lines of code with their numbers, without comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default()))
+}
+
+/// The names that follow `prefix` in a line.
+fn names_after<'a>(line: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    line.match_indices(prefix).filter_map(move |(at, _)| {
+        let before = line.get(..at)?.chars().next_back();
+        let name = line.get(at + prefix.len()..)?;
+        let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+        // `super::crate::` does not exist; `a_crate::` is something else.
+        (!before.is_some_and(|c| c.is_alphanumeric() || c == '_')).then(|| name.get(..end)).flatten()
+    })
+}
+
+/// Whether a path of this library stands in the line; the room `store::sled` is no library.
+fn names_library(line: &str, library: &str) -> bool {
+    let path = format!("{library}::");
+    line.match_indices(&path).any(|(at, _)| {
+        let before = line.get(..at).unwrap_or_default();
+        !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':' || c == '"')
+    })
+}
+
+fn imports(path: &Path, text: &str) -> Vec<String> {
+    let room = path.iter().next().and_then(|it| it.to_str()).unwrap_or_default();
+    let Some((_, below)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("{}: the room {room} is not in the table", path.display())];
+    };
+    let wrong = code(text).flat_map(|(at, line)| {
+        names_after(line, "crate::")
+            .filter(|name| *name != room && !below.contains(name))
+            .map(move |name| format!("{}:{at} imports {name}", path.display()))
+            .collect::<Vec<_>>()
+    });
+    wrong.collect()
+}
+
+fn libraries(path: &Path, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (library, rooms) in LIBRARIES {
+        if rooms.iter().any(|room| path.starts_with(room)) {
+            continue;
+        }
+        let lines = code(text).filter(|(_, line)| names_library(line, library));
+        wrong.extend(lines.map(|(at, _)| format!("{}:{at} names {library}", path.display())));
+    }
+    wrong
+}
+
+fn real_time(path: &Path, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (at, line) in code(text) {
+        for word in NOT_IN_THE_PIPELINE {
+            let whole = |at: usize, length: usize| {
+                let name = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+                let before = line.get(..at).and_then(|it| it.chars().next_back());
+                !name(before) && !name(line.get(at + length..).and_then(|it| it.chars().next()))
+            };
+            if line.match_indices(word).any(|(at, _)| whole(at, word.len())) {
+                wrong.push(format!("{}:{at} has {word}", path.display()));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_room_imports_only_the_rooms_below_it() {
+    let rooms: BTreeSet<String> = sources()
+        .iter()
+        .filter(|(path, _)| path.iter().count() > 1)
+        .filter_map(|(path, _)| Some(path.iter().next()?.to_str()?.to_owned()))
+        .collect();
+    assert_eq!(rooms, ROOMS.iter().map(|(name, _)| (*name).to_owned()).collect(), "the table is whole");
+    for (at, (room, below)) in ROOMS.iter().enumerate() {
+        let before: Vec<&str> = ROOMS.iter().take(at).map(|(name, _)| *name).collect();
+        let above: Vec<_> = below.iter().filter(|name| !before.contains(name)).collect();
+        assert!(above.is_empty(), "{room} may not stand on {above:?}");
+    }
+    let wrong: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| path.iter().count() > 1)
+        .flat_map(|(path, text)| imports(path, text))
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn a_library_is_known_in_its_rooms_only() {
+    let all = sources();
+    let wrong: Vec<String> = all.iter().flat_map(|(path, text)| libraries(path, text)).collect();
+    assert_eq!(wrong, Vec::<String>::new());
+    // Each is found where it may be: the search is not blind.
+    for (library, rooms) in LIBRARIES {
+        let found = all.iter().any(|(path, text)| {
+            rooms.iter().any(|room| path.starts_with(room))
+                && code(text).any(|(_, line)| names_library(line, library))
+        });
+        assert!(found, "{library} is nowhere");
+    }
+}
+
+#[test]
+fn the_pipeline_has_no_clock_no_thread_and_no_chance_of_its_own() {
+    let wrong: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| path.starts_with("pipeline"))
+        .flat_map(|(path, text)| real_time(path, text))
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn what_goes_through_a_wall_is_found() {
+    let planted = "//! crate::pipeline in a comment is fine.\nuse crate::credentials;\nfn f() { crate::pipeline::run(); }\n";
+    assert_eq!(imports(Path::new("delivery/a.rs"), planted), ["delivery/a.rs:3 imports pipeline"]);
+    let grouped = "use crate::pipeline::{Clock, take};\n";
+    assert_eq!(imports(Path::new("store/a.rs"), grouped).len(), 1);
+    // One form hides the names on other lines; it is refused as such.
+    assert_eq!(imports(Path::new("app/a.rs"), "use crate::{\n    cli,\n};\n").len(), 1);
+    assert_eq!(imports(Path::new("attic/a.rs"), "").len(), 1);
+    let planted =
+        "use super::sled::Store;\nfn f(db: &sled::Db) {}\nfn g() { let a = crate::store::sled::X; }\n";
+    assert_eq!(libraries(Path::new("pipeline/a.rs"), planted), ["pipeline/a.rs:2 names sled"]);
+    let planted = "let a = Instant::now();\nlet operand = InstantLike;\ntokio::spawn(async {});\n";
+    assert_eq!(real_time(Path::new("a.rs"), planted), ["a.rs:1 has Instant", "a.rs:3 has tokio::spawn"]);
+}
+
+#[test]
+fn the_core_does_no_input_and_output_by_its_dependencies() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-p", "tandem-core", "-e", "normal", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("jsonschema"), "{}", String::from_utf8_lossy(&tree.stderr));
+    for library in ["tokio", "mio", "wasmtime", "sled", "reqwest", "hyper", "socket2", "tandem"] {
+        assert!(!names.contains(library), "host/core depends on {library}");
+    }
+}
+
+/// Declarations and members of the contract without a comment of their own above them.
+fn undocumented(wit: &str) -> Vec<String> {
+    let lines: Vec<&str> = wit.lines().map(str::trim).collect();
+    let declares = |line: &str| {
+        ["record ", "variant ", "enum ", "flags ", "interface ", "world ", "type "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    };
+    let member = |line: &str| {
+        (line.ends_with(',') || (line.ends_with(';') && line.contains("func(")))
+            && !line.starts_with("use ")
+            && !line.starts_with("///")
+    };
+    let documented = |at: usize| at > 0 && lines.get(at - 1).is_some_and(|line| line.starts_with("///"));
+    lines
+        .iter()
+        .enumerate()
+        .filter(|(at, line)| (declares(line) || member(line)) && !documented(*at))
+        .map(|(at, line)| format!("line {}: {line}", at + 1))
+        .collect()
+}
+
+#[test]
+fn the_contract_is_documented_line_by_line() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let mut files = 0;
+    for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "wit") {
+            files += 1;
+            let missing = undocumented(&fs::read_to_string(&path).unwrap());
+            assert_eq!(missing, Vec::<String>::new(), "{}", path.display());
+        }
+    }
+    assert!(files >= 2);
+    let planted =
+        "/// A row.\nrecord row {\n  /// Its name.\n  name: string,\n  size: u64,\n}\nvariant v {\n";
+    assert_eq!(undocumented(planted), ["line 5: size: u64,", "line 7: variant v {"]);
+}
