@@ -11,6 +11,7 @@ pub mod link;
 pub mod normalise;
 pub mod plan;
 pub mod policy;
+pub mod redact;
 pub mod schema;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

@@ -14,6 +14,7 @@ use tandem_core::exchange::{
 };
 use tandem_core::id::{ExternalId, ObjectName};
 use tandem_core::link::{Fields, Link};
+use tandem_core::redact::{redact, redact_one};
 
 use super::intent::Guard;
 use super::{Clock, Connection, Pipeline, PipelineError};
@@ -281,7 +282,15 @@ fn advance(
     operation: Operation,
     reply: Reply,
 ) -> Result<Progress, Fault> {
-    let Reply { answer, quotas } = reply;
+    let Reply { mut answer, quotas } = reply;
+    if let Operation::Write(write) = &operation {
+        match &mut answer {
+            Answer::Rejected(problems) => redact(problems, &write.document),
+            Answer::Blocked(block) => redact_one(&mut block.problem, &write.document),
+            Answer::Written(written) => redact(&mut written.unapplied, &write.document),
+            _ => {}
+        }
+    }
     let mut seen = Vec::new();
     let answer = match answer {
         Answer::Send(step) => return Ok(Progress::Send(operation, Box::new(step), quotas)),
@@ -361,7 +370,10 @@ fn whole(
     }
     let canonical = match provider.to_canonical(object.as_str(), bytes)? {
         Ok(canonical) => canonical,
-        Err(problems) => return invalid("provider-in", problems),
+        Err(mut problems) => {
+            redact(&mut problems, bytes);
+            return invalid("provider-in", problems);
+        }
     };
     let value = match document::parse(&canonical) {
         Ok(value) => value,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_core::exchange::{Context, Observed, Problem};
 use tandem_core::id::{ExternalId, ObjectName};
+use tandem_core::redact::redact_one;
 
 use super::settle::End;
 use super::{Clock, Connection, Pipeline, PipelineError};
@@ -28,7 +29,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let read = self
             .rooms
             .runtime
-            .visit(&connection.id, move |provider| provider.receive(&delivery, &context))
+            .visit(&connection.id, move |provider| {
+                let read = provider.receive(&delivery, &context)?;
+                Ok(read.map_err(|mut problem| {
+                    redact_one(&mut problem, &delivery.body);
+                    problem
+                }))
+            })
             .await;
         let rows = match read {
             Ok(Ok(rows)) => rows,

@@ -9,6 +9,7 @@ use tandem_core::link::{Fields, Link};
 use tandem_core::plan::{
     self, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Returned,
 };
+use tandem_core::redact::redact;
 
 use super::create::Created;
 use super::exchange::{Body, Concluded, ExchangeError, provider_document};
@@ -206,7 +207,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             };
             let sent = match provider.to_provider(object.as_str(), &canonical, None)? {
                 Ok(sent) => sent,
-                Err(problems) => return Ok(Err(("provider-out", problems))),
+                Err(mut problems) => {
+                    redact(&mut problems, &canonical);
+                    return Ok(Err(("provider-out", problems)));
+                }
             };
             match provider_document(&sent).and_then(|value| schemas.write.validate(&value)) {
                 Ok(()) => {}
