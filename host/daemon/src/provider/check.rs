@@ -54,6 +54,18 @@ pub(super) fn document(what: &str, text: &[u8], limits: &Limits) -> Result<(), W
     })
 }
 
+/// What a mapping made: a JSON object within its size. What else is wrong with it (text that is no Unicode, a number beyond
+/// every reader, nesting without end) is the record's, not the component's: the reading of the document says where it is.
+pub(super) fn mapped(text: &[u8], limits: &Limits) -> Result<(), Wrong> {
+    bytes("a document", text.len(), limits.document_bytes)?;
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err("a document that is not a JSON object".to_owned());
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| {
+        format!("a document that is not JSON (line {}, column {})", error.line(), error.column())
+    })
+}
+
 /// Reads an object and keeps nothing.
 struct Top;
 

@@ -131,7 +131,10 @@ impl Instance {
             0,
             deadline,
             |contract, store| contract.configure(store, settings, facts),
-            |answer, limits| mapped("a connection descriptor", answer, limits),
+            |answer, limits| match answer {
+                Ok(text) => check::document("a connection descriptor", text, limits),
+                Err(problems) => check::problems(problems, limits),
+            },
         )
     }
 
@@ -175,9 +178,9 @@ fn jittered(calls: u32) -> u32 {
     calls - quarter + rand::random_range(0..=quarter.saturating_mul(2))
 }
 
-fn mapped(what: &str, answer: &Result<Json, Vec<Problem>>, limits: &Limits) -> Result<(), Wrong> {
+fn mapped(answer: &Result<Json, Vec<Problem>>, limits: &Limits) -> Result<(), Wrong> {
     match answer {
-        Ok(text) => check::document(what, text, limits),
+        Ok(text) => check::mapped(text, limits),
         Err(problems) => check::problems(problems, limits),
     }
 }
@@ -255,7 +258,7 @@ impl Provider for Instance {
             0,
             deadline,
             |contract, store| contract.to_provider(store, object, canonical, current),
-            |answer, limits| mapped("a document", answer, limits),
+            mapped,
         )
     }
 
@@ -266,7 +269,7 @@ impl Provider for Instance {
             0,
             deadline,
             |contract, store| contract.to_canonical(store, object, document),
-            |answer, limits| mapped("a document", answer, limits),
+            mapped,
         )
     }
 

@@ -140,10 +140,7 @@ async fn documents_that_are_none_are_faults_and_are_not_quoted() {
     let culprit = connect(&providers, "culprit", "rubbish").await;
     let cases = [
         ("not-json", "not JSON"),
-        ("not-utf8", "not JSON"),
-        ("surrogate", "not JSON"),
         ("array", "not a JSON object"),
-        ("deep", "not JSON"),
         ("trailing", "not JSON"),
         ("no-problem", "a refusal without a problem"),
     ];
@@ -153,6 +150,18 @@ async fn documents_that_are_none_are_faults_and_are_not_quoted() {
         assert!(fault.to_string().contains(says), "{kind}: {fault}");
         assert!(!fault.to_string().contains("PRIVATE-VALUE"), "{fault}");
         assert_works(&providers, &culprit).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_inside_of_a_document_is_the_records_and_no_fault() {
+    let providers = room(&config(), &["rubbish"]);
+    let c = connect(&providers, "c", "rubbish").await;
+    for kind in ["not-utf8", "surrogate", "deep", "twice"] {
+        let document = json!({ "kind": kind }).to_string().into_bytes();
+        let made = providers.visit(&c, move |provider| provider.to_canonical("contact", &document)).await;
+        let made = made.unwrap_or_else(|fault| panic!("{kind}: {fault}")).expect("mapped");
+        assert!(tandem_core::document::parse(&made).is_err(), "{kind}: whoever reads it finds it");
     }
 }
 
