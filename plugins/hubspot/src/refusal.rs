@@ -84,10 +84,10 @@ impl HubSpot {
         let (quota, wait) = if policy == "DAILY" || message.contains("daily limit") {
             (Some("daily"), self.midnight(context))
         } else if policy == "SECONDLY" || message.contains("secondly limit") && !message.contains("ten") {
-            (Some("search"), retry_after_or(response, context, 1_000))
+            (Some("search"), retry_after_or(response, context, rolled(1_000)))
         } else if policy == "TEN_SECONDLY_ROLLING" || message.contains("ten_secondly") {
             let window = response.number("x-hubspot-ratelimit-interval-milliseconds").unwrap_or(10_000);
-            (Some("burst"), retry_after_or(response, context, window))
+            (Some("burst"), retry_after_or(response, context, rolled(window)))
         } else {
             (None, retry_after(response, context))
         };
@@ -128,6 +128,11 @@ impl HubSpot {
         }
         states
     }
+}
+
+/// By when a rolling window has surely forgotten what it holds: HubSpot does not say how finely it counts.
+fn rolled(window_ms: u64) -> u64 {
+    window_ms.saturating_add(window_ms.div_ceil(50))
 }
 
 fn retry_after_or(response: &Response, context: &Context, usual_ms: u64) -> Wait {

@@ -13,7 +13,6 @@ use super::Engine;
 use crate::pipeline::listing::{Kind, Looked};
 use crate::pipeline::{Clock as _, PipelineError, Work};
 use crate::quota::Cause;
-use crate::store::Class;
 use crate::telemetry::Stage;
 
 /// Delayed hints whose time has come but that are still in work are asked for again after this.
@@ -21,6 +20,9 @@ const EARLIEST: Duration = Duration::from_millis(10);
 
 /// Listings looked at at once.
 const LOOKS: usize = 16;
+
+/// Milliseconds after which a listing that had to wait is looked at again at the soonest.
+const SOONEST: Millis = 100;
 
 /// What one look at a listing is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,7 +210,9 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
     if connection.directions.internal_paused() {
         return Ok(Some(next));
     }
-    if engine.quotas.not_before(&look.connection, Class::Reconcile, now) > now {
+    // Not for a quota that is spent: listings may have one of their own, and each call asks for those that it takes from.
+    let halted = [Cause::Breaker, Cause::Authorisation, Cause::Blocked];
+    if halted.contains(&engine.quotas.standing(&look.connection, now).cause) {
         return Ok(Some(now.saturating_add(1_000)));
     }
     engine.learn(&look.connection).await?;
@@ -218,7 +222,7 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
             match pipeline.look_at_listing(&connection, &look.object, Kind::Changes).await? {
                 Looked::More => {}
                 Looked::All => break,
-                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(1_000)))),
+                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(SOONEST)))),
                 Looked::CursorLost => {
                     pipeline.forget_cursor(&connection, &look.object, Kind::Walk).await?;
                     engine.forget_walk(&connection, &look.object).await?;
@@ -232,7 +236,7 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
             match pipeline.look_at_listing(&connection, &look.object, Kind::Walk).await? {
                 Looked::More => {}
                 Looked::All => break,
-                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(1_000)))),
+                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(SOONEST)))),
                 Looked::CursorLost => return Ok(Some(now.saturating_add(1_000))),
             }
         }

@@ -233,7 +233,7 @@ impl Meter {
         match (&mut self.body, now) {
             (Body::Window(window), Some(now)) => {
                 let counted = now.min(admitted + ARRIVAL);
-                if counted + window.per() >= now {
+                if counted + window.hold() >= now {
                     window.keep(units, counted);
                 }
             }

@@ -76,7 +76,7 @@ fn a_call_takes_from_all_its_quotas_or_from_none() {
     assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (0, 2));
     let (until, name) = wait(&quotas, &charge("search", 1), Class::Live, NOW);
     assert_eq!(name, "search");
-    assert!(until > NOW + 10_000 && until <= NOW + 10_200, "{}", until - NOW);
+    assert!(until > NOW + 10_200 && until <= NOW + 10_400, "{}", until - NOW);
     assert_eq!(used(&quotas, "daily", NOW), 2, "the refused call took nothing");
 }
 

@@ -6,6 +6,7 @@
 //! one window after its *answer*: the CRM counted the call somewhere between the two, so no window of the CRM's holds
 //! more. A call that hangs is assumed to have been counted within [`ARRIVAL`]. The log is coarse: releases are rounded up to
 //! 1/64 of the window, so it has at most 66 entries, none when the connection is idle, and gives away at most 1.6 % of the rate.
+//! A CRM that counts coarsely too gives a unit back later than its page says: [`LATE`] allows for that.
 //!
 //! GCRA (by `governor`) paces bulk work inside the window, so that a backfill does not spend it in one burst
 //! and leave the rest of the window empty-handed.
@@ -22,6 +23,9 @@ use tandem_core::Millis;
 
 /// Longest time between the sending of a call and the CRM's counting of it.
 pub(super) const ARRIVAL: Millis = 2_000;
+
+/// The part of a window by which a CRM may be late to forget a call.
+const LATE: Millis = 50;
 
 const PARTS: Millis = 64;
 
@@ -106,7 +110,7 @@ impl Window {
 
     /// Puts a saved entry back.
     pub(super) fn restore(&mut self, free_at: Millis, units: u64) {
-        self.keep(units, free_at.saturating_sub(self.per).saturating_sub(1));
+        self.keep(units, free_at.saturating_sub(self.hold()).saturating_sub(1));
     }
 
     /// Asks the pacer for a unit of bulk work; the moment to come back at if it is too early.
@@ -117,9 +121,14 @@ impl Window {
         self.pace.as_ref().map_or(Ok(()), |pace| pace.take(units, now))
     }
 
-    /// The first tick that begins later than one window after `at`.
+    /// How long a unit is kept.
+    pub(super) fn hold(&self) -> Millis {
+        self.per + self.per.div_ceil(LATE)
+    }
+
+    /// The first tick that begins later than one window after `at`, and by when the CRM has forgotten it.
     fn tick_after(&self, at: Millis) -> u64 {
-        (at + self.per) / self.tick + 1
+        (at + self.hold()) / self.tick + 1
     }
 }
 

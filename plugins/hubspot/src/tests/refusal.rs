@@ -31,17 +31,17 @@ fn limit(policy: &str, message: &str) -> Response {
 fn too_many_calls_are_told_apart_by_policy() {
     let some = |name: &str| Some(name.to_owned());
     let ten = limit("TEN_SECONDLY_ROLLING", "You have reached your ten_secondly_rolling limit.");
-    assert_eq!(throttled(&plain(), &ten, NOW), (some("burst"), Wait::Until(NOW + 10_000)));
+    assert_eq!(throttled(&plain(), &ten, NOW), (some("burst"), Wait::Until(NOW + 10_200)));
     let shorter = with_header(ten.clone(), "x-hubspot-ratelimit-interval-milliseconds", "2000");
-    assert_eq!(throttled(&plain(), &shorter, NOW), (some("burst"), Wait::Until(NOW + 2_000)));
+    assert_eq!(throttled(&plain(), &shorter, NOW), (some("burst"), Wait::Until(NOW + 2_040)));
     assert_eq!(
         throttled(&plain(), &with_header(ten, "retry-after", "3"), NOW),
         (some("burst"), Wait::Until(NOW + 3_000))
     );
-    assert_eq!(throttled(&plain(), &limit("SECONDLY", "x"), NOW), (some("search"), Wait::Until(NOW + 1_000)));
+    assert_eq!(throttled(&plain(), &limit("SECONDLY", "x"), NOW), (some("search"), Wait::Until(NOW + 1_020)));
     assert_eq!(
         throttled(&plain(), &limit("", "You have reached your secondly limit."), NOW),
-        (some("search"), Wait::Until(NOW + 1_000))
+        (some("search"), Wait::Until(NOW + 1_020))
     );
     assert_eq!(
         throttled(&plain(), &limit("DAILY", "You have reached your daily limit."), NOW),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::types::{
     AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
-    FaultOrder, Imported, NewAccounts, NewApp, PersonDeed, PersonDeeds, PersonImport, PersonMerge,
+    FaultOrder, Imported, NewAccounts, NewApp, NotedCall, PersonDeed, PersonDeeds, PersonImport, PersonMerge,
     PersonWrite, QuotaSizes, Record, Violations,
 };
 
@@ -179,6 +179,11 @@ impl Client {
     pub async fn authorization_code(&self, portal: u64) -> Answer<String> {
         let path = format!("/control/accounts/{portal}/authorization-code");
         self.post::<_, Code>(&path, &json!({})).await.map(|code| code.code)
+    }
+
+    /// The calls that came to an account, oldest first, since its settings asked for a `journal`.
+    pub async fn calls(&self, portal: u64) -> Answer<Vec<NotedCall>> {
+        self.get(&format!("/control/accounts/{portal}/calls")).await
     }
 
     /// Counts of one account.

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::types::{
     AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId,
-    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, PersonDeed, PersonDeeds,
-    PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, TokenKind, Violations, WebhookSettings,
+    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, NotedCall, PersonDeed,
+    PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, TokenKind, Violations,
+    WebhookSettings,
 };
 use crate::hubspot::account::{Account, Grant, Opening, SCOPES};
 use crate::hubspot::contact::Contact;
@@ -71,6 +72,7 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/accounts/{portal}/tokens", get(tokens))
         .route("/control/accounts/{portal}/authorization-code", post(authorization_code))
         .route("/control/accounts/{portal}/counts", get(account_counts))
+        .route("/control/accounts/{portal}/calls", get(account_calls))
         .route("/control/accounts/{portal}/clear", post(clear_account))
         .route("/control/accounts/{portal}/contacts", post(person_creates).get(dump))
         .route("/control/accounts/{portal}/contacts/import", post(person_imports))
@@ -356,6 +358,22 @@ fn count(account: &Account) -> Counts {
 
 async fn account_counts(State(world): State<Shared>, Path(portal): Path<String>) -> Answer<Counts> {
     Ok(Json(count(&*find_one(&world, &portal)?)))
+}
+
+async fn account_calls(State(world): State<Shared>, Path(portal): Path<String>) -> Answer<Vec<NotedCall>> {
+    let account = find_one(&world, &portal)?;
+    let mut calls: Vec<NotedCall> = account
+        .journal
+        .lock()
+        .iter()
+        .map(|noted| NotedCall {
+            at: noted.at,
+            operation: noted.operation.name().to_owned(),
+            status: noted.status,
+        })
+        .collect();
+    calls.sort_by_key(|call| call.at);
+    Ok(Json(calls))
 }
 
 async fn counts(State(world): State<Shared>) -> Json<Counts> {

@@ -171,6 +171,18 @@ impl Counts {
     }
 }
 
+/// A call that came, as the journal of an account has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NotedCall {
+    /// When it came, in milliseconds since 1970.
+    pub at: i64,
+    /// Its operation.
+    pub operation: String,
+    /// What it was answered with. None: it was not answered.
+    pub status: Option<u16>,
+}
+
 /// A record in a dump.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,7 @@
 //! An account ("portal") at HubSpot: its contacts, limits, tokens and settings. Everything that changes sits behind
 //! a lock of the account's own; the hot path takes no lock that two accounts share, save two read locks of tables.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,7 +13,20 @@ use super::contacts::{Contacts, Rules};
 use super::quota::{Quota, QuotaSizes};
 use super::webhooks::App;
 use crate::dice::Dice;
-use crate::operation::Counters;
+use crate::operation::{Counters, Operation};
+
+/// Calls that a journal keeps.
+const NOTED: usize = 20_000;
+
+/// A call as the journal has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Noted {
+    /// When it came, in milliseconds.
+    pub(crate) at: i64,
+    pub(crate) operation: Operation,
+    /// None: it was not answered.
+    pub(crate) status: Option<u16>,
+}
 
 /// How the daemon authenticates at an account, which also sets the class of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -45,6 +59,8 @@ pub struct AccountSettings {
     pub token_seconds: u32,
     /// Each refresh gives a new refresh token and ends the one before, as other vendors do; HubSpot's stays.
     pub rotate_refresh_tokens: bool,
+    /// Each call is noted with its moment, to be read by the control API.
+    pub journal: bool,
 }
 
 impl Default for AccountSettings {
@@ -58,6 +74,7 @@ impl Default for AccountSettings {
             merge_makes_new_record: true,
             token_seconds: 1_800,
             rotate_refresh_tokens: false,
+            journal: false,
         }
     }
 }
@@ -109,6 +126,8 @@ pub(crate) struct Account {
     pub(crate) quota: Mutex<Quota>,
     pub(crate) contacts: Mutex<Contacts>,
     pub(crate) counts: Counters,
+    /// The newest calls, where the settings ask for it.
+    pub(crate) journal: Mutex<VecDeque<Noted>>,
     pub(crate) integration: Source,
     /// The token that it was opened with, to be listed.
     pub(crate) first_token: Mutex<String>,
@@ -158,6 +177,7 @@ impl Account {
             settings: RwLock::new(settings),
             contacts: Mutex::new(Contacts::new(first_id)),
             counts: Counters::default(),
+            journal: Mutex::default(),
             integration,
             first_token: Mutex::default(),
         }
@@ -172,6 +192,17 @@ impl Account {
             lag: i64::try_from(lag).unwrap_or(0),
             lead: settings.default_lead,
             forward: settings.lifecycle_forward_only,
+        }
+    }
+
+    /// Notes a call, if the settings ask for it.
+    pub(crate) fn note(&self, noted: Noted) {
+        if self.settings.read().journal {
+            let mut journal = self.journal.lock();
+            if journal.len() >= NOTED {
+                journal.pop_front();
+            }
+            journal.push_back(noted);
         }
     }
 

@@ -35,7 +35,7 @@ use http::{Method, StatusCode};
 use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
-use self::account::{Account, Grant, TokenKind};
+use self::account::{Account, Grant, Noted, TokenKind};
 use self::errors::ApiError;
 use self::quota::Limit;
 use self::route::{Route, Routed};
@@ -325,6 +325,7 @@ pub(crate) async fn serve(call: Call) -> Outcome {
     };
     let account = grant.account.clone();
     account.counts.add(operation, Tally::Calls);
+    let at = world.clock.now();
     let outcome = Box::pin(serve_account(&call, &grant, &account, operation, &route)).await;
     if let Outcome::Answer(answer) = &outcome {
         let tally = match answer.status.as_u16() {
@@ -339,6 +340,11 @@ pub(crate) async fn serve(call: Call) -> Outcome {
     } else {
         account.counts.add(operation, Tally::Disturbed);
     }
+    let status = match &outcome {
+        Outcome::Answer(answer) => Some(answer.status.as_u16()),
+        _ => None,
+    };
+    account.note(Noted { at, operation, status });
     outcome
 }
 

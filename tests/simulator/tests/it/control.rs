@@ -193,6 +193,20 @@ async fn calls_are_counted_by_account_and_operation() {
 }
 
 #[tokio::test]
+async fn an_account_notes_its_calls_when_it_is_asked_to() {
+    let s = Setting::new().await;
+    let id = s.contact(json!({ "email": "ann@example.com" })).await;
+    assert_eq!(s.control.calls(s.portal()).await.unwrap(), []);
+    s.control.set_settings(s.portal(), json!({ "journal": true })).await.unwrap();
+    s.read(id, "email").await;
+    s.patch(id, json!({ "email": "nope" })).await;
+    let calls = s.control.calls(s.portal()).await.unwrap();
+    let told: Vec<_> = calls.iter().map(|call| (call.operation.as_str(), call.status)).collect();
+    assert_eq!(told, [("contacts.read", Some(200)), ("contacts.update", Some(400))]);
+    assert!(calls[0].at <= calls[1].at && calls[0].at > 1_600_000_000_000);
+}
+
+#[tokio::test]
 async fn a_reset_forgets_everything() {
     let s = Setting::new().await;
     s.control.reset().await.unwrap();
