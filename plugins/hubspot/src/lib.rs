@@ -58,6 +58,9 @@ enum Note {
     BySearch { found: Vec<String> },
 }
 
+/// Asked by `tandem check --live`: whether records may be written, told without writing one.
+const MAY_WRITE: &str = "may-write";
+
 impl Provider for HubSpot {
     fn describe() -> Descriptor {
         describe::descriptor()
@@ -111,6 +114,7 @@ impl Provider for HubSpot {
                 ),
             }
             .into(),
+            Operation::Other(name, _) if name == MAY_WRITE => self.may_write_request().then_note(&Note::First),
             Operation::Other(..) => Answer::unsupported(operation).into(),
         }
     }

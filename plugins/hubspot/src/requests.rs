@@ -101,6 +101,13 @@ impl HubSpot {
     /// An update of the changed properties alone; "" clears. None: nothing that HubSpot has was changed.
     ///
     /// It is not repeatable: between a lost answer and the repetition somebody may have edited the record.
+    /// An update of nothing, of a record that cannot be there: permissions are looked at before that.
+    pub(crate) fn may_write_request(&self) -> Request {
+        let mut body = Members::default();
+        body.push("properties", Node::Object(Members::default()));
+        Request::patch(&self.path).segment("0").json_node(&Node::Object(body))
+    }
+
     pub(crate) fn update_request(&self, id: &str, write: &Write, document: &Node<'_>) -> Option<Request> {
         let mut values = Members::default();
         for pointer in &write.changed {

@@ -95,6 +95,10 @@ impl HubSpot {
         match (operation, note) {
             (Operation::Probe, _) => self.probed(operation, response, context).into(),
             (Operation::Discover(_), _) => self.discovered(operation, response, context).into(),
+            (Operation::Other(..), _) => match response.status {
+                200..=299 | 400 | 404 => Answer::Facts(b"{}".to_vec()).into(),
+                _ => self.refuse(operation, response, context).into(),
+            },
             (Operation::Find(find), note) => self.looked(operation, find, note, response, context),
             (Operation::Write(Write { id: None, document, .. }), note) => {
                 self.created(operation, document, &note, response, context)

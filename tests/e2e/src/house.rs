@@ -45,6 +45,8 @@ pub struct Plan {
     pub index_lag: (u64, u64),
     /// How the connections authenticate.
     pub tokens: TokenKind,
+    /// The address under which CRMs are to reach the daemon, where that is not where it listens.
+    pub public_url: Option<String>,
 }
 
 impl Plan {
@@ -59,6 +61,7 @@ impl Plan {
             environment: BTreeMap::new(),
             index_lag: (100, 300),
             tokens: TokenKind::Private,
+            public_url: None,
         }
     }
 }
@@ -214,8 +217,13 @@ impl House {
 
     fn write_main(&self, listen: &str) -> Result<(), Error> {
         let text = format!(
-            "data_dir = \"data\"\n[http]\nlisten = \"{listen}\"\n[auth]\nadmin = {{ file = \"secrets/admin\" }}\n\
+            "data_dir = \"data\"\n[http]\nlisten = \"{listen}\"\n{public}[auth]\nadmin = {{ file = \"secrets/admin\" }}\n\
              [apps.hubspot]\nprovider = \"hubspot\"\napp_id = \"{app}\"\nclient_id = \"{id}\"\nclient_secret = {{ file = \"secrets/app\" }}\n{main}\n",
+            public = self
+                .plan
+                .public_url
+                .as_ref()
+                .map_or_else(String::new, |url| format!("public_url = \"{url}\"\n")),
             app = self.app.app_id,
             id = self.app.client_id,
             main = self.plan.main,
@@ -226,6 +234,11 @@ impl House {
     /// Environment of the daemon's next start.
     pub fn environment(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.plan.environment
+    }
+
+    /// The public address that the daemon's next start believes in.
+    pub fn public_url(&mut self) -> &mut Option<String> {
+        &mut self.plan.public_url
     }
 
     /// The daemon's configuration file.

@@ -16,6 +16,7 @@ use tandem_core::exchange::{
     Answer, Attribute, Context, Listing, Operation, Problem, QuotaState, Reply, Wait,
 };
 use tandem_core::id::{ConnectionId, ProviderId};
+use tandem_core::policy::Flow;
 
 use super::failure::Failure;
 use super::table::plain;
@@ -52,6 +53,10 @@ pub(super) async fn probe(
     }
     Ok(probes)
 }
+
+/// The question whether records of an object may be written, which the provider answers without writing one.
+const MAY_WRITE: &str = "may-write";
+const CANNOT_TELL: &str = "the provider cannot tell without writing";
 
 /// The questions to one connection's CRM, and what came of them.
 struct Asking<'a> {
@@ -96,6 +101,20 @@ impl Asking<'_> {
                 other => Err(refused(other)),
             });
             self.note(format!("read {object}"), read);
+            let writes = self.connection.objects.get(&object.as_str().into()).map(|object| object.direction);
+            if writes != Some(Flow::ToInternal) {
+                let arguments = serde_json::json!({ "object": object }).to_string().into_bytes();
+                let asked = self.ask(Operation::Other(MAY_WRITE.to_owned(), arguments)).await;
+                let write = asked.and_then(|answer| match answer {
+                    Answer::Facts(_) => Ok("records can be written".to_owned()),
+                    Answer::Other(..) => Ok(CANNOT_TELL.to_owned()),
+                    Answer::Blocked(block) if block.problem.code == "unsupported" => {
+                        Ok(CANNOT_TELL.to_owned())
+                    }
+                    other => Err(refused(other)),
+                });
+                self.note(format!("write {object}"), write);
+            }
         }
         let quota = self.quota();
         self.note("quota", quota);
@@ -145,6 +164,14 @@ impl Asking<'_> {
             .filter(|pointer| !known.fields.contains_key(*pointer))
             .map(String::as_str)
             .collect();
+        // Custom fields are there because the connection's file names them.
+        let own: Vec<&str> = lost.iter().copied().filter(|pointer| pointer.starts_with("/custom/")).collect();
+        if !own.is_empty() {
+            return Err(format!(
+                "the account has no property for {}; mend the connection's settings",
+                own.join(", ")
+            ));
+        }
         let mapped = format!("{} fields are mapped", known.fields.len());
         Ok(if lost.is_empty() { mapped } else { format!("{mapped}; the account has no {}", lost.join(", ")) })
     }

@@ -40,6 +40,7 @@ fn a_connection_that_would_work_is_proved_without_writing() {
         ("credentials", "the CRM takes them"),
         ("fields contact", "20 fields are mapped"),
         ("read contact", "records can be read"),
+        ("write contact", "the provider cannot tell without writing"),
         ("quota", "burst: 97 of 100 left"),
     ];
     let expected: Vec<_> =
@@ -80,10 +81,16 @@ fn a_permission_or_quota_that_is_missing_is_named() {
     let found = steps(&connected(&crm, ""), 1);
     assert_eq!(
         found.iter().map(|(what, ok, _)| (what.as_str(), *ok)).collect::<Vec<_>>(),
-        [("credentials", true), ("fields contact", true), ("read contact", false), ("quota", false)]
+        [
+            ("credentials", true),
+            ("fields contact", true),
+            ("read contact", false),
+            ("write contact", true),
+            ("quota", false)
+        ]
     );
     assert!(found[2].2.starts_with("the CRM does not allow it: "), "{found:?}");
-    assert_eq!(found[3].2, "burst: 0 of 100 left; work waits until it is filled up again");
+    assert_eq!(found[4].2, "burst: 0 of 100 left; work waits until it is filled up again");
 }
 
 #[test]
