@@ -189,10 +189,16 @@ async fn the_status_says_why_a_connection_waits_and_when_it_no_longer_does() -> 
     let there = house.customer("disputes")?.account.list().await?;
     let external = there.first().ok_or("nobody there")?.id.parse()?;
     house.post("/v1/pause", &json!({ "connection": "disputes" })).await?;
-    // First the one in the account: HubSpot has no precondition, so that an edit there which falls between our read and our write is
-    // overwritten, and a slow machine makes that window wide. System A's edit meets no such window.
     house.control.person_edits(portal("disputes")?, external, &[("jobtitle", "Boss")]).await?;
     edit("disputes", "Chief").await?;
+    // Found while nothing may be written: HubSpot has no precondition, so that a write which goes out before the event of the edit
+    // there was read overwrites it, and a slow machine makes that window wide.
+    until("the dispute is found", SOON, async || {
+        let status = house.get("/v1/status?connection=disputes").await?;
+        let found = status.pointer("/connections/0/review") == Some(&json!(1));
+        Ok(if found { Ok(()) } else { Err(status.to_string()) })
+    })
+    .await?;
     house.post("/v1/resume", &json!({ "connection": "disputes" })).await?;
     // The account allows one call in ten seconds.
     house.control.set_quota(portal("spends")?, QuotaSizes { burst: 1, daily: None, search: 50 }).await?;
