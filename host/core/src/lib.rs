@@ -7,11 +7,13 @@ pub mod descriptor;
 pub mod document;
 pub mod exchange;
 pub mod id;
+pub mod laws;
 pub mod link;
 pub mod normalise;
 pub mod plan;
 pub mod policy;
 pub mod redact;
+pub mod rules;
 pub mod schema;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

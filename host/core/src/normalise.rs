@@ -35,6 +35,10 @@ pub const ALL: &[Normaliser] = &[
         description: "digits, a leading + (also for 00), an extension as ;ext=; no country is guessed",
     },
     Normaliser {
+        name: "language",
+        description: "a language tag trimmed, in lower case, parts joined by hyphens",
+    },
+    Normaliser {
         name: "url",
         description: "scheme (https if missing) and host in lower case, no default port, no lone final slash",
     },
@@ -78,6 +82,7 @@ fn one(value: Value, name: &str) -> Value {
         "text" => text(value, plain),
         "email" => text(value, |text| lower(composed(text.trim()).trim())),
         "phone" => each(value, &phone),
+        "language" => text(value, |text| lower(text.trim()).replace('_', "-")),
         "url" => text(value, url),
         "date" => each(value, &date),
         "datetime" => each(value, &datetime),

@@ -352,6 +352,15 @@ impl CanonicalSchema {
         &self.fields
     }
 
+    /// The members that it declares, those of a customer's own apart.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        members(self.schema.source(), "properties")
+            .into_iter()
+            .flat_map(Map::keys)
+            .map(String::as_str)
+            .filter(|name| *name != CUSTOM)
+    }
+
     /// Whether a field may exist: declared, or one of a customer's own.
     #[must_use]
     pub fn has(&self, pointer: &str) -> bool {

@@ -128,7 +128,7 @@ fn usual() -> Mapping {
         .normalise(TEXT)
         .text()
         .field("/language", "/properties/hs_language")
-        .normalise("trim|lower|empty-is-absent")
+        .normalise("language|empty-is-absent")
         .own(LANGUAGE)
         .field("/lifecycle_stage", "/properties/lifecyclestage")
         .options(stages())

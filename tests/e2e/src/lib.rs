@@ -11,6 +11,7 @@ pub mod memory;
 pub mod people;
 pub mod power;
 pub mod process;
+pub mod rest;
 pub mod system_a;
 pub mod wire;
 

@@ -18,8 +18,8 @@ use crate::bindings::tandem::provider::types::{
 /// The fields of a record, the same on both sides.
 pub const FIELDS: [&str; 20] = [
     "email",
-    "first_name",
-    "last_name",
+    "given_name",
+    "family_name",
     "phone",
     "mobile",
     "company",
@@ -34,7 +34,7 @@ pub const FIELDS: [&str; 20] = [
     "birthday",
     "notes",
     "source",
-    "owner",
+    "annual_revenue",
     "status",
     "tags",
 ];
@@ -96,14 +96,14 @@ pub fn describe(id: &str) -> Json {
             {
                 "name": "a contact",
                 "object": "contact",
-                "canonical": { "email": "ada@example.com", "first_name": "Ada", "tags": ["a", "b"] },
-                "document": { "email": "ada@example.com", "first_name": "Ada", "tags": ["a", "b"] }
+                "canonical": { "email": "ada@example.com", "given_name": "Ada", "tags": ["a", "b"] },
+                "document": { "email": "ada@example.com", "given_name": "Ada", "tags": ["a", "b"] }
             },
             {
                 "name": "members that are not mapped are not canonical",
                 "object": "contact",
-                "canonical": { "last_name": "Lovelace" },
-                "document": { "last_name": "Lovelace", "shoe_size": 38 },
+                "canonical": { "family_name": "Lovelace" },
+                "document": { "family_name": "Lovelace", "shoe_size": 38 },
                 "direction": "to-canonical"
             }
         ]

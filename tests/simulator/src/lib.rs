@@ -2,6 +2,7 @@
 //!
 //! It is written from the vendors' documentation alone and shares no code with the providers, so that it can judge
 //! them. HubSpot's contacts are here; each further CRM is a module beside [`hubspot`] with its own paths.
+//! [`rest`] is nobody's: a plain account that a first provider can be written for.
 //!
 //! Two listeners: the API, which behaves as the CRM does, and the control API (see `README.md`), by which tests make
 //! accounts, order disturbances, act as people and read counts. It keeps everything in memory, and it refuses nothing
@@ -15,6 +16,7 @@ mod dice;
 mod faults;
 pub mod hubspot;
 mod operation;
+pub mod rest;
 mod server;
 mod strict;
 mod world;

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::call::{Call, Outcome};
 use crate::hubspot;
+use crate::rest;
 use crate::world::World;
 
 /// The largest body that is read.
@@ -79,6 +80,8 @@ async fn answer(
     let call = Call::new(world, parts, body);
     let outcome = if hubspot::owns(&call.path) {
         Box::pin(hubspot::serve(call)).await
+    } else if rest::owns(&call.path) {
+        rest::serve(&call)
     } else {
         call.violation(None, "unknown path");
         let mut response = http::Response::new(Full::default());

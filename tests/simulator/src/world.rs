@@ -10,6 +10,7 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::hubspot::HubSpot;
 use crate::hubspot::webhooks::Poster;
+use crate::rest::Rest;
 use crate::strict::Strict;
 
 pub(crate) struct World {
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) strict: Strict,
     pub(crate) poster: Poster,
     pub(crate) hubspot: HubSpot,
+    pub(crate) rest: Rest,
     /// Where the API listens, for links.
     pub(crate) api_url: OnceLock<String>,
     /// Turns true when everything is to end.
@@ -39,6 +41,7 @@ impl World {
             strict: Strict::new(strict),
             poster,
             hubspot: HubSpot::default(),
+            rest: Rest::default(),
             api_url: OnceLock::new(),
             stop: watch::Sender::new(false),
         }

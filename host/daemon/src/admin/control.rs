@@ -3,11 +3,13 @@
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
-use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, ScopeId};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, ProviderId, ScopeId};
 use tandem_core::link::Fields;
 use tandem_core::policy::Flow;
 
-use super::view::{Count, DeadView, Explanation, ProviderView, Reloaded, ReviewView, Status};
+use super::view::{
+    Count, DeadView, Explanation, ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status, Swapped,
+};
 
 /// What is paused or resumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,28 @@ pub enum LookAt {
     All,
 }
 
+/// Which provider goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollBack {
+    /// The provider.
+    pub provider: ProviderId,
+}
+
+/// Which provider is kept on which version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The provider.
+    pub provider: ProviderId,
+    /// A label, or the beginning of a digest. None: what serves now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Lets other files in again.
+    #[serde(default)]
+    pub off: bool,
+}
+
 /// Whether the daemon is ready for work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -212,6 +236,31 @@ pub trait Control: Send + Sync + 'static {
 
     /// The providers.
     fn providers(&self) -> impl Future<Output = Result<Vec<ProviderView>, ControlError>> + Send;
+
+    /// Looks at the folder of providers again, also at what was refused before.
+    fn reload_providers(&self) -> impl Future<Output = Result<ProvidersReloaded, ControlError>> + Send;
+
+    /// Lets the version serve that served before.
+    fn roll_back(&self, target: RollBack) -> impl Future<Output = Result<Swapped, ControlError>> + Send;
+
+    /// Keeps a provider on a version, or lets other files in again.
+    fn pin(&self, pin: Pin) -> impl Future<Output = Result<Swapped, ControlError>> + Send;
+
+    /// A connection's file as it stands, TOML.
+    fn connection_file(&self, id: ConnectionId) -> impl Future<Output = Result<String, ControlError>> + Send;
+
+    /// Writes a connection's file, new or in place of the one that is there, if what it says can be used.
+    fn put_connection(
+        &self,
+        id: ConnectionId,
+        text: String,
+    ) -> impl Future<Output = Result<Reloaded, ControlError>> + Send;
+
+    /// Removes a connection's file. Its queue and its links stay in the store.
+    fn remove_connection(
+        &self,
+        id: ConnectionId,
+    ) -> impl Future<Output = Result<Reloaded, ControlError>> + Send;
 
     /// Reads the connections' files again.
     fn reload(&self) -> impl Future<Output = Result<Reloaded, ControlError>> + Send;

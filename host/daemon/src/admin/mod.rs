@@ -16,8 +16,8 @@ pub mod view;
 pub use auth::{Caller, Tokens, for_admin, for_metrics, for_scopes};
 
 pub use control::{
-    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef,
-    Unfreeze,
+    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Pin, Readiness, RecordRef,
+    RollBack, Unfreeze,
 };
 pub use problem::Problem;
 pub use routes::{house, router};

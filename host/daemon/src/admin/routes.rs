@@ -16,6 +16,12 @@
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
 //! | `POST /v1/look` | [`Count`](super::view::Count) of hints | [`Look`] |
 //! | `GET /v1/providers` | list of [`ProviderView`](super::view::ProviderView) | |
+//! | `POST /v1/providers/reload` | [`ProvidersReloaded`](super::view::ProvidersReloaded) | |
+//! | `POST /v1/providers/rollback` | [`Swapped`](super::view::Swapped) | [`RollBack`] |
+//! | `POST /v1/providers/pin` | [`Swapped`](super::view::Swapped) | [`Pin`] |
+//! | `GET /v1/connections/{id}` | the connection's file, TOML | |
+//! | `PUT /v1/connections/{id}` | [`Reloaded`](super::view::Reloaded) | the file, TOML |
+//! | `DELETE /v1/connections/{id}` | [`Reloaded`](super::view::Reloaded) | |
 //! | `POST /v1/connections/reload` | [`Reloaded`](super::view::Reloaded) | |
 //! | `POST /v1/shutdown` | 202; drains as SIGTERM does | |
 
@@ -32,7 +38,9 @@ use serde::Deserialize;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalKey};
 
 use super::auth::{Tokens, for_admin, for_metrics};
-use super::control::{Control, DeadTarget, Decide, Look, PauseTarget, Readiness, RecordRef, Unfreeze};
+use super::control::{
+    Control, DeadTarget, Decide, Look, PauseTarget, Pin, Readiness, RecordRef, RollBack, Unfreeze,
+};
 use super::problem::{Asked, Given, Named, Problem};
 use super::view;
 use crate::telemetry::Metrics;
@@ -64,7 +72,14 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
         .route("/v1/review/unfreeze", post(unfreeze::<C>))
         .route("/v1/look", post(look::<C>))
         .route("/v1/providers", get(providers::<C>))
+        .route("/v1/providers/reload", post(reload_providers::<C>))
+        .route("/v1/providers/rollback", post(roll_back::<C>))
+        .route("/v1/providers/pin", post(pin::<C>))
         .route("/v1/connections/reload", post(reload::<C>))
+        .route(
+            "/v1/connections/{id}",
+            get(connection_file::<C>).put(put_connection::<C>).delete(remove_connection::<C>),
+        )
         .route("/v1/shutdown", post(shut_down::<C>))
         .with_state(control);
     let guarded = for_metrics(metrics, tokens.clone()).merge(for_admin(admin, tokens));
@@ -248,6 +263,50 @@ async fn providers<C: Control>(
 
 async fn reload<C: Control>(State(control): State<Arc<C>>) -> Result<Json<view::Reloaded>, Problem> {
     Ok(Json(control.reload().await?))
+}
+
+async fn reload_providers<C: Control>(
+    State(control): State<Arc<C>>,
+) -> Result<Json<view::ProvidersReloaded>, Problem> {
+    Ok(Json(control.reload_providers().await?))
+}
+
+async fn roll_back<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<RollBack>,
+) -> Result<Json<view::Swapped>, Problem> {
+    Ok(Json(control.roll_back(target).await?))
+}
+
+async fn pin<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(pin): Given<Pin>,
+) -> Result<Json<view::Swapped>, Problem> {
+    Ok(Json(control.pin(pin).await?))
+}
+
+async fn connection_file<C: Control>(
+    State(control): State<Arc<C>>,
+    Named(id): Named<ConnectionId>,
+) -> Result<Response, Problem> {
+    let text = control.connection_file(id).await?;
+    Ok(([(header::CONTENT_TYPE, "application/toml; charset=utf-8")], text).into_response())
+}
+
+async fn put_connection<C: Control>(
+    State(control): State<Arc<C>>,
+    Named(id): Named<ConnectionId>,
+    text: Result<String, axum::extract::rejection::StringRejection>,
+) -> Result<Json<view::Reloaded>, Problem> {
+    let text = text.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    Ok(Json(control.put_connection(id, text).await?))
+}
+
+async fn remove_connection<C: Control>(
+    State(control): State<Arc<C>>,
+    Named(id): Named<ConnectionId>,
+) -> Result<Json<view::Reloaded>, Problem> {
+    Ok(Json(control.remove_connection(id).await?))
 }
 
 async fn shut_down<C: Control>(State(control): State<Arc<C>>) -> (StatusCode, Json<view::Count>) {

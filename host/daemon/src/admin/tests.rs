@@ -69,6 +69,7 @@ impl Control for Fake {
                 freshness_ms: Some(4_200),
                 waiting: 3,
                 delayed: 1,
+                last: None,
                 review: 0,
                 dead: 2,
                 cause: Cause::Quota,
@@ -150,6 +151,34 @@ impl Control for Fake {
 
     async fn providers(&self) -> Result<Vec<view::ProviderView>, ControlError> {
         Ok(Vec::new())
+    }
+
+    async fn reload_providers(&self) -> Result<view::ProvidersReloaded, ControlError> {
+        self.note("reload providers");
+        Ok(view::ProvidersReloaded::default())
+    }
+
+    async fn roll_back(&self, target: RollBack) -> Result<view::Swapped, ControlError> {
+        Err(ControlError::Conflict(format!("provider {} has no version before", target.provider)))
+    }
+
+    async fn pin(&self, pin: Pin) -> Result<view::Swapped, ControlError> {
+        Err(ControlError::NotFound(format!("there is no provider {}", pin.provider)))
+    }
+
+    async fn connection_file(&self, id: ConnectionId) -> Result<String, ControlError> {
+        Ok(format!("# {id}\n"))
+    }
+
+    async fn put_connection(&self, id: ConnectionId, text: String) -> Result<view::Reloaded, ControlError> {
+        if text.is_empty() {
+            return Err(ControlError::Invalid("provider: missing".to_owned()));
+        }
+        Ok(view::Reloaded { added: vec![id], ..view::Reloaded::default() })
+    }
+
+    async fn remove_connection(&self, id: ConnectionId) -> Result<view::Reloaded, ControlError> {
+        Ok(view::Reloaded { removed: vec![id], ..view::Reloaded::default() })
     }
 
     async fn reload(&self) -> Result<view::Reloaded, ControlError> {

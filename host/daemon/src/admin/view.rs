@@ -56,6 +56,9 @@ pub struct ConnectionStatus {
     pub waiting: u64,
     /// Hints that wait for their time.
     pub delayed: u64,
+    /// The record that was worked on last since the daemon was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<EntityKey>,
     /// Field groups and fields that wait for a person.
     pub review: u64,
     /// Records that are set aside.
@@ -345,8 +348,81 @@ pub struct ProviderView {
     pub file: String,
     /// Connections that use it.
     pub connections: u64,
+    /// What is the matter with it.
+    pub state: ProviderState,
+    /// What served before: `provider rollback` goes back to it.
+    #[serde(default)]
+    pub previous: Option<String>,
+    /// Connections that stay on another version, and why.
+    #[serde(default)]
+    pub behind: BTreeMap<ConnectionId, String>,
     /// What is wrong with it. Empty: nothing.
     pub detail: String,
+}
+
+/// How it stands with a provider, or with a file that may become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderState {
+    /// It serves.
+    Serving,
+    /// It serves, and no other file is taken.
+    Pinned,
+    /// Its file was removed.
+    Disabled,
+    /// The file is not whole yet.
+    Waiting,
+    /// The file is whole, and not taken for another reason.
+    Held,
+    /// It failed a step of admission.
+    Refused,
+}
+
+impl std::fmt::Display for ProviderState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Serving => "serving",
+            Self::Pinned => "pinned",
+            Self::Disabled => "disabled",
+            Self::Waiting => "waiting",
+            Self::Held => "held",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+/// A version took the place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swapped {
+    /// The provider.
+    pub provider: ProviderId,
+    /// What served before. None: nothing did.
+    pub from: Option<String>,
+    /// What serves now.
+    pub to: String,
+    /// Connections that moved.
+    pub moved: u64,
+    /// Connections that stay on the version that they had, and why.
+    pub behind: BTreeMap<ConnectionId, String>,
+    /// Connections with work that began before and has not ended yet: it ends on the version before.
+    pub finishing: u64,
+    /// Milliseconds from the beginning of the trial until what had begun before had ended.
+    pub took_ms: u64,
+}
+
+/// What became of the folder of providers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvidersReloaded {
+    /// Versions that serve now.
+    pub swapped: Vec<Swapped>,
+    /// Providers whose files are back.
+    pub enabled: Vec<ProviderId>,
+    /// Providers whose files are gone: their connections stop and keep their queues.
+    pub disabled: Vec<ProviderId>,
+    /// Files that are not whole yet, one line each.
+    pub waiting: Vec<String>,
+    /// Files that were refused, one line each. What served goes on.
+    pub refused: Vec<String>,
 }
 
 /// What a connection's CRM said when it was asked without writing (`tandem check --live`).

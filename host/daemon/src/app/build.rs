@@ -13,15 +13,16 @@ use tokio::sync::{Notify, watch};
 
 use super::directory::fingerprint;
 use super::pauses::Pauses;
+use super::providers::{Archive, RECORDS_OF_CONNECTION, Scan, Shelf};
 use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
-use crate::config::{Config, ConfigError, ConnectionConfig, Connections};
+use crate::config::{Config, ConnectionConfig, Connections};
 use crate::credentials::{Credentials, FileTokens};
 use crate::delivery::{Client, ClientConfig};
 use crate::intake::{Door, Intake, Route};
 use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
-use crate::provider::{EngineConfig, Providers, RuntimeConfig, Setup, View};
+use crate::provider::{Binding, EngineConfig, Providers, RuntimeConfig, Setup, Trial};
 use crate::quota::{QuotaConfig, Quotas};
 use crate::store::sled::{Options, SledStore};
 use crate::store::{Commit, Op, Store as _, StoreError, Until};
@@ -70,10 +71,9 @@ impl Engine {
         let runtime = Arc::new(
             Providers::start(&runtime_config(&config)).map_err(|error| AppError::Build(error.to_string()))?,
         );
-        let loaded = runtime.load_folder(&config.providers_dir).await;
-        for error in &loaded.errors {
-            tracing::error!(%error, "a provider cannot be used");
-        }
+        let archive = config.data_dir.join("providers");
+        let archive = Archive::open(archive.clone())
+            .map_err(|error| AppError::Build(format!("data_dir: {}: {error}", archive.display())))?;
         let quotas =
             Arc::new(Quotas::new(QuotaConfig { share: config.quota.share, reserve: config.quota.reserve }));
         if let Some(counters) = store.value(COUNTERS)?
@@ -122,7 +122,8 @@ impl Engine {
                 let pipeline = pipeline.clone();
                 Box::new(move |hints| pipeline.arrive(hints))
             }));
-        let engine = Arc::new(Self {
+        let engine = Arc::new_cyclic(|itself| Self {
+            itself: itself.clone(),
             started_at: clock.now(),
             pipeline,
             store,
@@ -138,28 +139,57 @@ impl Engine {
             files: Mutex::default(),
             fingerprints: Mutex::default(),
             refused: Mutex::default(),
-            unloaded: Mutex::new(loaded.errors),
+            seen_refused: Mutex::default(),
+            shelf: Shelf::default(),
+            archive,
+            read: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             pausing: tokio::sync::Mutex::default(),
+            running: false.into(),
             draining: false.into(),
             stop: watch::channel(false).0,
             config,
         });
-        engine.reload_connections().await.map_err(AppError::Build)?;
+        engine.read_deployments()?;
+        engine.load_archived().await;
+        engine.scan_providers(Scan::First).await;
+        engine.reload_connections(true).await.map_err(AppError::Build)?;
+        engine.running.store(true, std::sync::atomic::Ordering::Relaxed);
         Ok(engine)
     }
 
     /// Reads the folder of connections: new and changed files are taken up, wrong ones are named and leave what was there.
-    pub(super) async fn reload_connections(&self) -> Result<Reloaded, String> {
+    /// `all`: also what files point at, secrets, is read again, and what was refused is tried again.
+    ///
+    /// One at a time: the caller holds the turn, or nobody else is there yet.
+    pub(super) async fn reload_connections(self: &Arc<Self>, all: bool) -> Result<Reloaded, String> {
         let config = self.config.clone();
-        let (read, fingerprints) = tokio::task::spawn_blocking(move || {
-            let read = Connections::load(&config)?;
-            let fingerprints: BTreeMap<ConnectionId, [u8; 32]> =
-                read.good.iter().map(|(id, file)| (id.clone(), fingerprint(file))).collect();
-            Ok((read, fingerprints))
+        let mut cache = std::mem::take(&mut *self.read.lock());
+        let (read, changed, cache) = tokio::task::spawn_blocking(move || {
+            let read = Connections::load_again(&config, &mut cache);
+            (read, cache.changed(), cache)
         })
         .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error: ConfigError| error.to_string())?;
+        .map_err(|error| error.to_string())?;
+        *self.read.lock() = cache;
+        let read = read.map_err(|error| error.to_string())?;
+        if !all && !changed {
+            return Ok(Reloaded::default());
+        }
+        let known = if all { BTreeMap::new() } else { self.fingerprints.lock().clone() };
+        let files = self.files.lock().clone();
+        let good = read.good.clone();
+        let fingerprints = tokio::task::spawn_blocking(move || -> BTreeMap<ConnectionId, [u8; 32]> {
+            // A file that stayed the same object was not read again: its secrets count as before unless all is asked for.
+            let as_before = |id: &ConnectionId, file: &Arc<ConnectionConfig>| {
+                files.get(id).filter(|before| Arc::ptr_eq(before, file)).and_then(|_| known.get(id)).copied()
+            };
+            good.iter()
+                .map(|(id, file)| (id.clone(), as_before(id, file).unwrap_or_else(|| fingerprint(file))))
+                .collect()
+        })
+        .await
+        .map_err(|error| error.to_string())?;
         let mut reloaded = Reloaded::default();
         let before = self.files.lock().clone();
         for bad in &read.bad {
@@ -172,7 +202,7 @@ impl Engine {
         let known: Vec<ConnectionId> = before.keys().cloned().collect();
         for id in known {
             if !read.good.contains_key(&id) && !reloaded.refused.contains_key(&id) {
-                self.drop_connection(&id);
+                self.drop_connection(&id).await;
                 reloaded.removed.push(id);
             }
         }
@@ -180,16 +210,38 @@ impl Engine {
         for (id, file) in &read.good {
             let changed = match before.get(id) {
                 Some(known)
-                    if same_file(known, file) && self.fingerprints.lock().get(id) == fingerprints.get(id) =>
+                    if (Arc::ptr_eq(known, file) || same_file(known, file))
+                        && self.fingerprints.lock().get(id) == fingerprints.get(id) =>
                 {
                     continue;
                 }
                 Some(_) => true,
+                // It was refused before, and nothing has changed.
+                None if !all
+                    && self.seen_refused.lock().get(id).is_some_and(|seen| Arc::ptr_eq(seen, file)) =>
+                {
+                    if let Some(why) = self.refused.lock().get(id) {
+                        reloaded.refused.insert(id.clone(), why.clone());
+                    }
+                    continue;
+                }
                 None => false,
             };
             wanted.push((id.clone(), file.clone(), changed));
         }
+        let tried: BTreeMap<ConnectionId, Arc<ConnectionConfig>> =
+            wanted.iter().map(|(id, file, _)| (id.clone(), file.clone())).collect();
         self.take_up(wanted, &mut reloaded).await;
+        {
+            let mut seen = self.seen_refused.lock();
+            seen.retain(|id, _| read.good.contains_key(id));
+            for (id, file) in tried {
+                match reloaded.refused.contains_key(&id) {
+                    true => seen.insert(id, file),
+                    false => seen.remove(&id),
+                };
+            }
+        }
         let mut known = self.fingerprints.lock();
         for id in reloaded.added.iter().chain(&reloaded.changed) {
             known.extend(fingerprints.get(id).map(|fingerprint| (id.clone(), *fingerprint)));
@@ -209,43 +261,56 @@ impl Engine {
     }
 
     async fn take_up(
-        &self,
+        self: &Arc<Self>,
         wanted: Vec<(ConnectionId, Arc<ConnectionConfig>, bool)>,
         reloaded: &mut Reloaded,
     ) {
-        let setups = wanted
-            .iter()
-            .map(|(id, file, _)| {
-                let facts = self
-                    .store
-                    .value(&facts_name(id))
-                    .ok()
-                    .flatten()
-                    .and_then(|facts| serde_json::from_slice(&facts).ok())
-                    .unwrap_or(Value::Null);
-                let setup = Setup { settings: file.settings.clone(), facts };
-                (id.clone(), file.provider.clone(), setup)
-            })
-            .collect();
-        let views = self.runtime.connect_all(setups).await;
+        // At the start what served is taken up as it was; later a change is tried before it counts.
+        let running = self.running.load(std::sync::atomic::Ordering::Relaxed);
+        let (engine, files) =
+            (self.clone(), wanted.iter().map(|(_, file, _)| file.clone()).collect::<Vec<_>>());
+        let bound = tokio::task::spawn_blocking(move || {
+            let trial = Trial::new(RECORDS_OF_CONNECTION, engine.clock.now());
+            files.iter().map(|file| engine.bind(file, running.then_some(&trial))).collect::<Vec<_>>()
+        })
+        .await;
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                tracing::error!(%error, "connections were not taken up");
+                return;
+            }
+        };
         // A pause that cannot be read is no leave to go on.
         let (pauses, unread) = match self.pauses() {
             Ok(pauses) => (pauses, None),
             Err(error) => (Pauses::default(), Some(error.to_string())),
         };
         let mut connections = Vec::new();
-        for ((id, file, changed), view) in wanted.into_iter().zip(views) {
-            let made =
-                view.map_err(|error| vec![error.to_string()]).and_then(|view| self.connection(&file, &view));
+        let mut bindings = Vec::new();
+        for ((id, file, changed), bound) in wanted.into_iter().zip(bound) {
+            let made = bound.and_then(|binding| {
+                let prepared = self.prepare(&file, &binding)?;
+                Ok((self.install(&file, prepared)?, binding))
+            });
             let made = match &unread {
                 Some(error) => Err(vec![error.clone()]),
                 None => made,
             };
             match made {
-                Ok(connection) => {
+                Ok((mut connection, binding)) => {
+                    let before = self.files.lock().get(&id).cloned();
+                    if let Some(before) = before.filter(|before| before.scope != file.scope) {
+                        self.leave_scope(&before).await;
+                    }
+                    if let Some(known) = self.pipeline.connection(&id) {
+                        connection.directions = known.directions.clone();
+                    }
                     let paused = pauses.of(&id);
                     connection.directions.pause_external(file.paused || paused.to_external);
                     connection.directions.pause_internal(file.paused || paused.to_internal);
+                    connection.directions.disable(self.shelf.disabled(&file.provider));
+                    bindings.push(binding);
                     for object in connection.objects.keys() {
                         let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
                         self.looks.plan(first, &id, object);
@@ -264,6 +329,16 @@ impl Engine {
                     }
                     reloaded.refused.insert(id, why);
                 }
+            }
+        }
+        self.runtime.put(&bindings);
+        for binding in &bindings {
+            let (id, provider) = (binding.connection(), &binding.view().provider);
+            let own = self.runtime.version_of(id).map(|version| version.digest);
+            if own == self.runtime.version(provider).map(|version| version.digest)
+                && let Err(error) = self.caught_up(provider, id).await
+            {
+                tracing::error!(%error, "that a connection follows again cannot be noted");
             }
         }
         // What stopped a connection may be what was mended.
@@ -287,7 +362,7 @@ impl Engine {
     }
 
     /// Learns what the account says of itself, once, and configures the connection with it.
-    pub(super) async fn learn(&self, id: &ConnectionId) -> Result<(), StoreError> {
+    pub(super) async fn learn(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
         let name = facts_name(id);
         if self.store.value(&name)?.is_some() {
             return Ok(());
@@ -298,18 +373,22 @@ impl Engine {
         let mut commit = Commit::new();
         commit.push(Op::PutValue(name, facts.to_string().into_bytes()));
         self.store.commit(commit, Until::Applied).await?;
+        // Somebody may have changed or removed it meanwhile, or swapped its provider; that is newer.
+        let _turn = self.turn.lock().await;
+        if !self.files.lock().get(id).is_some_and(|now| Arc::ptr_eq(now, &file)) {
+            return Ok(());
+        }
+        let Some(version) = self.runtime.version_of(id) else { return Ok(()) };
         let setup = Setup { settings: file.settings.clone(), facts };
-        match self.runtime.connect(id, &file.provider, setup).await {
-            Ok(view) => match self.connection(&file, &view) {
-                Ok(fresh) => {
-                    fresh.directions.pause_external(connection.directions.external_paused());
-                    fresh.directions.pause_internal(connection.directions.internal_paused());
-                    self.pipeline.connect(vec![fresh])?;
-                }
-                Err(why) => {
-                    tracing::warn!(connection = %id, ?why, "it stays as it was before the account was asked");
-                }
-            },
+        let (engine, name) = (self.clone(), id.clone());
+        let bound =
+            tokio::task::spawn_blocking(move || engine.runtime.bind_blocking(&version, &name, &setup, None))
+                .await;
+        match bound {
+            Ok(Ok(binding)) => drop(self.move_over(vec![(file, binding)])),
+            Ok(Err(error)) => {
+                tracing::warn!(connection = %id, %error, "it stays as it was before the account was asked");
+            }
             Err(error) => {
                 tracing::warn!(connection = %id, %error, "it stays as it was before the account was asked");
             }
@@ -317,10 +396,54 @@ impl Engine {
         Ok(())
     }
 
-    /// A connection from its file and what its provider says.
-    fn connection(&self, file: &ConnectionConfig, view: &View) -> Result<Connection, Vec<String>> {
+    /// Configures a connection's file on the version that it gets: the one that serves, or, if it stays behind and still
+    /// cannot follow, the one that it has. `trial`: how it is tried first.
+    pub(super) fn bind(
+        &self,
+        file: &ConnectionConfig,
+        trial: Option<&Trial>,
+    ) -> Result<Binding, Vec<String>> {
+        let setup = || Setup { settings: file.settings.clone(), facts: self.facts(&file.id) };
+        let serving = self.runtime.version(&file.provider).ok_or_else(|| {
+            vec![format!(
+                "{}: provider: there is no provider {}; put its .wasm into {}, or mend the name",
+                file.file.display(),
+                file.provider,
+                self.config.providers_dir.display()
+            )]
+        });
+        let stays = self.shelf.version_for(&file.id, &file.provider);
+        let one = |version: &Arc<crate::provider::Version>| match trial {
+            Some(trial) => self
+                .try_blocking(version, file, trial)
+                .map_err(|why| vec![format!("{}: provider {}: {why}", file.file.display(), version.label)]),
+            None => self
+                .runtime
+                .bind_blocking(version, &file.id, &setup(), None)
+                .map_err(|error| vec![error.to_string()]),
+        };
+        match stays {
+            None => one(&serving?),
+            Some(own) if trial.is_none() => one(&own),
+            // Other settings may be what lets it follow.
+            Some(own) => one(&serving?).or_else(|_| one(&own)),
+        }
+    }
+
+    /// What `probe` and `discover` said of a connection. Null: not asked yet.
+    pub(super) fn facts(&self, id: &ConnectionId) -> Value {
+        let stored = self.store.value(&facts_name(id)).ok().flatten();
+        stored.and_then(|facts| serde_json::from_slice(&facts).ok()).unwrap_or(Value::Null)
+    }
+
+    /// A connection from its file and what its provider says. Nothing has changed yet.
+    pub(super) fn prepare(
+        &self,
+        file: &ConnectionConfig,
+        binding: &Binding,
+    ) -> Result<Prepared, Vec<String>> {
         let mut findings = Vec::new();
-        let described = overridden(file, &view.connection);
+        let described = overridden(file, &binding.view().connection);
         let mut objects = HashMap::new();
         for (name, object) in file.enabled() {
             match self.object(file, name, &object.policy, object.direction, &described) {
@@ -330,18 +453,36 @@ impl Engine {
                 Err(finding) => findings.push(finding),
             }
         }
-        if let Err(more) = self.accounts.put(file, view, &described) {
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let connection = Connection {
+            id: file.id.clone(),
+            scope: file.scope.clone(),
+            objects,
+            rules: file.rules.clone(),
+            directions: Arc::new(Directions::default()),
+            binding: binding.clone(),
+        };
+        Ok(Prepared { connection, described })
+    }
+
+    /// Its endpoint, credentials and quotas take effect.
+    pub(super) fn install(
+        &self,
+        file: &ConnectionConfig,
+        prepared: Prepared,
+    ) -> Result<Connection, Vec<String>> {
+        let Prepared { connection, described } = prepared;
+        let mut findings = Vec::new();
+        if let Err(more) = self.accounts.put(file, connection.binding.view(), &described) {
             findings.extend(more);
         }
         let app = file.app.as_ref().map(|app| app.name.as_str());
         if let Err(error) = self.quotas.configure(&file.id, app, &described.quotas) {
             findings.push(format!("{}: {error}", file.file.display()));
         }
-        if !findings.is_empty() {
-            return Err(findings);
-        }
-        let directions = Directions::default();
-        Ok(Connection { id: file.id.clone(), scope: file.scope.clone(), objects, directions })
+        if findings.is_empty() { Ok(connection) } else { Err(findings) }
     }
 
     fn object(
@@ -379,17 +520,31 @@ impl Engine {
         })
     }
 
-    fn drop_connection(&self, id: &ConnectionId) {
+    async fn drop_connection(&self, id: &ConnectionId) {
+        let file = self.files.lock().get(id).cloned();
         self.pipeline.disconnect(id);
         self.runtime.disconnect(id);
         self.quotas.remove(id);
         self.accounts.remove(id);
         self.looks.forget(id);
         self.files.lock().remove(id);
+        if let Some(file) = file {
+            self.leave_scope(&file).await;
+            if let Err(error) = self.caught_up(&file.provider, id).await {
+                tracing::error!(%error, "that a connection was removed cannot be noted");
+            }
+        }
+    }
+
+    /// The feed brings this connection nothing any more: if it comes back, it is given what is there.
+    async fn leave_scope(&self, file: &ConnectionConfig) {
+        if let Err(error) = self.pipeline.forget_seed(&file.id).await {
+            tracing::error!(%error, "that a connection left cannot be noted");
+        }
     }
 
     /// Doors for all apps and connections that have webhooks.
-    fn open_doors(&self) {
+    pub(super) fn open_doors(&self) {
         let files = self.files.lock();
         let mut doors: HashMap<String, Arc<Door>> = HashMap::new();
         let mut accounts: BTreeMap<String, HashMap<String, ConnectionId>> = BTreeMap::new();
@@ -421,6 +576,12 @@ impl Engine {
         }
         self.intake.open(doors);
     }
+}
+
+/// A connection that can be put to work: nothing of it has taken effect.
+pub(super) struct Prepared {
+    connection: Connection,
+    described: ConnectionDescriptor,
 }
 
 fn facts_name(connection: &ConnectionId) -> String {

@@ -10,17 +10,17 @@ use tandem_core::plan;
 use tandem_core::policy::Flow;
 
 use super::Engine;
+use super::providers::Scan;
 use crate::admin::view::{
     Cause, ConnectionState, ConnectionStatus, Count, DeadView, Explanation, HistoryView, IntentView,
-    InternalView, LinkView, Paused, ProviderView, Reloaded, ReviewView, Status,
+    InternalView, LinkView, Paused, ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status, Swapped,
 };
 use crate::admin::{
-    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Readiness, RecordRef,
-    Unfreeze,
+    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Pin, Readiness, RecordRef,
+    RollBack, Unfreeze,
 };
 use crate::internal::Internal as _;
 use crate::pipeline::Clock as _;
-use crate::provider::Runtime as _;
 use crate::quota::Cause as Standing;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::Freshness;
@@ -58,6 +58,7 @@ impl Engine {
             freshness_ms: None,
             waiting: 0,
             delayed: 0,
+            last: None,
             review: 0,
             dead: 0,
             cause: Cause::None,
@@ -73,6 +74,7 @@ impl Engine {
             status.detail = self.refused.lock().get(id).map(|why| why.join("; ")).unwrap_or_default();
             return Ok(status);
         };
+        status.last = connection.directions.last();
         status.scope = Some(connection.scope.clone());
         status.provider = self.runtime.view(id).ok().map(|view| view.label.clone());
         status.paused = Paused {
@@ -83,6 +85,14 @@ impl Engine {
         let until = standing.not_before;
         let reason = standing.detail;
         let (state, cause, detail) = match standing.cause {
+            _ if connection.directions.disabled() => {
+                let provider = &connection.binding.view().provider;
+                (
+                    ConnectionState::Stopped,
+                    Cause::Configuration,
+                    format!("provider {provider} was removed; put its file back, and the queue goes on"),
+                )
+            }
             _ if status.paused.to_external && status.paused.to_internal => {
                 (ConnectionState::Paused, Cause::Paused, "paused; `tandem resume` lets it go on".to_owned())
             }
@@ -110,7 +120,18 @@ impl Engine {
             ),
             Standing::Blocked => (ConnectionState::Stopped, Cause::Configuration, reason),
             Standing::None => {
-                if status.paused.to_external || status.paused.to_internal {
+                let behind = connection.binding.view();
+                if let Some(behind) = self.shelf.behind(id, &behind.provider)
+                    && !status.paused.to_external
+                    && !status.paused.to_internal
+                    && self.faulty(id).is_none()
+                {
+                    (ConnectionState::Running, Cause::Configuration, behind)
+                } else if let Some(why) = self.refused.lock().get(id) {
+                    let detail =
+                        format!("its file is refused, it goes on with what it had: {}", why.join("; "));
+                    (ConnectionState::Running, Cause::Configuration, detail)
+                } else if status.paused.to_external || status.paused.to_internal {
                     (ConnectionState::Running, Cause::Paused, "one direction is paused".to_owned())
                 } else if let Some(fault) = self.faulty(id) {
                     let detail = format!(
@@ -132,6 +153,11 @@ impl Engine {
         status.cause = cause;
         status.detail = detail;
         Ok(status)
+    }
+
+    /// The engine as whoever outlives this call holds it.
+    fn this(&self) -> Result<std::sync::Arc<Self>, ControlError> {
+        self.itself.upgrade().ok_or_else(|| ControlError::Failed("the daemon ends".to_owned()))
     }
 
     fn all_connections(&self) -> Vec<ConnectionId> {
@@ -558,8 +584,44 @@ impl Control for Engine {
         Ok(self.provider_views())
     }
 
+    async fn reload_providers(&self) -> Result<ProvidersReloaded, ControlError> {
+        let engine = self.this()?;
+        let _turn = self.turn.lock().await;
+        let reloaded = engine.scan_providers(Scan::All).await;
+        if !reloaded.swapped.is_empty() {
+            engine.reload_connections(true).await.map_err(ControlError::Failed)?;
+        }
+        Ok(reloaded)
+    }
+
+    async fn roll_back(&self, target: RollBack) -> Result<Swapped, ControlError> {
+        let engine = self.this()?;
+        let _turn = self.turn.lock().await;
+        engine.roll_provider_back(&target.provider).await
+    }
+
+    async fn pin(&self, pin: Pin) -> Result<Swapped, ControlError> {
+        let engine = self.this()?;
+        let _turn = self.turn.lock().await;
+        engine.pin_provider(pin).await
+    }
+
+    async fn connection_file(&self, id: ConnectionId) -> Result<String, ControlError> {
+        self.read_connection(&id).await
+    }
+
+    async fn put_connection(&self, id: ConnectionId, text: String) -> Result<Reloaded, ControlError> {
+        self.this()?.write_connection(id, text).await
+    }
+
+    async fn remove_connection(&self, id: ConnectionId) -> Result<Reloaded, ControlError> {
+        self.this()?.delete_connection(id).await
+    }
+
     async fn reload(&self) -> Result<Reloaded, ControlError> {
-        self.reload_connections().await.map_err(ControlError::Failed)
+        let engine = self.this()?;
+        let _turn = self.turn.lock().await;
+        engine.reload_connections(true).await.map_err(ControlError::Failed)
     }
 
     fn shut_down(&self) {

@@ -7,7 +7,9 @@ mod build;
 mod clock;
 mod control;
 mod directory;
+mod edit;
 mod pauses;
+mod providers;
 mod work;
 
 use std::collections::BTreeMap;
@@ -24,14 +26,14 @@ use tokio::sync::{Notify, watch};
 pub use clock::SystemClock;
 pub use directory::Accounts;
 
-use crate::admin::view::{HintView, ProviderView};
+use crate::admin::view::HintView;
 use crate::config::{Config, ConnectionConfig};
 use crate::delivery::Client;
 use crate::intake::Intake;
 use crate::internal::embedded::Embedded;
 use crate::internal::embedded::api::ApiState;
 use crate::pipeline::{Clock as _, Connection, Pipeline, PipelineError};
-use crate::provider::{LoadError, Providers};
+use crate::provider::Providers;
 use crate::quota::Quotas;
 use crate::store::sled::SledStore;
 use crate::store::{Class, Commit, Op, Store as _, StoreError, Subject, Until};
@@ -64,13 +66,24 @@ pub struct Engine {
     files: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
     /// What their secrets were when they were taken up.
     fingerprints: Mutex<BTreeMap<ConnectionId, [u8; 32]>>,
+    /// Files of connections that could not be taken up, as they were then.
+    seen_refused: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
     /// Connections that cannot be used, and why.
     refused: Mutex<BTreeMap<ConnectionId, Vec<String>>>,
-    /// Providers that could not be loaded.
-    unloaded: Mutex<Vec<LoadError>>,
+    /// Which versions of providers serve.
+    shelf: providers::Shelf,
+    /// Their files.
+    archive: providers::Archive,
+    /// Connections' files as they were read last.
+    read: Mutex<crate::config::Read>,
+    /// One change of providers or connections at a time.
+    turn: tokio::sync::Mutex<()>,
     /// One pause or resume at a time.
     pausing: tokio::sync::Mutex<()>,
     started_at: Millis,
+    itself: std::sync::Weak<Self>,
+    /// The first connections were taken up.
+    running: AtomicBool,
     draining: AtomicBool,
     stop: watch::Sender<bool>,
 }
@@ -154,6 +167,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
                 work::follow_feed(engine.clone(), engine.stop.subscribe()),
                 work::look_around(engine.clone(), engine.stop.subscribe()),
                 work::try_again(engine.clone(), engine.stop.subscribe()),
+                providers::watch(engine.clone(), engine.stop.subscribe()),
                 save_counters(engine.clone(), engine.stop.subscribe()),
             )
         }
@@ -183,7 +197,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
                 tracing::warn!(
                     "work in flight did not end within drain_grace; it goes on after the next start"
                 );
-                Ok(Ok(((), (), (), (), ())))
+                Ok(Ok(((), (), (), (), (), ())))
             }
         },
     };
@@ -318,30 +332,6 @@ impl Engine {
             );
         }
         Ok(views)
-    }
-
-    fn provider_views(&self) -> Vec<ProviderView> {
-        let files = self.files.lock();
-        let mut views: Vec<ProviderView> = self
-            .runtime
-            .versions()
-            .iter()
-            .map(|version| ProviderView {
-                provider: version.provider.clone(),
-                label: Some(version.label.to_string()),
-                file: version.file.display().to_string(),
-                connections: files.values().filter(|file| file.provider == version.provider).count() as u64,
-                detail: String::new(),
-            })
-            .collect();
-        views.extend(self.unloaded.lock().iter().map(|error| ProviderView {
-            provider: "".into(),
-            label: None,
-            file: error.what.clone(),
-            connections: 0,
-            detail: error.to_string(),
-        }));
-        views
     }
 
     /// Brings what the components and the store count into the metrics.

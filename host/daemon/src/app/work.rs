@@ -207,7 +207,7 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
     let now = engine.clock.now();
     let every = engine.poll_every(&look.connection, &look.object, object.abilities.poll_every_ms);
     let next = now.saturating_add(every).saturating_add(engine.clock.jitter(every / 8 + 1));
-    if connection.directions.internal_paused() {
+    if connection.directions.internal_paused() || connection.directions.disabled() {
         return Ok(Some(next));
     }
     // Not for a quota that is spent: listings may have one of their own, and each call asks for those that it takes from.

@@ -64,6 +64,10 @@ pub(super) enum Command {
     #[command(subcommand)]
     Provider(Provider),
 
+    /// Customers' rules
+    #[command(subcommand)]
+    Rules(Rules),
+
     /// Look at records that should be the same, and mend what differs
     Look(Look),
 
@@ -292,9 +296,122 @@ pub(super) enum From {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum Rules {
+    /// Show which rule decides for each record of a file, offline
+    Test(RulesTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RulesTest {
+    /// JSON: one record or a list. A record is a canonical document, or {"before", "after", "origin"} of a change;
+    /// null in after is a deletion. `-` reads standard input
+    pub(super) file: PathBuf,
+
+    /// The connection whose rules are meant [default: the only one]
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// The canonical object
+    #[arg(long, default_value = "contact")]
+    pub(super) object: String,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum Provider {
-    /// List them
+    /// List them: what serves, what served before, and files that are not taken, with the reason
     List,
+
+    /// Begin a provider: a folder that builds, passes its tests and syncs before a line is changed
+    New(ProviderNew),
+
+    /// Run golden cases: what the mapping, an exchange or a webhook gives. Needs no daemon
+    Test(ProviderTest),
+
+    /// Swap a component in over the one that serves, work on the connection's last record again, and show what came of it
+    Try(ProviderTry),
+
+    /// Take a component through the daemon's own admission, with thousands of made-up records. Needs no daemon
+    Check(ProviderCheck),
+
+    /// Look at the folder of providers again, also at files that were refused
+    Reload,
+
+    /// Go back to the version that served before
+    Rollback {
+        /// The provider
+        provider: String,
+    },
+
+    /// Keep a provider on a version: no other file is taken
+    Pin {
+        /// The provider
+        provider: String,
+        /// The version: its label or the beginning of its digest [default: what serves]
+        version: Option<String>,
+        /// Let other files in again
+        #[arg(long, conflicts_with = "version")]
+        off: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProviderNew {
+    /// Its id: small letters, digits and hyphens
+    pub(super) name: String,
+
+    /// The new folder [default: provider-NAME]
+    #[arg(long, value_name = "PATH")]
+    pub(super) into: Option<PathBuf>,
+
+    /// Where plugins/sdk of Tandem's source stands [default: found above this folder]
+    #[arg(long, value_name = "PATH")]
+    pub(super) sdk: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProviderTest {
+    /// The component
+    pub(super) file: PathBuf,
+
+    /// The folder of cases, or one case
+    #[arg(default_value = "cases")]
+    pub(super) cases: PathBuf,
+
+    /// Write down what came as what is expected
+    #[arg(long)]
+    pub(super) bless: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProviderTry {
+    /// The component
+    pub(super) file: PathBuf,
+
+    /// The connection whose last record is worked on again
+    #[arg(long)]
+    pub(super) connection: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProviderCheck {
+    /// The component
+    pub(super) file: PathBuf,
+
+    /// Made-up records of each object
+    #[arg(long, default_value_t = 2000)]
+    pub(super) records: usize,
+
+    /// JSON with the settings of a connection, to try beside those of the component's examples
+    #[arg(long, value_name = "PATH", conflicts_with = "connection")]
+    pub(super) settings: Option<PathBuf>,
+
+    /// Try with the settings of this connection of the configuration
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// JSON with facts as probe and discover give them
+    #[arg(long, value_name = "PATH")]
+    pub(super) facts: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

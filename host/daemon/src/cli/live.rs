@@ -25,7 +25,7 @@ use crate::app::Accounts;
 use crate::config::{Config, ConnectionConfig, Credential};
 use crate::credentials::Credentials;
 use crate::delivery::{Client, ClientConfig, Deliver as _, SendError};
-use crate::provider::{Fault, Providers, Runtime as _, Setup, View};
+use crate::provider::{Fault, Providers, Setup, View};
 
 /// Most requests for one question.
 const STEPS: usize = 8;

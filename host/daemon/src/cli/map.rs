@@ -162,14 +162,14 @@ pub(super) fn map(config: &Path, asked: &args::Map, json: bool) -> Result<String
     })
 }
 
-fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
+pub(super) fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
     match parsed(path)? {
         Value::Array(list) => Ok(list),
         one => Ok(vec![one]),
     }
 }
 
-fn one_document(path: &Path) -> Result<Value, Failure> {
+pub(super) fn one_document(path: &Path) -> Result<Value, Failure> {
     let value = parsed(path)?;
     if value.is_object() {
         return Ok(value);
@@ -191,7 +191,7 @@ fn parsed(path: &Path) -> Result<Value, Failure> {
     })
 }
 
-fn settings_of(config: &Path, name: &str) -> Result<Value, Failure> {
+pub(super) fn settings_of(config: &Path, name: &str) -> Result<Value, Failure> {
     let config = Config::load(config)?;
     let connections = Connections::load(&config)?;
     if let Some(bad) = connections.bad.iter().find(|bad| bad.id.as_str() == name) {

@@ -9,9 +9,12 @@ mod args;
 mod check;
 mod client;
 mod failure;
+mod kit;
 mod live;
 mod map;
 mod online;
+mod provider;
+mod rules;
 mod run;
 mod show;
 mod table;
@@ -48,6 +51,10 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&config, &run, cli.json, hardened),
         Command::Check(check) => check::check(&config, &check, cli.json),
         Command::Map(map) => map::map(&config, &map, cli.json),
+        Command::Rules(args::Rules::Test(asked)) => rules::test(&config, &asked, cli.json),
+        Command::Provider(args::Provider::New(asked)) => kit::new(&asked, cli.json),
+        Command::Provider(args::Provider::Test(asked)) => kit::test(&asked, cli.json),
+        Command::Provider(args::Provider::Check(asked)) => provider::check(&config, &asked, cli.json),
         online => on_one_thread(online::ask(&config, online, cli.json)),
     };
     match done.and_then(|text| print(&text)) {

@@ -10,8 +10,8 @@ use super::args::{self, Command};
 use super::client::Client;
 use super::failure::Failure;
 use super::show;
-use crate::admin::view::{Count, ReviewView};
-use crate::admin::{Choice, DeadTarget, Decide, Look, LookAt, PauseTarget, Unfreeze};
+use crate::admin::view::{Count, ProviderView, ProvidersReloaded, ReviewView, Status, Swapped};
+use crate::admin::{Choice, DeadTarget, Decide, Look, LookAt, PauseTarget, Pin, RollBack, Unfreeze};
 
 /// Most reviews that are searched for the one that is meant.
 const ALL: &str = "10000";
@@ -68,6 +68,26 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
             let text = show::providers(&read::<Vec<_>>(&answer)?);
             Ok((answer, text))
         }
+        Command::Provider(args::Provider::Try(asked)) => attempt(client, &asked).await,
+        Command::Provider(args::Provider::Reload) => {
+            let answer = client.post("/v1/providers/reload", &Value::Null).await?;
+            let text = show::providers_reloaded(&read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Provider(args::Provider::Rollback { provider }) => {
+            let target = RollBack { provider: provider.into() };
+            let answer = client.post("/v1/providers/rollback", &target).await?;
+            let text = show::swapped(&read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Provider(args::Provider::Pin { provider, version, off }) => {
+            let pin = Pin { provider: provider.into(), version, off };
+            let answer = client.post("/v1/providers/pin", &pin).await?;
+            let swapped: Swapped = read(&answer)?;
+            let held = if pin.off { "no longer pinned" } else { "pinned to" };
+            let text = format!("{}{held} {}\n", show::swapped(&swapped), swapped.to);
+            Ok((answer, text))
+        }
         Command::Look(look) => {
             let records = match (look.id, look.external) {
                 (Some(id), _) => LookAt::Internal(id.into()),
@@ -84,10 +104,75 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
             let text = show::reloaded(&read(&answer)?);
             Ok((answer, text))
         }
-        Command::Run(_) | Command::Check(_) | Command::Map(_) | Command::Version => {
-            Err(Failure::because("this command asks no daemon"))
-        }
+        Command::Run(_)
+        | Command::Check(_)
+        | Command::Map(_)
+        | Command::Provider(args::Provider::Check(_) | args::Provider::New(_) | args::Provider::Test(_))
+        | Command::Rules(_)
+        | Command::Version => Err(Failure::because("this command asks no daemon")),
     }
+}
+
+/// The loop of an author: swap, work on the last record again, show.
+async fn attempt(client: &Client, asked: &args::ProviderTry) -> Result<(Value, String), Failure> {
+    let began = std::time::Instant::now();
+    let status: Status =
+        read(&client.get("/v1/status", &[("connection", Some(asked.connection.clone()))]).await?)?;
+    let row = status.connections.into_iter().next();
+    let label = row.as_ref().and_then(|row| row.provider.clone()).ok_or_else(|| {
+        Failure::because(format!(
+            "connection {} has no provider at work; `tandem status` says why",
+            asked.connection
+        ))
+    })?;
+    let provider = label.split('@').next().unwrap_or_default().to_owned();
+    let known: Vec<ProviderView> = read(&client.get("/v1/providers", &[]).await?)?;
+    let place = known
+        .iter()
+        .find(|view| view.provider.as_str() == provider && !view.file.is_empty())
+        .map(|view| std::path::PathBuf::from(&view.file))
+        .ok_or_else(|| Failure::because(format!("provider {provider} has no file in the folder")))?;
+    let failed =
+        |error: &std::io::Error| Failure::caused(format!("{} cannot be replaced", place.display()), error);
+    let temporary = place.with_extension("part");
+    std::fs::copy(&asked.file, &temporary).map_err(|error| failed(&error))?;
+    std::fs::rename(&temporary, &place).map_err(|error| failed(&error))?;
+    let reloaded: ProvidersReloaded = read(&client.post("/v1/providers/reload", &Value::Null).await?)?;
+    if let Some(why) =
+        reloaded.refused.iter().chain(&reloaded.waiting).find(|line| line.contains(&*place.to_string_lossy()))
+    {
+        return Err(Failure::because(why.clone()));
+    }
+    let mut text = show::providers_reloaded(&reloaded);
+    let Some(last) = row.and_then(|row| row.last) else {
+        text.push_str("The connection has worked on no record since the daemon was started.\n");
+        return Ok((Value::Null, text));
+    };
+    let look = Look {
+        connection: asked.connection.as_str().into(),
+        object: last.object.clone(),
+        records: LookAt::Internal(last.id.clone()),
+    };
+    client.post("/v1/look", &look).await?;
+    let query = [
+        ("scope", Some(last.scope.to_string())),
+        ("connection", None),
+        ("object", Some(last.object.to_string())),
+        ("id", Some(last.id.to_string())),
+    ];
+    // The look is done when nothing of the record waits any more.
+    let mut answer = client.get("/v1/explain", &query).await?;
+    for _ in 0..100 {
+        let waits = answer.get("hints").and_then(Value::as_array).is_some_and(|hints| !hints.is_empty());
+        if !waits {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        answer = client.get("/v1/explain", &query).await?;
+    }
+    text.push_str(&show::explanation(last.object.as_str(), last.id.as_str(), &read(&answer)?));
+    text.push_str(&format!("swapped and looked at again in {} ms\n", began.elapsed().as_millis()));
+    Ok((answer, text))
 }
 
 fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {

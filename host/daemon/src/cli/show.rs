@@ -7,7 +7,7 @@ use tandem_core::link::Fields;
 use super::table::{age, harmless, indented, plain, table, time, value};
 use crate::admin::view::{
     ConnectionState, ConnectionStatus, Count, DeadView, Explanation, LinkView, Paused, ProviderView,
-    Reloaded, ReviewView, Status,
+    ProvidersReloaded, Reloaded, ReviewView, Status, Swapped,
 };
 
 pub(super) fn status(status: &Status) -> String {
@@ -325,11 +325,61 @@ pub(super) fn providers(providers: &[ProviderView]) -> String {
                 provider.label.clone().unwrap_or_else(|| "-".to_owned()),
                 provider.connections.to_string(),
                 provider.file.clone(),
-                if provider.detail.is_empty() { "ok".to_owned() } else { plain(&provider.detail) },
+                provider.state.to_string(),
             ]
         })
         .collect();
-    table(["PROVIDER", "VERSION", "CONNECTIONS", "FILE", "STATE"], &rows)
+    let mut text = table(["PROVIDER", "VERSION", "CONNECTIONS", "FILE", "STATE"], &rows);
+    for provider in providers {
+        if let Some(previous) = &provider.previous {
+            let _ = writeln!(
+                text,
+                "{}: `tandem provider rollback {0}` goes back to {previous}",
+                provider.provider
+            );
+        }
+        for (connection, why) in &provider.behind {
+            let _ = writeln!(text, "{}: connection {connection} {}", provider.provider, plain(why));
+        }
+        if !provider.detail.is_empty() {
+            let _ = writeln!(text, "{}: {}", provider.file, plain(&provider.detail));
+        }
+    }
+    text
+}
+
+pub(super) fn swapped(swapped: &Swapped) -> String {
+    let mut text = String::new();
+    if swapped.from.as_deref() != Some(swapped.to.as_str()) {
+        let from = swapped.from.as_ref().map(|from| format!(" in place of {from}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{} serves{from}: {} connections, {} ms",
+            swapped.to, swapped.moved, swapped.took_ms
+        );
+    }
+    for (connection, why) in &swapped.behind {
+        let _ = writeln!(text, "connection {connection} stays behind: {}", plain(why));
+    }
+    if swapped.finishing > 0 {
+        let _ = writeln!(text, "{} connections still finish what they had begun before", swapped.finishing);
+    }
+    text
+}
+
+pub(super) fn providers_reloaded(reloaded: &ProvidersReloaded) -> String {
+    let mut text: String = reloaded.swapped.iter().map(swapped).collect();
+    for (what, providers) in [("enabled", &reloaded.enabled), ("disabled", &reloaded.disabled)] {
+        for provider in providers {
+            let _ = writeln!(text, "{what}  {provider}");
+        }
+    }
+    for (what, lines) in [("waiting", &reloaded.waiting), ("refused", &reloaded.refused)] {
+        for line in lines {
+            let _ = writeln!(text, "{what}  {}", plain(line));
+        }
+    }
+    if text.is_empty() { "Nothing changed.\n".to_owned() } else { text }
 }
 
 pub(super) fn count(count: Count, done: &str, one: &str, many: &str) -> String {

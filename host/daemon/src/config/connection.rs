@@ -11,6 +11,7 @@ use tandem_core::id::{ConnectionId, ObjectName, ProviderId, ScopeId};
 use tandem_core::policy::{
     FieldPolicy, Flow, Hold, ObjectPolicy, OnConflict, OnDelete, OnDeleteConflict, OnReject, OnRewrite,
 };
+use tandem_core::rules::{Action, RuleText, Rules};
 use url::{Host, Url};
 
 use super::daemon::{App, Config, read_secrets};
@@ -52,6 +53,8 @@ pub struct ConnectionConfig {
     pub quotas: BTreeMap<String, QuotaOverride>,
     /// `paused`: its work waits in the queue from the start. Default: false.
     pub paused: bool,
+    /// `[[rules]]`: whether a record takes part; the first that holds decides.
+    pub rules: Rules,
     /// `[objects.NAME]`: what takes part. An object that is not listed does not.
     pub objects: BTreeMap<ObjectName, ObjectConfig>,
     /// Where the account stands, for findings that concern several files.
@@ -223,6 +226,7 @@ fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Op
     let poll_every = root.value("poll_every").and_then(|v| v.duration(POLL));
     let quotas = read_quotas(root.section("quotas"));
     let paused = root.value("paused").and_then(|v| v.boolean()).unwrap_or(false);
+    let rules = root.value("rules").map_or_else(|| Some(Rules::default()), |v| read_rules(&v));
     let defaults = root.section("defaults");
     let wishes = Wishes::read(&defaults);
     defaults.finish();
@@ -252,9 +256,60 @@ fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Op
         poll_every,
         quotas,
         paused,
+        rules: rules?,
         objects,
         account_place,
     })
+}
+
+const ACTIONS: [(&str, Action); 3] = [("sync", Action::Sync), ("skip", Action::Skip), ("hold", Action::Hold)];
+
+fn read_rules(value: &Value<'_>) -> Option<Rules> {
+    let mut texts = Vec::new();
+    let mut conditions = Vec::new();
+    let mut whole = true;
+    for item in value.list()? {
+        let Some(rule) = item.section() else {
+            whole = false;
+            continue;
+        };
+        let name = rule.required("name", "give the rule a name, for example name = \"customers only\"");
+        let object = rule.value("object").map(|v| v.name());
+        let when = rule.required(
+            "when",
+            "say when it holds, for example when = \"record.lifecycle_stage != 'customer'\"",
+        );
+        let then = rule.required("then", "say what follows: \"sync\", \"skip\" or \"hold\"");
+        rule.finish();
+        let (name, then) = (name.and_then(|v| v.text()), then.and_then(|v| v.one_of(&ACTIONS)));
+        match (name, object, when, then) {
+            (Some(name), object, Some(when), Some(then)) if object != Some(None) => {
+                let Some(text) = when.text() else {
+                    whole = false;
+                    continue;
+                };
+                texts.push(RuleText {
+                    name: name.to_owned(),
+                    object: object.flatten().map(ToOwned::to_owned),
+                    when: text.to_owned(),
+                    then,
+                });
+                conditions.push(when);
+            }
+            _ => whole = false,
+        }
+    }
+    match Rules::compile(texts) {
+        Ok(rules) => whole.then_some(rules),
+        Err(wrong) => {
+            for (position, why) in wrong {
+                if let Some(condition) = conditions.get(position) {
+                    condition.fail::<()>(why);
+                }
+            }
+            None
+        }
+    }
 }
 
 const MS: Duration = Duration::from_millis(1);

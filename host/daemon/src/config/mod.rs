@@ -23,7 +23,7 @@ pub use connection::{ConnectionAuth, ConnectionConfig, Credential, HostGrant, Ob
 pub use daemon::{
     App, Auth, Config, Delivery, Http, Limits, Log, LogFormat, LogLevel, Quota, Retry, SystemA,
 };
-pub use folder::{BadConnection, Connections};
+pub use folder::{BadConnection, Connections, Read};
 pub use place::{ConfigError, Finding, Place};
 pub use secret::{Secret, SecretFrom};
 

@@ -582,6 +582,9 @@ fn keys(at: &str, node: &Json, keys: &mut BTreeSet<String>) {
         keys.insert(join(name));
         self::keys(&join(name), inner, keys);
     }
+    if let Some(inner) = node.get("items").filter(|inner| inner.get("properties").is_some()) {
+        self::keys(&format!("{at}[]"), inner, keys);
+    }
     if let Some(inner) = node.get("additionalProperties").filter(|inner| inner.is_object()) {
         self::keys(&join("*"), inner, keys);
     }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::descriptor::Abilities;
-use tandem_core::id::{ConnectionId, ObjectName, ScopeId};
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName, ScopeId};
 use tandem_core::policy::ObjectPolicy;
+use tandem_core::rules::Rules;
 use tandem_core::schema::{CanonicalSchema, Schema};
+
+use crate::provider::Binding;
 
 /// One customer's account at one provider.
 pub struct Connection {
@@ -17,8 +20,12 @@ pub struct Connection {
     pub scope: ScopeId,
     /// What is kept the same, by canonical name.
     pub objects: HashMap<ObjectName, Object>,
+    /// The customer's rules: whether a record takes part.
+    pub rules: Rules,
     /// What is paused.
-    pub directions: Directions,
+    pub directions: Arc<Directions>,
+    /// The version of its provider with its settings: work that began with it ends with it.
+    pub binding: Binding,
 }
 
 /// One object of a connection.
@@ -35,11 +42,13 @@ pub struct Object {
     pub abilities: Abilities,
 }
 
-/// Paused directions. A paused direction keeps its queue.
+/// How a connection stands: paused directions, which keep their queues, and what it did last. It outlasts a change of the connection's settings or provider.
 #[derive(Debug, Default)]
 pub struct Directions {
     to_external: AtomicBool,
     to_internal: AtomicBool,
+    disabled: AtomicBool,
+    last: parking_lot::Mutex<Option<EntityKey>>,
 }
 
 impl Directions {
@@ -51,6 +60,32 @@ impl Directions {
     /// Pauses or resumes writing to System A.
     pub fn pause_internal(&self, paused: bool) {
         self.to_internal.store(paused, Ordering::Relaxed);
+    }
+
+    /// The record that was worked on last.
+    #[must_use]
+    pub fn last(&self) -> Option<EntityKey> {
+        self.last.lock().clone()
+    }
+
+    /// A record is being worked on.
+    pub(super) fn note(&self, entity: &EntityKey) {
+        let mut last = self.last.lock();
+        match &mut *last {
+            Some(last) => last.clone_from(entity),
+            none => *none = Some(entity.clone()),
+        }
+    }
+
+    /// Stops all work, reading too, or lets it go on: the provider's file was removed, or is back.
+    pub fn disable(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Relaxed);
+    }
+
+    /// Whether all work is stopped.
+    #[must_use]
+    pub fn disabled(&self) -> bool {
+        self.disabled.load(Ordering::Relaxed)
     }
 
     /// Whether writing to the CRM is paused.

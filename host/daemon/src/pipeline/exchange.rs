@@ -152,7 +152,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut progress = self
             .rooms
             .runtime
-            .visit(&connection.id, move |provider| match prepare(provider)? {
+            .visit(&connection.binding, move |provider| match prepare(provider)? {
                 Ok(operation) => {
                     let reply = provider.start(&operation, &context)?;
                     advance(provider, &room, operation, reply)
@@ -224,7 +224,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     progress = self
                         .rooms
                         .runtime
-                        .visit(&connection.id, move |provider| {
+                        .visit(&connection.binding, move |provider| {
                             let reply = provider.resume(&operation, &note, &response, &context)?;
                             advance(provider, &room, operation, reply)
                         })

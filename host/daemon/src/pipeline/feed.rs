@@ -91,6 +91,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
+    /// A connection leaves: when it comes back, to this scope or another, it is given what is there then.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub async fn forget_seed(&self, connection: &ConnectionId) -> Result<(), PipelineError> {
+        let mut commit = Commit::new();
+        commit.push(Op::DropValue(format!("seed/{connection}")));
+        self.rooms.store.commit(commit, Until::Applied).await?;
+        Ok(())
+    }
+
     fn internal_hint(&self, connection: &ConnectionId, change: &Change, class: Class, cause: &str) -> Hint {
         Hint {
             seq: self.rooms.store.next_seq(),

@@ -29,7 +29,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let read = self
             .rooms
             .runtime
-            .visit(&connection.id, move |provider| {
+            .visit(&connection.binding, move |provider| {
                 let read = provider.receive(&delivery, &context)?;
                 Ok(read.map_err(|mut problem| {
                     redact_one(&mut problem, &delivery.body);

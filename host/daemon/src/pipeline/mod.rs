@@ -59,6 +59,9 @@ pub trait Clock: Send + Sync + 'static {
 /// Delayed hints that are looked through when connections are released; what lies behind them comes when its time has come.
 const MOST_RELEASED: usize = 10_000;
 
+/// A connection without a provider is looked at again after this, in milliseconds.
+const DISABLED_MS: Millis = 5_000;
+
 /// Why a piece of work could not even be accounted for. The daemon stops: its store or System A is out of order.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -259,6 +262,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.dispatch.lock().finish(&work);
             return Ok(());
         };
+        if connection.directions.disabled() {
+            let until = self.rooms.clock.now().saturating_add(DISABLED_MS);
+            let end = settle::End::PutBack { until, whole: true };
+            self.settle(&connection, work, end).await?;
+            return Ok(());
+        }
         let mut held = record::Held::new(&self.dispatch);
         let end = match &work.subject {
             crate::store::Subject::Delivery(seq) => self.read_delivery(&connection, *seq).await?,

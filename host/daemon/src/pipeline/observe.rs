@@ -55,7 +55,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let room = connection.clone();
         self.rooms
             .runtime
-            .visit(&connection.id, move |provider| {
+            .visit(&connection.binding, move |provider| {
                 let mut merged: Option<External> = None;
                 for row in rows {
                     let seen = see(provider, &room, row)?;

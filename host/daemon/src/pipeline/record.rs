@@ -9,6 +9,7 @@ use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link};
 use tandem_core::plan::{self, Ask, External, Internal as InternalState, Source, Unsettled, Verdict};
+use tandem_core::rules::Action;
 
 use super::dispatch::{Dispatch, Hand};
 use super::exchange::{Body, Seen};
@@ -160,6 +161,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// Plans and writes until there is nothing left to do.
     pub(super) async fn rounds(&self, mut case: Case<'_>, held: &mut Held<'_>) -> Result<End, PipelineError> {
+        case.connection.directions.note(&case.link.entity);
         let mut internal = self.read_internal(&case.link.entity).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
@@ -393,6 +395,55 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         commit
     }
 
+    /// What the customer's own rules say. None: it takes part.
+    ///
+    /// A record that is skipped keeps its link and its base: whatever changes meanwhile on either side is planned when a
+    /// rule lets it in again.
+    fn judge_by_rules(
+        &self,
+        case: &mut Case<'_>,
+        origin: &'static str,
+        after: Option<&Value>,
+    ) -> Option<End> {
+        let rules = case.connection.rules.clone();
+        if rules.is_empty() {
+            return None;
+        }
+        let before = (!case.link.base.is_empty()).then(|| document::value(&internal_half(&case.link)));
+        let object = case.link.entity.object.clone();
+        let judged = rules.judge(&tandem_core::rules::Case {
+            connection: case.connection.id.as_str(),
+            object: object.as_str(),
+            schema: &case.object.canonical,
+            origin,
+            before: before.as_ref(),
+            after,
+        });
+        match judged {
+            Ok(None) => None,
+            Ok(Some(judged)) => match judged.action {
+                Action::Sync => None,
+                Action::Skip => {
+                    let why = format!("rule {}", judged.rule);
+                    self.look_again(case, origin);
+                    case.trail.note(&case.link, None, "skipped", &why, self.rooms.clock.now());
+                    Some(End::Done(self.take_commit(case)))
+                }
+                Action::Hold => {
+                    let why = format!(
+                        "rule {}; change the record or the rule, then `tandem dead replay`",
+                        judged.rule
+                    );
+                    Some(self.aside(case, "held", vec![problem("held-by-rule", why)]))
+                }
+            },
+            Err(error) => {
+                let why = format!("{error}; `tandem rules test` shows it");
+                Some(self.aside(case, "held", vec![problem("rule-failed", why)]))
+            }
+        }
+    }
+
     /// What only the provider can know. None: it takes part.
     pub(super) async fn judge(
         &self,
@@ -400,16 +451,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         origin: &'static str,
         after: Option<&Value>,
     ) -> Result<Option<End>, PipelineError> {
-        let view = match self.rooms.runtime.view(&case.connection.id) {
-            Ok(view) => view,
-            Err(fault) => {
-                self.look_again(case, origin);
-                let entity = Some(case.link.entity.clone());
-                let commit = self.take_commit(case);
-                return Ok(Some(self.failed(case.connection, fault.into(), entity, commit)?));
-            }
-        };
-        if !view.descriptor.rules {
+        if let Some(end) = self.judge_by_rules(case, origin, after) {
+            return Ok(Some(end));
+        }
+        if !case.connection.binding.view().descriptor.rules {
             return Ok(None);
         }
         let change = tandem_core::exchange::Change {
@@ -421,8 +466,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             after: after.and_then(|after| serde_json::to_vec(after).ok()),
             changed: Vec::new(),
         };
-        let ruling =
-            self.rooms.runtime.visit(&case.connection.id, move |provider| provider.decide(&change)).await;
+        let ruling = self
+            .rooms
+            .runtime
+            .visit(&case.connection.binding, move |provider| provider.decide(&change))
+            .await;
         let entity = Some(case.link.entity.clone());
         let ruling = match ruling {
             Ok(ruling) => ruling,

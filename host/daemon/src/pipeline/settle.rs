@@ -287,12 +287,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// The provider's label for history.
     pub(super) fn label(&self, connection: &Connection) -> String {
-        self.rooms.runtime.view(&connection.id).map_or_else(|_| String::new(), |view| view.label.clone())
+        connection.binding.view().label.clone()
     }
 
     /// The provider's id, for metrics.
     pub(super) fn provider_of(&self, connection: &Connection) -> ProviderId {
-        self.rooms.runtime.view(&connection.id).map_or_else(|_| "".into(), |view| view.provider.clone())
+        connection.binding.view().provider.clone()
     }
 
     /// Doubles with each try, with up to half of it as jitter.

@@ -55,6 +55,8 @@ const CLASSES: usize = CALL_TIME_BOUNDS_US.len() + 1;
 #[derive(Default)]
 struct CallCounters {
     nanos: AtomicU64,
+    /// Linear memory after the call that left the most.
+    memory: AtomicU64,
     classes: [AtomicU64; CLASSES],
 }
 
@@ -77,6 +79,12 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn memory(&self, function: Function, bytes: usize) {
+        if let Some(counters) = self.calls.get(function as usize) {
+            counters.memory.fetch_max(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn call(&self, function: Function, took: Duration) {
@@ -105,6 +113,8 @@ pub struct CallFigures {
     pub count: u64,
     /// Their time together, in nanoseconds.
     pub nanos: u64,
+    /// Linear memory of the instance after the call that left the most, in bytes.
+    pub memory: u64,
     /// How many in each class of [`CALL_TIME_BOUNDS_US`].
     pub classes: [u64; CLASSES],
 }
@@ -154,6 +164,7 @@ impl Snapshot {
         }
         for (sum, counters) in self.calls.iter_mut().zip(&lane.calls) {
             sum.nanos += get(&counters.nanos);
+            sum.memory = sum.memory.max(get(&counters.memory));
             for (class, counter) in sum.classes.iter_mut().zip(&counters.classes) {
                 *class += get(counter);
                 sum.count += get(counter);

@@ -154,6 +154,7 @@ impl Instance {
         Sandbox::prepare(&mut self.store, now, deadline);
         let result = run(&*self.contract, &mut self.store);
         self.counters.call(function, began.elapsed());
+        self.counters.memory(function, self.store.data().room.memory);
         let kind = match result {
             Ok(answer) => match check(&answer, &self.store.data().limits) {
                 Ok(()) => return Ok(answer),

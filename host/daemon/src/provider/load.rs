@@ -2,11 +2,11 @@
 //! passed every step; every failure is one line that names the file, the provider as far as it is known, the step, the
 //! reason and the way out.
 //!
-//! Steps: read, size, structure, contract, imports, compile, link, describe, descriptor, examples; for a connection:
-//! settings, configure, connection. All of it blocks: it runs on threads made for that, never on those of the runtime.
+//! Steps: read, size, structure, contract, imports, compile, link, describe, descriptor, examples, laws; for a connection:
+//! settings, configure, connection, and when it is tried with another version or other settings: stored, laws. All of it blocks: it runs on threads made for that, never on those of the runtime.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,10 @@ pub enum LoadStep {
     Configure,
     /// The connection descriptor's content.
     Connection,
+    /// Whether it reads what an earlier version left: cursors, what is kept on links.
+    Stored,
+    /// The laws of the mapping, on golden examples and on records that are made up.
+    Laws,
 }
 
 impl fmt::Display for LoadStep {
@@ -71,6 +75,8 @@ impl fmt::Display for LoadStep {
             Self::Settings => "settings",
             Self::Configure => "configure",
             Self::Connection => "connection",
+            Self::Stored => "stored",
+            Self::Laws => "laws",
         })
     }
 }
@@ -87,6 +93,8 @@ pub struct LoadError {
     pub reason: String,
     /// The way out.
     pub remedy: String,
+    /// The file ends in the middle: it may still be on its way.
+    pub incomplete: bool,
 }
 
 /// What an error is about, as far as it is known.
@@ -94,15 +102,15 @@ pub struct LoadError {
 pub(super) struct Subject(String);
 
 impl Subject {
-    fn file(path: &Path) -> Self {
+    pub(super) fn file(path: &Path) -> Self {
         Self(path.display().to_string())
     }
 
-    fn provider(self, label: &str) -> Self {
+    pub(super) fn provider(self, label: &str) -> Self {
         Self(format!("{}: provider {label}", self.0))
     }
 
-    fn connection(version: &Version, id: &ConnectionId) -> Self {
+    pub(super) fn connection(version: &Version, id: &ConnectionId) -> Self {
         Self(format!("connection {id}: provider {} ({})", version.label, version.file.display()))
     }
 
@@ -112,20 +120,59 @@ impl Subject {
         reason: impl AsRef<str>,
         remedy: impl Into<String>,
     ) -> LoadError {
-        LoadError { what: self.0.clone(), step, reason: one_line(reason.as_ref()), remedy: remedy.into() }
+        LoadError {
+            what: self.0.clone(),
+            step,
+            reason: one_line(reason.as_ref()),
+            remedy: remedy.into(),
+            incomplete: false,
+        }
     }
 }
 
 const REBUILD: &str = "build it again for wasm32-wasip2 and copy the whole file";
-const REPORT: &str = "ask the provider's author for a version that does not";
+pub(super) const REPORT: &str = "ask the provider's author for a version that does not";
 
-/// Loads one file.
+/// A file that was read, and nothing more.
+#[derive(Clone)]
+pub struct Candidate {
+    /// Where it stands for people: the file that was dropped in, also when the bytes come from elsewhere.
+    pub file: PathBuf,
+    /// SHA-256 of its bytes.
+    pub digest: [u8; 32],
+    /// Its bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate").field("file", &self.file).field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+impl Candidate {
+    /// Reads a file, no further than its size allows. `shown_as`: the file that errors name, where it is another one.
+    pub(super) fn read(limit: u64, path: &Path, shown_as: Option<&Path>) -> Result<Self, LoadError> {
+        let shown = shown_as.unwrap_or(path);
+        let bytes = read(limit, path, &Subject::file(shown))?;
+        Ok(Self { file: shown.to_owned(), digest: digest(&bytes), bytes: bytes.into() })
+    }
+}
+
+/// Loads one file, without the laws.
 pub(super) fn file(workshop: &Workshop, path: &Path) -> Result<Version, LoadError> {
+    inspect(workshop, &Candidate::read(workshop.limits.component_bytes, path, None)?)
+}
+
+/// Everything that can be said of a file by itself, but for the laws.
+pub(super) fn inspect(workshop: &Workshop, candidate: &Candidate) -> Result<Version, LoadError> {
+    let path = candidate.file.as_path();
     let subject = Subject::file(path);
-    let bytes = read(workshop, path, &subject)?;
-    let digest = digest(&bytes);
-    let structure =
-        structure::read(&bytes).map_err(|reason| subject.error(LoadStep::Structure, reason, REBUILD))?;
+    let (bytes, digest) = (&*candidate.bytes, candidate.digest);
+    let structure = structure::read(bytes).map_err(|damage| LoadError {
+        incomplete: damage.incomplete,
+        ..subject.error(LoadStep::Structure, damage.reason, REBUILD)
+    })?;
     let track = track(&structure, &subject)?;
     structure::allow(&structure).map_err(|import| {
         subject.error(
@@ -136,11 +183,10 @@ pub(super) fn file(workshop: &Workshop, path: &Path) -> Result<Version, LoadErro
     })?;
 
     let began = Instant::now();
-    let component = Component::from_binary(workshop.engine.inner(), &bytes)
+    let component = Component::from_binary(workshop.engine.inner(), bytes)
         .map_err(|error| subject.error(LoadStep::Compile, format!("{error:#}"), REBUILD))?;
     let compiled_in = began.elapsed();
     let size = bytes.len() as u64;
-    drop(bytes);
 
     let remedy = format!("build it against the contract {} of this host (wit/)", Track::SPOKEN);
     let prepared = contract::prepare(&workshop.engine, &component, track).map_err(|error| match error {
@@ -184,13 +230,12 @@ fn short(digest: &[u8; 32]) -> String {
     digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read(workshop: &Workshop, path: &Path, subject: &Subject) -> Result<Vec<u8>, LoadError> {
+fn read(limit: u64, path: &Path, subject: &Subject) -> Result<Vec<u8>, LoadError> {
     use std::io::Read as _;
 
     let unreadable = |error: std::io::Error| {
         subject.error(LoadStep::Read, error.to_string(), "make it a file that the daemon can read")
     };
-    let limit = workshop.limits.component_bytes;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;

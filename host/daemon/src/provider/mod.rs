@@ -28,17 +28,20 @@ mod runtime;
 mod sandbox;
 mod shell;
 mod structure;
+mod trial;
 mod v0_1;
 
 pub use breaker::BreakerConfig;
 pub use counters::{CALL_TIME_BOUNDS_US, CallFigures, Snapshot};
 pub use engine::{Allocation, Engine, EngineConfig, EngineError};
 pub use limits::Limits;
-pub use load::{LoadError, LoadStep, Setup};
+pub use load::{Candidate, LoadError, LoadStep, Setup};
 pub use offline::Offline;
 pub use registry::Version;
 pub use runtime::{Loaded, Providers, RuntimeConfig, StartError};
+pub use trial::{Stored, Trial};
 
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -184,14 +187,54 @@ pub struct View {
     pub connection: Arc<ConnectionDescriptor>,
 }
 
+/// A connection bound to one version of its provider, with its settings and facts. Whoever holds it works with these to the
+/// end, whatever is swapped meanwhile.
+#[derive(Clone)]
+pub struct Binding {
+    connection: ConnectionId,
+    view: Arc<View>,
+    inner: Arc<dyn Any + Send + Sync>,
+}
+
+impl Binding {
+    /// A binding as a runtime makes it; `inner` is that runtime's own.
+    pub fn new(connection: ConnectionId, view: Arc<View>, inner: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { connection, view, inner }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn connection(&self) -> &ConnectionId {
+        &self.connection
+    }
+
+    /// What is known of its provider.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// What the runtime put in, if it was a runtime of that kind.
+    #[must_use]
+    pub fn inner<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.inner).downcast().ok()
+    }
+}
+
+impl std::fmt::Debug for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding")
+            .field("connection", &self.connection)
+            .field("label", &self.view.label)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The rooms' way to providers.
 pub trait Runtime: Send + Sync + 'static {
-    /// What is known of a connection's provider.
-    fn view(&self, connection: &ConnectionId) -> Result<Arc<View>, Fault>;
-
     /// Runs a job on the connection's instance, in the connection's lane: one hop there and back for all calls of a step.
     /// After the first fault the instance is discarded with its store and the job's further calls answer with that fault.
-    fn visit<R, F>(&self, connection: &ConnectionId, job: F) -> impl Future<Output = Result<R, Fault>> + Send
+    fn visit<R, F>(&self, binding: &Binding, job: F) -> impl Future<Output = Result<R, Fault>> + Send
     where
         R: Send + 'static,
         F: FnOnce(&mut dyn Provider) -> Result<R, Fault> + Send + 'static;

@@ -50,6 +50,7 @@ impl Offline {
             step: LoadStep::Compile,
             reason: error.to_string(),
             remedy: "nothing is wrong with the file".to_owned(),
+            incomplete: false,
         })?;
         let workshop = Workshop {
             engine,

@@ -86,7 +86,7 @@ pub(super) fn next_serial() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-type Versions = HashMap<ProviderId, Vec<Arc<Version>>>;
+type Versions = HashMap<ProviderId, Arc<Version>>;
 type Connections = HashMap<ConnectionId, Arc<ArcSwap<Connection>>>;
 
 /// The maps.
@@ -99,15 +99,14 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// The newest version of a provider.
-    pub(super) fn newest(&self, provider: &ProviderId) -> Option<Arc<Version>> {
-        self.versions.load().get(provider).and_then(|versions| versions.last()).cloned()
+    /// The version of a provider that serves.
+    pub(super) fn serving(&self, provider: &ProviderId) -> Option<Arc<Version>> {
+        self.versions.load().get(provider).cloned()
     }
 
-    /// Newest versions of all providers.
-    pub(super) fn all_newest(&self) -> Vec<Arc<Version>> {
-        let mut all: Vec<_> =
-            self.versions.load().values().filter_map(|versions| versions.last()).cloned().collect();
+    /// The serving versions of all providers.
+    pub(super) fn all_serving(&self) -> Vec<Arc<Version>> {
+        let mut all: Vec<_> = self.versions.load().values().cloned().collect();
         all.sort_by(|a, b| a.provider.cmp(&b.provider));
         all
     }
@@ -116,14 +115,29 @@ impl Registry {
     pub(super) fn add_version(&self, version: Arc<Version>) -> Result<(), Arc<Version>> {
         let _changes = self.changes.lock();
         let mut versions = Versions::clone(&self.versions.load());
-        let known = versions.entry(version.provider.clone()).or_default();
-        match known.last() {
+        match versions.get(&version.provider) {
             Some(other) if other.digest == version.digest => return Ok(()),
             Some(other) => return Err(Arc::clone(other)),
-            None => known.push(version),
-        }
+            None => versions.insert(version.provider.clone(), version),
+        };
         self.versions.store(Arc::new(versions));
         Ok(())
+    }
+
+    /// Lets a version serve in place of the one before.
+    pub(super) fn serve(&self, version: Arc<Version>) {
+        let _changes = self.changes.lock();
+        let mut versions = Versions::clone(&self.versions.load());
+        versions.insert(version.provider.clone(), version);
+        self.versions.store(Arc::new(versions));
+    }
+
+    /// No version of a provider serves any more. Connections keep what they have.
+    pub(super) fn retire(&self, provider: &ProviderId) {
+        let _changes = self.changes.lock();
+        let mut versions = Versions::clone(&self.versions.load());
+        versions.remove(provider);
+        self.versions.store(Arc::new(versions));
     }
 
     pub(super) fn connection(&self, id: &ConnectionId) -> Option<Arc<Connection>> {
@@ -131,19 +145,19 @@ impl Registry {
     }
 
     /// Adds connections or replaces those that are there. One copy of the map for all new ones.
-    pub(super) fn put(&self, connections: Vec<Connection>) {
+    pub(super) fn put(&self, connections: Vec<Arc<Connection>>) {
         let _changes = self.changes.lock();
         let known = self.connections.load();
         let mut new = Vec::new();
         for connection in connections {
             match known.get(&connection.id) {
-                Some(slot) => slot.store(Arc::new(connection)),
+                Some(slot) => slot.store(connection),
                 None => new.push(connection),
             }
         }
         if !new.is_empty() {
             let mut all = Connections::clone(&known);
-            all.extend(new.into_iter().map(|c| (c.id.clone(), Arc::new(ArcSwap::from_pointee(c)))));
+            all.extend(new.into_iter().map(|c| (c.id.clone(), Arc::new(ArcSwap::new(c)))));
             self.connections.store(Arc::new(all));
         }
     }

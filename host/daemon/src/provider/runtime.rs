@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tandem_core::id::{ConnectionId, ProviderId};
+use tandem_core::laws::Looked;
 use tokio::sync::oneshot;
 
 use super::breaker::BreakerConfig;
@@ -14,9 +15,10 @@ use super::engine::{Engine, EngineConfig, EngineError};
 use super::instance::{Instance, Stderr, Workshop};
 use super::lane::{Lane, Message, QUEUE, Seated, Share, Suspects, Task, Visit, broken};
 use super::limits::Limits;
-use super::load::{self, LoadError, LoadStep, SLOW_LOAD, Setup};
+use super::load::{self, Candidate, LoadError, LoadStep, SLOW_LOAD, Setup};
 use super::registry::{Connection, Registry, Version};
-use super::{Fault, FaultKind, Provider, Runtime, View};
+use super::trial::{self, Stored, Trial};
+use super::{Binding, Fault, FaultKind, Provider, Runtime, View};
 
 /// Mappings that one instance may take: memory, its guards, its image, and what the kernel splits. Measured: 4.
 const MAPPINGS: usize = 8;
@@ -157,6 +159,7 @@ impl Providers {
                     step: LoadStep::Read,
                     reason: format!("loading ended early: {error}"),
                     remedy: "start again".to_owned(),
+                    incomplete: false,
                 }],
             },
         )
@@ -175,6 +178,7 @@ impl Providers {
                     step: LoadStep::Read,
                     reason: error.to_string(),
                     remedy: "make it a folder that the daemon can read".to_owned(),
+                    incomplete: false,
                 });
                 return loaded;
             }
@@ -200,26 +204,120 @@ impl Providers {
         if began.elapsed() > SLOW_LOAD {
             tracing::warn!(provider = %version.label, "loading took {} s", began.elapsed().as_secs());
         }
-        self.0.registry.add_version(Arc::clone(&version)).map_err(|other| LoadError {
-            what: format!("{}: provider {}", path.display(), version.label),
-            step: LoadStep::Descriptor,
-            reason: format!("{} gives provider {} already", other.file.display(), other.label),
-            remedy: "leave one file for each provider in the folder".to_owned(),
-        })?;
+        self.0.registry.add_version(Arc::clone(&version)).map_err(|other| given_already(&version, &other))?;
         // The one that stands: another copy of the same file may have come first.
-        Ok(self.0.registry.newest(&version.provider).unwrap_or(version))
+        Ok(self.0.registry.serving(&version.provider).unwrap_or(version))
+    }
+
+    /// Reads a file that may become a version, and nothing more. `shown_as`: the file that errors name, where it is another.
+    ///
+    /// # Errors
+    /// When it cannot be read or is too large.
+    pub fn read_blocking(&self, path: &Path, shown_as: Option<&Path>) -> Result<Candidate, LoadError> {
+        Candidate::read(self.0.workshop.limits.component_bytes, path, shown_as)
+    }
+
+    /// Takes a file through every step that needs no connection; the laws on its examples and on so many made-up records
+    /// of each object. Nothing is in use yet. For threads that may block.
+    ///
+    /// # Errors
+    /// The step that it fails.
+    pub fn inspect_blocking(
+        &self,
+        candidate: &Candidate,
+        records: usize,
+    ) -> Result<(Arc<Version>, Looked), LoadError> {
+        let began = Instant::now();
+        let version = Arc::new(load::inspect(&self.0.workshop, candidate)?);
+        let looked = match records {
+            0 => Looked::default(),
+            records => trial::version(&self.0.workshop, &version, records)?,
+        };
+        if began.elapsed() > SLOW_LOAD {
+            tracing::warn!(provider = %version.label, "loading took {} s", began.elapsed().as_secs());
+        }
+        Ok((version, looked))
+    }
+
+    /// Configures a version for a connection, and tries it if told how. Nothing is in use yet. For threads that may block.
+    ///
+    /// # Errors
+    /// The step that it fails. The connection stays as it was.
+    pub fn bind_blocking(
+        &self,
+        version: &Arc<Version>,
+        id: &ConnectionId,
+        setup: &Setup,
+        trial: Option<(&Stored, &Trial)>,
+    ) -> Result<Binding, LoadError> {
+        let before = self.0.registry.connection(id);
+        let workshop = &self.0.workshop;
+        let (connection, mut instance) = load::connection(workshop, version, id, setup, before.as_deref())?;
+        if let Some((stored, trial)) = trial {
+            trial::connection(workshop, &connection, &mut instance, stored, trial)?;
+        }
+        Ok(bound(Arc::new(connection)))
+    }
+
+    /// Makes bindings the ones that connections have from now on. Who holds another one goes on with it.
+    pub fn put(&self, bindings: &[Binding]) {
+        self.0.registry.put(bindings.iter().filter_map(Binding::inner).collect());
+    }
+
+    /// Lets a version serve: connections that are made from now on get it.
+    pub fn serve(&self, version: Arc<Version>) {
+        self.0.registry.serve(version);
+    }
+
+    /// No version of a provider serves any more.
+    pub fn retire(&self, provider: &ProviderId) {
+        self.0.registry.retire(provider);
+    }
+
+    /// What a connection is bound to.
+    ///
+    /// # Errors
+    /// When there is no such connection.
+    pub fn binding(&self, connection: &ConnectionId) -> Result<Binding, Fault> {
+        self.connection(connection).map(bound)
+    }
+
+    /// What is known of a connection's provider.
+    ///
+    /// # Errors
+    /// When there is no such connection.
+    pub fn view(&self, connection: &ConnectionId) -> Result<Arc<View>, Fault> {
+        self.connection(connection).map(|connection| Arc::clone(&connection.view))
+    }
+
+    /// The version that a connection is bound to.
+    #[must_use]
+    pub fn version_of(&self, connection: &ConnectionId) -> Option<Arc<Version>> {
+        self.0.registry.connection(connection).map(|connection| Arc::clone(&connection.version))
+    }
+
+    /// [`Runtime::visit`] with what the connection is bound to at this moment.
+    ///
+    /// # Errors
+    /// The component's fault, or that there is no such connection.
+    pub async fn visit<R, F>(&self, connection: &ConnectionId, job: F) -> Result<R, Fault>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut dyn Provider) -> Result<R, Fault> + Send + 'static,
+    {
+        Runtime::visit(self, &self.binding(connection)?, job).await
     }
 
     /// The versions in use.
     #[must_use]
     pub fn versions(&self) -> Vec<Arc<Version>> {
-        self.0.registry.all_newest()
+        self.0.registry.all_serving()
     }
 
     /// The version of a provider that a new connection gets.
     #[must_use]
     pub fn version(&self, provider: &ProviderId) -> Option<Arc<Version>> {
-        self.0.registry.newest(provider)
+        self.0.registry.serving(provider)
     }
 
     /// Makes a connection, or gives one that is there other settings or facts. What is under way ends with what it began with.
@@ -261,7 +359,7 @@ impl Providers {
             match self.prepare(id, provider, setup) {
                 Ok(connection) => {
                     answers.push(Ok(Arc::clone(&connection.view)));
-                    connections.push(connection);
+                    connections.push(Arc::new(connection));
                 }
                 Err(error) => answers.push(Err(error)),
             }
@@ -276,12 +374,13 @@ impl Providers {
         provider: &ProviderId,
         setup: &Setup,
     ) -> Result<Connection, LoadError> {
-        let version = self.0.registry.newest(provider).ok_or_else(|| LoadError {
+        let version = self.0.registry.serving(provider).ok_or_else(|| LoadError {
             what: format!("connection {id}"),
             step: LoadStep::Connection,
             reason: format!("there is no provider {provider}"),
             remedy: "put its .wasm into the folder of providers, or mend the connection's `provider`"
                 .to_owned(),
+            incomplete: false,
         })?;
         let before = self.0.registry.connection(id);
         load::connection(&self.0.workshop, &version, id, setup, before.as_deref())
@@ -372,12 +471,27 @@ impl Providers {
     }
 }
 
+fn bound(connection: Arc<Connection>) -> Binding {
+    Binding::new(connection.id.clone(), Arc::clone(&connection.view), connection)
+}
+
+fn given_already(version: &Version, other: &Version) -> LoadError {
+    LoadError {
+        what: format!("{}: provider {}", version.file.display(), version.label),
+        step: LoadStep::Descriptor,
+        reason: format!("{} gives provider {} already", other.file.display(), other.label),
+        remedy: "leave one file for each provider in the folder".to_owned(),
+        incomplete: false,
+    }
+}
+
 fn interrupted(connection: &ConnectionId) -> LoadError {
     LoadError {
         what: format!("connection {connection}"),
         step: LoadStep::Connection,
         reason: "it ended early".to_owned(),
         remedy: "try again".to_owned(),
+        incomplete: false,
     }
 }
 
@@ -419,16 +533,16 @@ where
 }
 
 impl Runtime for Providers {
-    fn view(&self, connection: &ConnectionId) -> Result<Arc<View>, Fault> {
-        self.connection(connection).map(|connection| Arc::clone(&connection.view))
-    }
-
-    async fn visit<R, F>(&self, connection: &ConnectionId, job: F) -> Result<R, Fault>
+    async fn visit<R, F>(&self, binding: &Binding, job: F) -> Result<R, Fault>
     where
         R: Send + 'static,
         F: FnOnce(&mut dyn Provider) -> Result<R, Fault> + Send + 'static,
     {
-        let connection = self.connection(connection)?;
+        let connection = binding.inner::<Connection>().ok_or_else(|| Fault {
+            provider: binding.view().label.clone(),
+            call: "visit".to_owned(),
+            kind: FaultKind::Absent { what: "the binding is not one of this runtime".to_owned() },
+        })?;
         let open = connection.breaker.lock().check(Instant::now);
         if let Err(open) = open {
             let fault = broken(&connection, open.faults, open.wait);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tandem::provider::{Fault, FaultKind, Limits, Offline, Providers, Runtime as _, RuntimeConfig, Setup};
+use tandem::provider::{Fault, FaultKind, Limits, Offline, Providers, RuntimeConfig, Setup};
 use tandem_core::exchange::{Answer, Context, Listing, Operation};
 use tandem_core::id::ConnectionId;
 

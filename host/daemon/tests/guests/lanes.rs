@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tandem::provider::{BreakerConfig, FaultKind, Limits, Providers, Runtime as _, RuntimeConfig, Setup};
+use tandem::provider::{BreakerConfig, FaultKind, Limits, Providers, RuntimeConfig, Setup};
 use tandem_core::id::{ConnectionId, ProviderId};
 
 use crate::support::{assert_works, bad, config, connect, connect_with, good, room, to_canonical, until};

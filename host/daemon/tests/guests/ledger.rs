@@ -1,7 +1,7 @@
 //! The contract's functions through the whole room, with the guest that behaves.
 
 use serde_json::{Value, json};
-use tandem::provider::{Offline, Providers, Runtime as _, Setup};
+use tandem::provider::{Offline, Providers, Setup};
 use tandem_core::exchange::{
     Answer, Attribute, Change, Context, Decision, Delivery, Find, HttpResponse, Listing, Operation, Page,
     Proof, Reference, State, Target, Wait, Watch, Write,

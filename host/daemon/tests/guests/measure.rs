@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tandem::provider::{
-    Allocation, EngineConfig, Limits, Offline, Providers, Runtime as _, RuntimeConfig, Setup,
-};
+use tandem::provider::{Allocation, EngineConfig, Limits, Offline, Providers, RuntimeConfig, Setup};
 use tandem_core::exchange::{Change, Context, Operation, Reference};
 use tandem_core::id::{ConnectionId, ProviderId};
 
@@ -30,8 +28,8 @@ fn each(what: &str, times: u32, mut run: impl FnMut()) {
 fn contact() -> Vec<u8> {
     let fields = [
         "email",
-        "first_name",
-        "last_name",
+        "given_name",
+        "family_name",
         "phone",
         "mobile",
         "company",
@@ -45,7 +43,7 @@ fn contact() -> Vec<u8> {
         "language",
         "birthday",
         "source",
-        "owner",
+        "annual_revenue",
         "status",
         "tags",
         "notes",

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tandem::provider::{
-    BreakerConfig, EngineConfig, Fault, LoadError, Providers, Runtime as _, RuntimeConfig, Setup,
-};
+use tandem::provider::{BreakerConfig, EngineConfig, Fault, LoadError, Providers, RuntimeConfig, Setup};
 use tandem_core::id::{ConnectionId, ProviderId};
 
 /// Builds everything that these tests load.

@@ -28,7 +28,7 @@ impl Mapping {
         for field in &self.fields {
             let entry = fields.entry(field.canonical.text.clone()).or_insert_with(|| FieldDescriptor {
                 provider: Vec::new(),
-                normalise: field.normalise.clone(),
+                normalise: field.normalise.as_deref().map(|chain| self.chain(chain)),
                 direction: field.direction,
                 lossy: field.lossy.clone(),
             });
@@ -39,6 +39,18 @@ impl Mapping {
             }
         }
         fields
+    }
+
+    /// Where absent and empty are one thing, the host has to compare them so.
+    fn chain(&self, declared: &str) -> String {
+        const EMPTY: &str = "empty-is-absent";
+        if matches!(self.empty, super::Empty::Distinct)
+            || declared.split(['|', '+']).any(|link| link.trim() == EMPTY)
+        {
+            declared.to_owned()
+        } else {
+            format!("{declared}|{EMPTY}")
+        }
     }
 
     /// JSON Schema of a whole document in read form.

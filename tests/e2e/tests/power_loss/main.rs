@@ -82,7 +82,7 @@ async fn recorded(house: &mut House, writes: u64, faults: &[(&str, &str)]) -> Re
     // Its first start compiled the provider. What it stored meanwhile was not recorded, and goes.
     house.stop().await?;
     let data = house.folder.join("data");
-    for folder in ["queue", "system-a"] {
+    for folder in ["queue", "system-a", "providers"] {
         std::fs::remove_dir_all(data.join(folder))?;
     }
     let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/shim.c");

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::types::{
     AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
-    FaultOrder, Imported, NewAccounts, NewApp, NotedCall, PersonDeed, PersonDeeds, PersonImport, PersonMerge,
-    PersonWrite, QuotaSizes, Record, Violations,
+    FaultOrder, Imported, NewAccounts, NewApp, NewRestAccount, NotedCall, PersonDeed, PersonDeeds,
+    PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount, RestCounts, Violations,
 };
 
 /// Why a call of the control API failed.
@@ -106,6 +106,62 @@ impl Client {
             return Err(ControlError::Refused { url, status: status.as_u16(), message });
         }
         serde_json::from_slice(&body).map_err(|e| ControlError::Unreadable { url, reason: e.to_string() })
+    }
+
+    /// Makes a generic REST account.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn create_rest_account(&self, new: &NewRestAccount) -> Answer<RestAccount> {
+        self.send(Method::POST, "/control/rest/accounts", new).await
+    }
+
+    /// Sets where the events of a generic REST account go.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn aim_rest_account(&self, account: &str, target: Option<&str>) -> Answer<Value> {
+        self.send(Method::PUT, &format!("/control/rest/accounts/{account}/target"), &target).await
+    }
+
+    /// Everybody of a generic REST account.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn rest_people(&self, account: &str) -> Answer<Vec<Value>> {
+        self.get(&format!("/control/rest/accounts/{account}/people")).await
+    }
+
+    /// Calls of a generic REST account.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn rest_counts(&self, account: &str) -> Answer<RestCounts> {
+        self.get(&format!("/control/rest/accounts/{account}/counts")).await
+    }
+
+    /// Somebody who works in the CRM creates a person.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn rest_person_creates(&self, account: &str, members: &Value) -> Answer<Value> {
+        self.send(Method::POST, &format!("/control/rest/accounts/{account}/people"), members).await
+    }
+
+    /// Somebody who works in the CRM edits a person.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn rest_person_edits(&self, account: &str, id: &str, members: &Value) -> Answer<Value> {
+        self.send(Method::PATCH, &format!("/control/rest/accounts/{account}/people/{id}"), members).await
+    }
+
+    /// Somebody who works in the CRM deletes a person.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn rest_person_deletes(&self, account: &str, id: &str) -> Answer<Value> {
+        self.call(Method::DELETE, &format!("/control/rest/accounts/{account}/people/{id}"), None).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {

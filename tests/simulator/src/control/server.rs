@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::types::{
     AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId,
-    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, NotedCall, PersonDeed,
-    PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, TokenKind, Violations,
-    WebhookSettings,
+    FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, NewRestAccount, NotedCall,
+    PersonDeed, PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount,
+    RestCounts, TokenKind, Violations, WebhookSettings,
 };
 use crate::hubspot::account::{Account, Grant, Opening, SCOPES};
 use crate::hubspot::contact::Contact;
@@ -86,10 +86,68 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/counts", get(counts))
         .route("/control/violations", get(violations).delete(clear_violations))
         .route("/control/clock", post(advance).get(clock))
+        .route("/control/rest/accounts", post(new_rest_account).get(rest_accounts))
+        .route("/control/rest/accounts/{account}/target", put(aim_rest_account))
+        .route("/control/rest/accounts/{account}/counts", get(rest_counts))
+        .route("/control/rest/accounts/{account}/people", post(rest_person_creates).get(rest_dump))
+        .route(
+            "/control/rest/accounts/{account}/people/{id}",
+            patch(rest_person_edits).delete(rest_person_deletes),
+        )
         .route("/control/reset", post(reset))
         .route("/control/shutdown", post(shutdown))
         .layer(DefaultBodyLimit::max(256 << 20))
         .with_state(world)
+}
+
+async fn new_rest_account(
+    State(world): State<Shared>,
+    Json(new): Json<NewRestAccount>,
+) -> Answer<RestAccount> {
+    world.rest.make(&world, new).map(Json).ok_or_else(|| Refusal::bad("there is an account of that name"))
+}
+
+async fn rest_accounts(State(world): State<Shared>) -> Json<Vec<RestAccount>> {
+    Json(world.rest.list())
+}
+
+async fn aim_rest_account(
+    State(world): State<Shared>,
+    Path(account): Path<String>,
+    Json(target): Json<Option<String>>,
+) -> Answer<Value> {
+    if world.rest.aim(&account, target) { Ok(Json(json!({}))) } else { Err(Refusal::missing("account")) }
+}
+
+async fn rest_counts(State(world): State<Shared>, Path(account): Path<String>) -> Answer<RestCounts> {
+    world.rest.counts(&account).map(Json).ok_or_else(|| Refusal::missing("account"))
+}
+
+async fn rest_dump(State(world): State<Shared>, Path(account): Path<String>) -> Answer<Vec<Value>> {
+    world.rest.dump(&account).map(Json).ok_or_else(|| Refusal::missing("account"))
+}
+
+async fn rest_person_creates(
+    State(world): State<Shared>,
+    Path(account): Path<String>,
+    Json(members): Json<Map<String, Value>>,
+) -> Answer<Value> {
+    world.rest.person(&world, &account, None, Some(&members)).map(Json).map_err(Refusal::bad)
+}
+
+async fn rest_person_edits(
+    State(world): State<Shared>,
+    Path((account, id)): Path<(String, String)>,
+    Json(members): Json<Map<String, Value>>,
+) -> Answer<Value> {
+    world.rest.person(&world, &account, Some(&id), Some(&members)).map(Json).map_err(Refusal::bad)
+}
+
+async fn rest_person_deletes(
+    State(world): State<Shared>,
+    Path((account, id)): Path<(String, String)>,
+) -> Answer<Value> {
+    world.rest.person(&world, &account, Some(&id), None).map(Json).map_err(Refusal::bad)
 }
 
 fn app_view(app: &App) -> AppInfo {
@@ -567,6 +625,7 @@ async fn reset(State(world): State<Shared>) -> Json<Value> {
     world.faults.clear();
     world.strict.clear();
     world.hubspot.clear();
+    world.rest.clear();
     Json(json!({}))
 }
 

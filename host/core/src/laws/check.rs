@@ -1,0 +1,244 @@
+//! One record against the laws.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Broken, Law, Lawless, Mapping, Record, Refusal, Terms, Way};
+use crate::descriptor::Direction;
+use crate::document::{self, escape};
+use crate::normalise::normal_form;
+
+/// What the mapping answered to a record.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// All answers one after the other, to be compared with those of another instance.
+    pub(super) bytes: Vec<u8>,
+    /// It refused one of the ways.
+    pub(super) refused: bool,
+}
+
+/// Checks one record.
+pub(super) fn one(mapping: &mut dyn Mapping, terms: &Terms<'_>, record: &Record) -> Result<Answers, Lawless> {
+    let mut case = Case { mapping, terms, record, answers: Answers::default() };
+    for current in [Some(&record.current), None] {
+        case.from_canonical(current)?;
+    }
+    case.from_provider()?;
+    Ok(case.answers)
+}
+
+struct Case<'c, 't> {
+    mapping: &'c mut dyn Mapping,
+    terms: &'c Terms<'t>,
+    record: &'c Record,
+    answers: Answers,
+}
+
+impl Case<'_, '_> {
+    /// Law 1 and 3.
+    fn from_canonical(&mut self, current: Option<&Value>) -> Result<(), Lawless> {
+        let record = self.record;
+        let Some(written) = self.to_provider(&record.canonical, current, Way::ToProvider)? else {
+            return Ok(());
+        };
+        if let Some(current) = current
+            && let Some((place, expected, found)) = lost(self.terms, current, &written)
+        {
+            return Err(self.broken(Law::Unmapped, &place, Way::ToProvider, Some(expected), found));
+        }
+        let Some(read) = self.to_canonical(&written, Way::ToProvider)? else { return Ok(()) };
+        self.same(Law::Written, Way::ToProvider, &record.canonical, &read)
+    }
+
+    /// Law 2 and 3.
+    fn from_provider(&mut self) -> Result<(), Lawless> {
+        let record = self.record;
+        let Some(read) = self.to_canonical(&record.current, Way::ToCanonical)? else { return Ok(()) };
+        let Some(written) = self.to_provider(&read, Some(&record.current), Way::ToCanonical)? else {
+            return Ok(());
+        };
+        if let Some((place, expected, found)) = lost(self.terms, &record.current, &written) {
+            return Err(self.broken(Law::Unmapped, &place, Way::ToCanonical, Some(expected), found));
+        }
+        let Some(again) = self.to_canonical(&written, Way::ToCanonical)? else { return Ok(()) };
+        self.same(Law::Read, Way::ToCanonical, &read, &again)?;
+        let Some(settled) = self.to_provider(&again, Some(&written), Way::ToCanonical)? else {
+            return Ok(());
+        };
+        for (field, described) in self.terms.fields() {
+            if described.direction != Direction::Both || described.lossy.is_some() {
+                continue;
+            }
+            for place in &described.provider {
+                let (before, after) = (written.pointer(place), settled.pointer(place));
+                if before.unwrap_or(&Value::Null) != after.unwrap_or(&Value::Null) {
+                    let (before, after) = (before.cloned(), after.cloned());
+                    return Err(self.broken(Law::Settles, field, Way::ToCanonical, before, after));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fields that flow both ways are the same but for their normaliser.
+    fn same(&self, law: Law, way: Way, expected: &Value, found: &Value) -> Result<(), Lawless> {
+        let (expected, found) = (document::fields(expected), document::fields(found));
+        for (field, described) in self.terms.fields() {
+            if described.direction != Direction::Both || described.lossy.is_some() {
+                continue;
+            }
+            let (went, came) = (expected.get(field), found.get(field));
+            let chain = self.terms.chain(field);
+            if normal(chain, went) != normal(chain, came) {
+                return Err(self.broken(law, field, way, went.cloned(), came.cloned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn to_provider(
+        &mut self,
+        canonical: &Value,
+        current: Option<&Value>,
+        way: Way,
+    ) -> Result<Option<Value>, Lawless> {
+        let first = self.mapping.to_provider(canonical, current);
+        let second = self.mapping.to_provider(canonical, current);
+        self.read(first, second, way)
+    }
+
+    fn to_canonical(&mut self, document: &Value, way: Way) -> Result<Option<Value>, Lawless> {
+        let first = self.mapping.to_canonical(document);
+        let second = self.mapping.to_canonical(document);
+        self.read(first, second, way)
+    }
+
+    fn read(
+        &mut self,
+        first: Result<Vec<u8>, Refusal>,
+        second: Result<Vec<u8>, Refusal>,
+        way: Way,
+    ) -> Result<Option<Value>, Lawless> {
+        for answer in [&first, &second] {
+            if let Err(Refusal::Fault(fault)) = answer {
+                return Err(Lawless::Fault(fault.clone()));
+            }
+        }
+        if first != second {
+            let text = |answer: &Result<Vec<u8>, Refusal>| {
+                answer.as_ref().ok().map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()))
+            };
+            let place = match (&first, &second) {
+                (Ok(first), Ok(second)) => differing(first, second),
+                _ => String::new(),
+            };
+            return Err(self.broken(Law::Bytes, &place, way, text(&first), text(&second)));
+        }
+        let Ok(bytes) = first else {
+            self.answers.refused = true;
+            self.answers.bytes.push(0);
+            return Ok(None);
+        };
+        self.answers.bytes.extend_from_slice(&bytes);
+        self.answers.bytes.push(b'\n');
+        match document::parse_foreign(&bytes) {
+            Ok(document) => Ok(Some(document)),
+            Err(problems) => {
+                let first = problems.first();
+                let place = first.and_then(|problem| problem.pointer.clone()).unwrap_or_default();
+                let why = first.map(|problem| Value::String(problem.message.clone()));
+                Err(self.broken(Law::Document, &place, way, None, why))
+            }
+        }
+    }
+
+    fn broken(
+        &self,
+        law: Law,
+        field: &str,
+        way: Way,
+        expected: Option<Value>,
+        found: Option<Value>,
+    ) -> Lawless {
+        Lawless::Broken(Box::new(Broken {
+            law,
+            object: self.terms.object.to_owned(),
+            field: field.to_owned(),
+            way,
+            expected,
+            found,
+            example: self.record.clone(),
+        }))
+    }
+}
+
+/// No value and null are the same here: what is written cannot tell a CRM more than "nothing".
+fn normal(chain: &str, value: Option<&Value>) -> Option<Value> {
+    value.map(|value| normal_form(chain, &composed(value))).filter(|value| !value.is_null())
+}
+
+/// Text in NFC, as every document of the host is.
+fn composed(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(document::composed(text).into_owned()),
+        Value::Array(items) => Value::Array(items.iter().map(composed).collect()),
+        other => other.clone(),
+    }
+}
+
+/// The first member of `before` that belongs to no field and is another, or gone, in `after`.
+fn lost(terms: &Terms<'_>, before: &Value, after: &Value) -> Option<(String, Value, Option<Value>)> {
+    let owned: BTreeSet<&str> =
+        terms.fields().values().flat_map(|field| &field.provider).map(String::as_str).collect();
+    first_lost(&mut String::new(), before, Some(after), &owned)
+}
+
+fn first_lost(
+    at: &mut String,
+    before: &Value,
+    after: Option<&Value>,
+    owned: &BTreeSet<&str>,
+) -> Option<(String, Value, Option<Value>)> {
+    if after == Some(before) || owned.contains(at.as_str()) {
+        return None;
+    }
+    let holds_fields = at.is_empty()
+        || owned
+            .range(at.as_str()..)
+            .next()
+            .is_some_and(|next| next.strip_prefix(at.as_str()).is_some_and(|rest| rest.starts_with('/')));
+    let members = match (before, after) {
+        (Value::Object(members), Some(Value::Object(_))) => members,
+        (Value::Object(members), _) if holds_fields => members,
+        _ => return Some((at.clone(), before.clone(), after.cloned())),
+    };
+    let length = at.len();
+    for (name, value) in members {
+        at.push('/');
+        at.push_str(&escape(name));
+        let found = first_lost(at, value, after.and_then(|after| after.get(name)), owned);
+        at.truncate(length);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Where two answers differ: the pointer of the first member, or nothing when they are no documents.
+pub(super) fn differing(left: &[u8], right: &[u8]) -> String {
+    let lines = |bytes: &[u8]| -> Vec<Value> {
+        bytes
+            .split(|byte| *byte == b'\n')
+            .map(|line| serde_json::from_slice(line).unwrap_or_default())
+            .collect()
+    };
+    let place = lines(left).iter().zip(&lines(right)).find_map(|(left, right)| {
+        let (Value::Object(left), Value::Object(right)) = (left, right) else { return None };
+        let names = left.keys().chain(right.keys());
+        let mut different = names.filter(|name| left.get(*name) != right.get(*name));
+        different.next().map(|name| document::pointer(name))
+    });
+    place.unwrap_or_default()
+}

@@ -1,0 +1,317 @@
+//! A generic REST account: no vendor's, and what many small CRMs look like. People only.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /rest/v1/me` | 200 `{"account", "name"}` |
+//! | `POST /rest/v1/people` | 201 and the person; 409 `{"error", "id"}` when `ExternalKey` or `Mail` exists |
+//! | `GET /rest/v1/people/{id}` | 200 and the person; 404 |
+//! | `PATCH /rest/v1/people/{id}` | 200 and the person: members that are named change, null clears; 412 with another `If-Match` |
+//! | `DELETE /rest/v1/people/{id}` | 204; 404; 412 |
+//! | `GET /rest/v1/people?after=&limit=` | 200 `{"items": [person], "next"}`, in order of ids; also `?mail=` and `?externalKey=` |
+//! | `GET /rest/v1/changes?since=&limit=` | 200 `{"items": [{"id", "deleted", "person"}], "cursor", "more"}`; 410 for a cursor that is not known |
+//!
+//! A person is `{"Id", "Rev", "Changed", "ExternalKey", "Mail", "GivenName", "FamilyName", "Phone", "Company", "Title",
+//! "City", "Notes", "Stage", "Staff", "Labels"}`; any other member whose name begins with a small letter is kept as it is, and
+//! others are refused. `Id`, `Rev` and `Changed` are the account's. `Rev` is also the entity tag. Every request needs the
+//! account's bearer token (401). More than the account's limit in a second is 429 with `Retry-After`. Events go to the
+//! account's `target`, if it has one, as `[{"account", "id", "event"}]` with `X-Rest-Time` (milliseconds) and
+//! `X-Rest-Signature`: the hexadecimal HMAC-SHA-256 of time and body.
+
+mod people;
+mod webhooks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::call::{Answer, Call, Outcome};
+use crate::world::World;
+use people::{People, Refused};
+
+/// An account to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NewRestAccount {
+    /// Its name, which is its id; otherwise a number.
+    pub account: Option<String>,
+    /// Otherwise a random one.
+    pub token: Option<String>,
+    /// Otherwise a random one. It signs the events.
+    pub secret: Option<String>,
+    /// Where events are posted to. None: nowhere.
+    pub target: Option<String>,
+    /// Requests in a second; otherwise 1000.
+    pub limit: Option<u32>,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestAccount {
+    /// Its id.
+    pub account: String,
+    /// The bearer token.
+    pub token: String,
+    /// Signs the events.
+    pub secret: String,
+    /// Where events are posted to.
+    pub target: Option<String>,
+    /// Requests in a second.
+    pub limit: u32,
+}
+
+/// Calls of an account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestCounts {
+    /// By method and kind of path: `PATCH person`.
+    pub calls: BTreeMap<String, u64>,
+    /// Answers with 429.
+    pub throttled: u64,
+}
+
+/// All accounts.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    accounts: RwLock<BTreeMap<String, Arc<Account>>>,
+}
+
+#[derive(Debug)]
+struct Account {
+    info: RwLock<RestAccount>,
+    people: Mutex<People>,
+    /// The second, and how many requests it has seen.
+    window: Mutex<(i64, u32)>,
+    counts: Mutex<RestCounts>,
+}
+
+impl Rest {
+    /// Makes an account. None: there is one of that name.
+    pub(crate) fn make(&self, world: &World, new: NewRestAccount) -> Option<RestAccount> {
+        let mut accounts = self.accounts.write();
+        let name = new.account.unwrap_or_else(|| format!("{}", 7_001 + accounts.len()));
+        let info = RestAccount {
+            account: name.clone(),
+            token: new.token.unwrap_or_else(|| format!("rest-{}", world.dice.uuid())),
+            secret: new.secret.unwrap_or_else(|| world.dice.uuid().to_string()),
+            target: new.target,
+            limit: new.limit.unwrap_or(1_000),
+        };
+        if accounts.contains_key(&name) {
+            return None;
+        }
+        let account = Account {
+            info: RwLock::new(info.clone()),
+            people: Mutex::default(),
+            window: Mutex::default(),
+            counts: Mutex::default(),
+        };
+        accounts.insert(name, Arc::new(account));
+        Some(info)
+    }
+
+    /// All accounts.
+    pub(crate) fn list(&self) -> Vec<RestAccount> {
+        self.accounts.read().values().map(|account| account.info.read().clone()).collect()
+    }
+
+    /// Sets where an account's events go. False: there is no such account.
+    pub(crate) fn aim(&self, account: &str, target: Option<String>) -> bool {
+        let accounts = self.accounts.read();
+        accounts.get(account).map(|account| account.info.write().target = target).is_some()
+    }
+
+    /// Everybody of an account, in order of ids.
+    pub(crate) fn dump(&self, account: &str) -> Option<Vec<Value>> {
+        self.accounts.read().get(account).map(|account| account.people.lock().all())
+    }
+
+    /// Calls of an account.
+    pub(crate) fn counts(&self, account: &str) -> Option<RestCounts> {
+        self.accounts.read().get(account).map(|account| account.counts.lock().clone())
+    }
+
+    pub(crate) fn clear(&self) {
+        self.accounts.write().clear();
+    }
+
+    fn by_token(&self, token: &str) -> Option<Arc<Account>> {
+        self.accounts.read().values().find(|account| account.info.read().token == token).cloned()
+    }
+
+    /// A person is created, changed or deleted by somebody who works in the CRM.
+    pub(crate) fn person(
+        &self,
+        world: &Arc<World>,
+        account: &str,
+        id: Option<&str>,
+        members: Option<&Map<String, Value>>,
+    ) -> Result<Value, String> {
+        let account = self.accounts.read().get(account).cloned().ok_or("no such account")?;
+        let now = world.clock.now();
+        let mut people = account.people.lock();
+        let done = match (id, members) {
+            (None, Some(members)) => people.create(members, now),
+            (Some(id), Some(members)) => people.update(id, members, None, now),
+            (Some(id), None) => people.delete(id, None, now).map(|()| json!({ "Id": id })),
+            (None, None) => return Err("nobody is named".to_owned()),
+        };
+        drop(people);
+        let person = done.map_err(|refused| refused.error().to_owned())?;
+        let event = match (id, members) {
+            (None, _) => "created",
+            (_, Some(_)) => "changed",
+            _ => "deleted",
+        };
+        webhooks::tell(world, &account.info.read(), &person, event);
+        Ok(person)
+    }
+}
+
+/// Whether a path is one of these.
+pub(crate) fn owns(path: &str) -> bool {
+    path.starts_with("/rest/")
+}
+
+fn answer(status: StatusCode, body: &Value) -> Answer {
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let json = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    Answer { status, body, headers: vec![json] }
+}
+
+fn error(status: StatusCode, what: &str) -> Answer {
+    answer(status, &json!({ "error": what }))
+}
+
+fn person(status: StatusCode, person: &Value) -> Answer {
+    let mut answer = answer(status, person);
+    let tag = person.get("Rev").and_then(Value::as_str).map(|rev| format!("\"{rev}\""));
+    if let Some(tag) = tag.and_then(|tag| http::HeaderValue::from_str(&tag).ok()) {
+        answer.headers.push((http::header::ETAG, tag));
+    }
+    answer
+}
+
+/// Answers a request.
+pub(crate) fn serve(call: &Call) -> Outcome {
+    let token = call.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let Some(account) = token.and_then(|token| call.world.rest.by_token(token)) else {
+        return Outcome::Answer(error(StatusCode::UNAUTHORIZED, "the token is not known"));
+    };
+    if let Some(seconds) = account.over_limit(call.world.clock.now()) {
+        account.counts.lock().throttled += 1;
+        let mut refused = error(StatusCode::TOO_MANY_REQUESTS, "too many requests in a second");
+        refused.headers.push((http::header::RETRY_AFTER, http::HeaderValue::from(seconds)));
+        return Outcome::Answer(refused);
+    }
+    Outcome::Answer(account.answer(call))
+}
+
+impl Account {
+    /// Seconds to wait, when this request is one too many.
+    fn over_limit(&self, now: i64) -> Option<u16> {
+        let second = now / 1_000;
+        let mut window = self.window.lock();
+        if window.0 != second {
+            *window = (second, 0);
+        }
+        window.1 += 1;
+        (window.1 > self.info.read().limit).then_some(1)
+    }
+
+    fn answer(&self, call: &Call) -> Answer {
+        let path: Vec<&str> = call.path.trim_start_matches("/rest/v1/").split('/').collect();
+        let name = self.info.read().account.clone();
+        let kind = match path.as_slice() {
+            ["me"] => "me",
+            ["people"] => "people",
+            ["people", _] => "person",
+            ["changes"] => "changes",
+            _ => "nothing",
+        };
+        *self.counts.lock().calls.entry(format!("{} {kind}", call.method)).or_default() += 1;
+        let now = call.world.clock.now();
+        let tag = call.header("if-match").map(|tag| tag.trim_matches('"').to_owned());
+        let done = match (&call.method, path.as_slice()) {
+            (&Method::GET, ["me"]) => {
+                return answer(
+                    StatusCode::OK,
+                    &json!({ "account": name, "name": format!("account {name}") }),
+                );
+            }
+            (&Method::GET, ["people"]) => {
+                let people = self.people.lock();
+                let found = match (call.query("mail"), call.query("externalKey")) {
+                    (None, None) => {
+                        return answer(StatusCode::OK, &people.page(call.query("after"), limit(call)));
+                    }
+                    (Some(mail), _) => people.find("Mail", mail),
+                    (_, Some(key)) => people.find("ExternalKey", key),
+                };
+                return answer(StatusCode::OK, &json!({ "items": found, "next": null }));
+            }
+            (&Method::GET, ["changes"]) => match self.people.lock().changes(call.query("since"), limit(call))
+            {
+                Some(page) => return answer(StatusCode::OK, &page),
+                None => return error(StatusCode::GONE, "the cursor is not known"),
+            },
+            (&Method::GET, ["people", id]) => {
+                self.people.lock().read(id).map(|found| (StatusCode::OK, found, None))
+            }
+            (&Method::POST, ["people"]) => members(call)
+                .and_then(|members| self.people.lock().create(&members, now))
+                .map(|made| (StatusCode::CREATED, made, Some("created"))),
+            (&Method::PATCH, ["people", id]) => members(call)
+                .and_then(|members| self.people.lock().update(id, &members, tag.as_deref(), now))
+                .map(|changed| (StatusCode::OK, changed, Some("changed"))),
+            (&Method::DELETE, ["people", id]) => self
+                .people
+                .lock()
+                .delete(id, tag.as_deref(), now)
+                .map(|()| (StatusCode::NO_CONTENT, json!({ "Id": id }), Some("deleted"))),
+            _ => {
+                call.violation(None, "there is no such path or method");
+                return error(StatusCode::NOT_FOUND, "there is nothing here");
+            }
+        };
+        match done {
+            Ok((status, about, event)) => {
+                if let Some(event) = event {
+                    webhooks::tell(&call.world, &self.info.read(), &about, event);
+                }
+                if status == StatusCode::NO_CONTENT {
+                    return answer(status, &Value::Null);
+                }
+                person(status, &about)
+            }
+            Err(refused) => refused.answer(),
+        }
+    }
+}
+
+impl Refused {
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Missing => error(StatusCode::NOT_FOUND, self.error()),
+            Self::Stale => error(StatusCode::PRECONDITION_FAILED, self.error()),
+            Self::Exists(id) => answer(StatusCode::CONFLICT, &json!({ "error": self.error(), "id": id })),
+            Self::Invalid { member, why } => {
+                answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "error": why, "member": member }))
+            }
+        }
+    }
+}
+
+fn limit(call: &Call) -> usize {
+    call.query("limit").and_then(|limit| limit.parse().ok()).unwrap_or(100).clamp(1, 500)
+}
+
+fn members(call: &Call) -> Result<Map<String, Value>, Refused> {
+    match serde_json::from_slice(&call.body) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(Refused::Invalid { member: String::new(), why: "the body is no JSON object".to_owned() }),
+    }
+}

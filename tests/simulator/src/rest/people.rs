@@ -1,0 +1,238 @@
+//! The people of an account and what happened to them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+/// Members of a person and the kind of their values.
+const MEMBERS: [(&str, Kind); 12] = [
+    ("ExternalKey", Kind::Text),
+    ("Mail", Kind::Mail),
+    ("GivenName", Kind::Text),
+    ("FamilyName", Kind::Text),
+    ("Phone", Kind::Text),
+    ("Company", Kind::Text),
+    ("Title", Kind::Text),
+    ("City", Kind::Text),
+    ("Notes", Kind::Text),
+    ("Stage", Kind::Text),
+    ("Staff", Kind::Whole),
+    ("Labels", Kind::Labels),
+];
+
+/// Members that the account sets.
+const OWN: [&str; 3] = ["Id", "Rev", "Changed"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Mail,
+    Whole,
+    Labels,
+}
+
+/// Why something was not done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Missing,
+    Stale,
+    Exists(String),
+    Invalid { member: String, why: String },
+}
+
+impl Refused {
+    pub(super) fn error(&self) -> &str {
+        match self {
+            Self::Missing => "there is no such person",
+            Self::Stale => "the person was changed meanwhile",
+            Self::Exists(_) => "there is such a person already",
+            Self::Invalid { why, .. } => why,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct People {
+    last: u64,
+    alive: BTreeMap<u64, Map<String, Value>>,
+    /// The last change of each person, by its number.
+    changes: BTreeMap<u64, u64>,
+    /// The number of each person's last change.
+    changed: BTreeMap<u64, u64>,
+    change: u64,
+}
+
+fn number(id: &str) -> Option<u64> {
+    id.strip_prefix("p-").and_then(|number| number.parse().ok())
+}
+
+fn shown(id: u64, members: &Map<String, Value>) -> Value {
+    let mut all = Map::from_iter([("Id".to_owned(), Value::String(format!("p-{id}")))]);
+    all.extend(members.clone());
+    Value::Object(all)
+}
+
+fn check(members: &Map<String, Value>) -> Result<(), Refused> {
+    for (name, value) in members {
+        let invalid =
+            |why: &str| Err(Refused::Invalid { member: name.clone(), why: format!("{name}: {why}") });
+        if OWN.contains(&name.as_str()) {
+            return invalid("is set by the account");
+        }
+        let Some((_, kind)) = MEMBERS.iter().find(|(known, _)| known == name) else {
+            if name.starts_with(|first: char| first.is_ascii_lowercase()) {
+                continue;
+            }
+            return invalid("there is no such member");
+        };
+        let lawful = match (kind, value) {
+            (_, Value::Null) => true,
+            (Kind::Text, Value::String(text)) => text.chars().count() <= 65_536,
+            (Kind::Mail, Value::String(text)) => {
+                text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
+            }
+            (Kind::Whole, Value::Number(number)) => number.is_i64() || number.is_u64(),
+            (Kind::Labels, Value::Array(items)) => items.iter().all(Value::is_string),
+            _ => false,
+        };
+        if !lawful {
+            return invalid("the value is not of its kind");
+        }
+    }
+    Ok(())
+}
+
+impl People {
+    pub(super) fn all(&self) -> Vec<Value> {
+        self.alive.iter().map(|(id, members)| shown(*id, members)).collect()
+    }
+
+    pub(super) fn read(&self, id: &str) -> Result<Value, Refused> {
+        let id = number(id).ok_or(Refused::Missing)?;
+        self.alive.get(&id).map(|members| shown(id, members)).ok_or(Refused::Missing)
+    }
+
+    pub(super) fn find(&self, member: &str, value: &str) -> Vec<Value> {
+        let same = |members: &Map<String, Value>| {
+            members.get(member).and_then(Value::as_str).is_some_and(|own| match member {
+                "Mail" => own.eq_ignore_ascii_case(value),
+                _ => own == value,
+            })
+        };
+        let found = self.alive.iter().filter(|(_, members)| same(members));
+        found.map(|(id, members)| shown(*id, members)).collect()
+    }
+
+    fn taken(&self, members: &Map<String, Value>, except: Option<u64>) -> Result<(), Refused> {
+        for name in ["ExternalKey", "Mail"] {
+            let Some(value) = members.get(name).and_then(Value::as_str) else { continue };
+            for found in self.find(name, value) {
+                let id = found.get("Id").and_then(Value::as_str).unwrap_or_default();
+                if number(id) != except {
+                    return Err(Refused::Exists(id.to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stamp(&mut self, id: u64, now: i64) {
+        self.change += 1;
+        if let Some(before) = self.changed.insert(id, self.change) {
+            self.changes.remove(&before);
+        }
+        self.changes.insert(self.change, id);
+        if let Some(members) = self.alive.get_mut(&id) {
+            members.insert("Rev".to_owned(), Value::String(self.change.to_string()));
+            members.insert("Changed".to_owned(), Value::from(now));
+        }
+    }
+
+    pub(super) fn create(&mut self, members: &Map<String, Value>, now: i64) -> Result<Value, Refused> {
+        check(members)?;
+        self.taken(members, None)?;
+        self.last += 1;
+        let id = self.last;
+        let members = members.iter().filter(|(_, value)| !value.is_null());
+        self.alive.insert(id, members.map(|(name, value)| (name.clone(), value.clone())).collect());
+        self.stamp(id, now);
+        self.read(&format!("p-{id}"))
+    }
+
+    fn current(&self, id: &str, tag: Option<&str>) -> Result<u64, Refused> {
+        let id = number(id).ok_or(Refused::Missing)?;
+        let members = self.alive.get(&id).ok_or(Refused::Missing)?;
+        match tag {
+            Some(tag) if members.get("Rev").and_then(Value::as_str) != Some(tag) => Err(Refused::Stale),
+            _ => Ok(id),
+        }
+    }
+
+    pub(super) fn update(
+        &mut self,
+        id: &str,
+        members: &Map<String, Value>,
+        tag: Option<&str>,
+        now: i64,
+    ) -> Result<Value, Refused> {
+        let number = self.current(id, tag)?;
+        check(members)?;
+        self.taken(members, Some(number))?;
+        let mut changed = false;
+        if let Some(own) = self.alive.get_mut(&number) {
+            for (name, value) in members {
+                changed |= match value {
+                    Value::Null => own.shift_remove(name).is_some(),
+                    value => own.insert(name.clone(), value.clone()).as_ref() != Some(value),
+                };
+            }
+        }
+        if changed {
+            self.stamp(number, now);
+        }
+        self.read(id)
+    }
+
+    pub(super) fn delete(&mut self, id: &str, tag: Option<&str>, now: i64) -> Result<(), Refused> {
+        let number = self.current(id, tag)?;
+        self.alive.remove(&number);
+        self.stamp(number, now);
+        Ok(())
+    }
+
+    pub(super) fn page(&self, after: Option<&str>, limit: usize) -> Value {
+        let after = after.and_then(number).unwrap_or_default();
+        let items: Vec<(u64, Value)> = self
+            .alive
+            .range(after + 1..)
+            .take(limit)
+            .map(|(id, members)| (*id, shown(*id, members)))
+            .collect();
+        let next = (items.len() == limit).then(|| items.last().map(|(id, _)| format!("p-{id}"))).flatten();
+        json!({ "items": items.into_iter().map(|(_, person)| person).collect::<Vec<_>>(), "next": next })
+    }
+
+    /// What changed after a cursor, each person once, in order of the last change. None: there is no such cursor.
+    pub(super) fn changes(&self, since: Option<&str>, limit: usize) -> Option<Value> {
+        let since = match since.filter(|since| !since.is_empty()) {
+            None => 0,
+            Some(since) => {
+                since.strip_prefix("c-")?.parse::<u64>().ok().filter(|since| *since <= self.change)?
+            }
+        };
+        let items: Vec<(u64, Value)> = self
+            .changes
+            .range(since + 1..)
+            .take(limit)
+            .map(|(change, id)| {
+                let name = format!("p-{id}");
+                let person = self.alive.get(id).map(|members| shown(*id, members));
+                (*change, json!({ "id": name, "deleted": person.is_none(), "person": person }))
+            })
+            .collect();
+        let cursor = items.last().map_or(since, |(change, _)| *change);
+        let more = self.changes.range(cursor + 1..).next().is_some();
+        let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
+        Some(json!({ "items": items, "cursor": format!("c-{cursor}"), "more": more }))
+    }
+}
