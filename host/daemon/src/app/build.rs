@@ -356,6 +356,9 @@ impl Engine {
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
         }
+        for id in &reloaded.changed {
+            tracing::info!(connection = %id, "a connection works with its changed file");
+        }
         if let Err(error) = self.pipeline.release(&reloaded.changed.iter().cloned().collect()) {
             tracing::error!(%error, "what waits for another try cannot be read; it is tried when its time has come");
         }
