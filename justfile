@@ -60,5 +60,10 @@ _advisories:
 map COMPONENT FILE *ARGS: build
     ./target/debug/tandem map {{COMPONENT}} {{FILE}} {{ARGS}}
 
+# Builds a provider's folder quickly, swaps it into the running daemon and works on a connection's last record again.
+try-provider FOLDER CONNECTION: build
+    cd {{FOLDER}} && cargo build --profile quick --target wasm32-wasip2
+    ./target/debug/tandem provider try "$(ls -t {{FOLDER}}/target/wasm32-wasip2/quick/*.wasm | head -1)" --connection {{CONNECTION}}
+
 # What CI runs.
 ci: test

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -97,14 +97,13 @@ async fn lines(house: &House) -> Result<BTreeMap<String, (String, String)>, Erro
 /// A load on one scope: creates without end, each remembered when it was acknowledged.
 struct Load {
     stop: Arc<AtomicBool>,
-    made: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<Result<Vec<(u64, String)>, String>>,
 }
 
 impl Load {
     fn start(system_a: SystemA, pause: Duration) -> Self {
-        let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (until, count) = (stop.clone(), made.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = stop.clone();
         let task = tokio::spawn(async move {
             let mut acknowledged = Vec::new();
             let mut number = 1_000_000;
@@ -115,12 +114,11 @@ impl Load {
                     Some(id) if written.status.is_success() => acknowledged.push((number, id)),
                     _ => return Err(format!("refused: {written:?}")),
                 }
-                count.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(pause).await;
             }
             Ok(acknowledged)
         });
-        Self { stop, made, task }
+        Self { stop, task }
     }
 
     /// Ends it; everything that was acknowledged.

@@ -75,8 +75,8 @@ async fn a_saved_setting_is_live_within_a_second_and_a_wrong_one_leaves_the_old_
     arrives(&house, "acme", &email, "city", Some("Ulm")).await?;
 
     // The city is ignored, and the job title kept elsewhere: no restart, no word to the daemon.
-    let settings = "[settings]\nignore = [\"/city\"]\nproperties = { \"/job_title\" = \"industry\" }\n[objects.contact]\n";
-    let changed = before.replace("[objects.contact]\n", settings);
+    let settings = "[settings]\nignore = [\"/city\"]\nproperties = { \"/job_title\" = \"industry\" }\n";
+    let changed = before.replace("[settings]\n", settings);
     assert_ne!(before, changed, "{before}");
     let began = Instant::now();
     write_whole(&path, &changed)?;
@@ -98,7 +98,7 @@ async fn a_saved_setting_is_live_within_a_second_and_a_wrong_one_leaves_the_old_
         ("[settings]\nproperties = { \"/job_title\" = 7 }\n", "settings"),
     ] {
         let text = match wrong.starts_with("[settings]") {
-            true => before.replace("[objects.contact]\n", &format!("{wrong}[objects.contact]\n")),
+            true => before.replace("[settings]\n", wrong),
             false => format!("{wrong}{changed}"),
         };
         write_whole(&path, &text)?;

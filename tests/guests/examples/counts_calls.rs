@@ -20,7 +20,7 @@ impl Behaviour for CountsCalls {
         CALLS.set(CALLS.get() + 1);
         let mut canonical: Map<String, Value> =
             serde_json::from_slice(&ledger::to_canonical(object, document)?).unwrap_or_default();
-        if CALLS.get() % 10 == 0 {
+        if CALLS.get().is_multiple_of(10) {
             canonical.insert("city".into(), Value::String(format!("call {}", CALLS.get())));
         }
         Ok(Value::Object(canonical).to_string().into_bytes())

@@ -22,9 +22,9 @@ pub(super) struct Answers {
 pub(super) fn one(mapping: &mut dyn Mapping, terms: &Terms<'_>, record: &Record) -> Result<Answers, Lawless> {
     let mut case = Case { mapping, terms, record, answers: Answers::default() };
     for current in [Some(&record.current), None] {
-        case.from_canonical(current)?;
+        case.write_and_read(current)?;
     }
-    case.from_provider()?;
+    case.read_and_write()?;
     Ok(case.answers)
 }
 
@@ -37,9 +37,9 @@ struct Case<'c, 't> {
 
 impl Case<'_, '_> {
     /// Law 1 and 3.
-    fn from_canonical(&mut self, current: Option<&Value>) -> Result<(), Lawless> {
+    fn write_and_read(&mut self, current: Option<&Value>) -> Result<(), Lawless> {
         let record = self.record;
-        let Some(written) = self.to_provider(&record.canonical, current, Way::ToProvider)? else {
+        let Some(written) = self.write(&record.canonical, current, Way::ToProvider)? else {
             return Ok(());
         };
         if let Some(current) = current
@@ -47,23 +47,23 @@ impl Case<'_, '_> {
         {
             return Err(self.broken(Law::Unmapped, &place, Way::ToProvider, Some(expected), found));
         }
-        let Some(read) = self.to_canonical(&written, Way::ToProvider)? else { return Ok(()) };
+        let Some(read) = self.read(&written, Way::ToProvider)? else { return Ok(()) };
         self.same(Law::Written, Way::ToProvider, &record.canonical, &read)
     }
 
     /// Law 2 and 3.
-    fn from_provider(&mut self) -> Result<(), Lawless> {
+    fn read_and_write(&mut self) -> Result<(), Lawless> {
         let record = self.record;
-        let Some(read) = self.to_canonical(&record.current, Way::ToCanonical)? else { return Ok(()) };
-        let Some(written) = self.to_provider(&read, Some(&record.current), Way::ToCanonical)? else {
+        let Some(read) = self.read(&record.current, Way::ToCanonical)? else { return Ok(()) };
+        let Some(written) = self.write(&read, Some(&record.current), Way::ToCanonical)? else {
             return Ok(());
         };
         if let Some((place, expected, found)) = lost(self.terms, &record.current, &written) {
             return Err(self.broken(Law::Unmapped, &place, Way::ToCanonical, Some(expected), found));
         }
-        let Some(again) = self.to_canonical(&written, Way::ToCanonical)? else { return Ok(()) };
+        let Some(again) = self.read(&written, Way::ToCanonical)? else { return Ok(()) };
         self.same(Law::Read, Way::ToCanonical, &read, &again)?;
-        let Some(settled) = self.to_provider(&again, Some(&written), Way::ToCanonical)? else {
+        let Some(settled) = self.write(&again, Some(&written), Way::ToCanonical)? else {
             return Ok(());
         };
         for (field, described) in self.terms.fields() {
@@ -97,7 +97,7 @@ impl Case<'_, '_> {
         Ok(())
     }
 
-    fn to_provider(
+    fn write(
         &mut self,
         canonical: &Value,
         current: Option<&Value>,
@@ -105,22 +105,23 @@ impl Case<'_, '_> {
     ) -> Result<Option<Value>, Lawless> {
         let first = self.mapping.to_provider(canonical, current);
         let second = self.mapping.to_provider(canonical, current);
-        self.read(first, second, way)
+        self.both(&first, &second, way)
     }
 
-    fn to_canonical(&mut self, document: &Value, way: Way) -> Result<Option<Value>, Lawless> {
+    fn read(&mut self, document: &Value, way: Way) -> Result<Option<Value>, Lawless> {
         let first = self.mapping.to_canonical(document);
         let second = self.mapping.to_canonical(document);
-        self.read(first, second, way)
+        self.both(&first, &second, way)
     }
 
-    fn read(
+    /// Both answers to the same question: the same, and a document.
+    fn both(
         &mut self,
-        first: Result<Vec<u8>, Refusal>,
-        second: Result<Vec<u8>, Refusal>,
+        first: &Result<Vec<u8>, Refusal>,
+        second: &Result<Vec<u8>, Refusal>,
         way: Way,
     ) -> Result<Option<Value>, Lawless> {
-        for answer in [&first, &second] {
+        for answer in [first, second] {
             if let Err(Refusal::Fault(fault)) = answer {
                 return Err(Lawless::Fault(fault.clone()));
             }
@@ -129,20 +130,20 @@ impl Case<'_, '_> {
             let text = |answer: &Result<Vec<u8>, Refusal>| {
                 answer.as_ref().ok().map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()))
             };
-            let place = match (&first, &second) {
+            let place = match (first, second) {
                 (Ok(first), Ok(second)) => differing(first, second),
                 _ => String::new(),
             };
-            return Err(self.broken(Law::Bytes, &place, way, text(&first), text(&second)));
+            return Err(self.broken(Law::Bytes, &place, way, text(first), text(second)));
         }
         let Ok(bytes) = first else {
             self.answers.refused = true;
             self.answers.bytes.push(0);
             return Ok(None);
         };
-        self.answers.bytes.extend_from_slice(&bytes);
+        self.answers.bytes.extend_from_slice(bytes);
         self.answers.bytes.push(b'\n');
-        match document::parse_foreign(&bytes) {
+        match document::parse_foreign(bytes) {
             Ok(document) => Ok(Some(document)),
             Err(problems) => {
                 let first = problems.first();

@@ -112,6 +112,33 @@ fn another_version_of_the_contract_is_refused_and_a_later_patch_of_the_same_trac
     providers.load_file_blocking(&path).unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// Components that were built against each published version of the contract, and never again since.
+#[test]
+fn a_component_of_every_published_contract_still_loads_and_keeps_the_laws() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/contract"));
+    let mut versions = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let providers = Providers::start(&config()).expect("the room starts");
+        let candidate = providers.read_blocking(&path, None).expect("it is there");
+        let (version, looked) =
+            providers.inspect_blocking(&candidate, 200).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            (version.provider.as_str(), looked.records),
+            ("ledger", 402),
+            "its two examples' settings are the same"
+        );
+        versions.push(path.file_stem().expect("a name").to_string_lossy().into_owned());
+    }
+    assert_eq!(versions, ["0.1.0"], "one for each version in wit/");
+    let wit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/provider.wit"))
+        .expect("the contract");
+    assert!(
+        wit.contains("package tandem:provider@0.1.0;"),
+        "a new version of the contract needs its component here"
+    );
+}
+
 #[test]
 fn a_missing_export_is_named() {
     let error =

@@ -16,6 +16,7 @@ mod limits;
 mod objects;
 mod properties;
 mod receiver;
+mod rest;
 mod search;
 mod setting;
 mod tokens;
