@@ -268,7 +268,10 @@ fn told(error: &ExecutionError) -> String {
         ExecutionError::NoSuchKey(name) => format!("there is no member {name}"),
         ExecutionError::UndeclaredReference(name) => format!("there is no function or name {name}"),
         ExecutionError::NoSuchOverload(overload) => {
-            format!("{} does not take {}", overload.function(), overload.argument_types().join(" and "))
+            let types = overload.argument_types();
+            let hint =
+                if types.iter().any(|kind| kind.contains("null")) { "; test for null first" } else { "" };
+            format!("{} does not take {}{hint}", overload.function().trim_matches('_'), types.join(" and "))
         }
         ExecutionError::UnexpectedType { got, want } => format!("{got} stands where {want} is needed"),
         ExecutionError::InvalidArgumentCount { expected, actual } => {

@@ -148,7 +148,7 @@ fn check_names_each_thing_that_is_wrong() {
     let globex: Vec<String> =
         problems("globex").iter().map(|p| p.as_str().unwrap_or_default().to_owned()).collect();
     for (found, begins) in globex.iter().zip([
-        "objects.contact.fields.\"/shoe_size\": the provider maps no such field; it maps /birthday, ",
+        "objects.contact.fields.\"/shoe_size\": the provider maps no such field; it maps /annual_revenue, ",
         "objects.deal: provider ledger has no such object; it has contact",
         "hosts: the provider needs \"127.0.0.1\", which is not granted; add it to hosts",
         "quotas.dayly: the provider has no such quota; it has burst",
