@@ -73,8 +73,19 @@ async fn word_of(house: &House, scope: &str, number: u64) -> Result<String, Erro
 
 async fn swapped(house: &House, before: &str) -> Result<String, Error> {
     until("another version serves", SOON, async || {
-        let label = house.serving("starter").await?;
-        Ok(if label == before || label.is_empty() { Err(label) } else { Ok(label) })
+        let row = house.provider("starter").await?.unwrap_or_default();
+        let label = row["label"].as_str().unwrap_or_default().to_owned();
+        if label == before || label.is_empty() {
+            return Ok(Err(label));
+        }
+        // The record of the swap is durable before the connections move over; it is done when they have.
+        let status = house.get("/v1/status").await?;
+        let staying = status["connections"].as_array().into_iter().flatten().find(|connection| {
+            let behind = connection["connection"].as_str().is_some_and(|id| row["behind"].get(id).is_some());
+            let bound = connection["provider"].as_str().unwrap_or_default();
+            bound.starts_with("starter@") && bound != label && !behind
+        });
+        Ok(staying.map_or(Ok(label), |connection| Err(connection.to_string())))
     })
     .await
 }
