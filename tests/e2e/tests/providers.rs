@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tandem_e2e::house::{House, Plan};
@@ -446,20 +446,43 @@ fn memory_of(pid: u32) -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or_default()
 }
 
-/// Versions that map one field differently change places under load. The judge is what the account has and what the history
+/// The longest time without a delivery to one of these customers, in milliseconds, before and since a moment: from when the
+/// account says that each of its people came.
+fn longest_gaps(arrivals: &BTreeMap<String, Vec<i64>>, since: i64) -> (i64, i64) {
+    let longest = |wanted: &dyn Fn(i64) -> bool| {
+        let gaps = arrivals.values().flat_map(|moments| {
+            moments
+                .iter()
+                .zip(moments.iter().skip(1))
+                .filter(|(_, to)| wanted(**to))
+                .map(|(from, to)| to - from)
+        });
+        gaps.max().unwrap_or_default()
+    };
+    (longest(&|to| to < since), longest(&|to| to >= since))
+}
+
+/// Versions that map one field differently change places under load. The judge is what the accounts have and what the history
 /// says: each record was mapped by the version that its history names, and what was made after a swap was reported by the
 /// newer one.
 #[tokio::test]
 async fn swaps_under_load_lose_nothing_and_each_record_is_mapped_by_one_version() -> Result<(), Error> {
-    let swaps = if full() { 500 } else { 20 };
-    let house = house(&["acme"]).await?;
+    let (swaps, quiet) = if full() { (500, 15) } else { (20, 2) };
+    let scopes = ["acme", "beta", "gamma", "delta"];
+    let house = house(&scopes).await?;
     let versions = [starter()?, other_starter()?];
     let mut words = BTreeMap::from([(house.serving("starter").await?, WORDS[0])]);
     let pid = house.daemon_pid().ok_or("the daemon runs")?;
+    let loads: Vec<(&str, Load)> = scopes
+        .iter()
+        .map(|scope| (*scope, Load::start(house.system_a(scope), Duration::from_millis(2))))
+        .collect();
+    // So much to compare the swaps with.
+    tokio::time::sleep(Duration::from_secs(quiet)).await;
     let before = memory_of(pid);
-    let load = Load::start(house.system_a("acme"), Duration::from_millis(2));
+    let swapping = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
     let mut marked = Vec::new();
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut slowest) = (Duration::ZERO, Duration::ZERO);
     for swap in 1..=swaps {
         let label = house.serving("starter").await?;
         house.drop_in("starter.wasm", &versions[swap % 2])?;
@@ -469,39 +492,55 @@ async fn swaps_under_load_lose_nothing_and_each_record_is_mapped_by_one_version(
         words.insert(newer.clone(), WORDS[swap % 2]);
         // The report of the swap itself: from here on everything carries the newer mapping.
         let reported = house.post("/v1/providers/reload", &json!({})).await?;
+        slowest = slowest.max(began.elapsed());
         assert_eq!(reported["refused"], json!([]), "{reported}");
         let made = house.system_a("acme").create(&lead(swap as u64)).await?;
         marked.push((swap as u64, made.id.ok_or("made")?, WORDS[swap % 2]));
     }
-    let mut made = load.end().await?;
-    made.extend(marked.iter().map(|(number, id, _)| (*number, id.clone())));
-    let people = all_there(&house.control, "acme", &made).await?;
-    house.quiet(SOON).await?;
-    for (number, _, word) in &marked {
-        let person = &people[&format!("lead{number}@example.com")];
-        assert_eq!(person["Stage"].as_str(), Some(*word), "made after swap {number} was reported");
+    let after = memory_of(pid);
+    let mut acknowledged = Vec::new();
+    for (scope, load) in loads {
+        acknowledged.push((scope, load.end().await?));
     }
-    let mut by_word = BTreeMap::new();
-    for (number, id) in made.iter().step_by(if full() { 10 } else { 3 }) {
-        let told = house.get(&format!("/v1/explain?scope=acme&object=contact&id={id}")).await?;
-        let history = told["history"].to_string();
-        let named: Vec<&str> = words
-            .iter()
-            .filter(|(label, _)| history.contains(label.as_str()))
-            .map(|(_, word)| *word)
-            .collect();
-        let stage = people[&format!("lead{number}@example.com")]["Stage"].as_str().unwrap_or_default();
-        assert!(named.contains(&stage), "{number} has {stage}; its history names {named:?}: {history}");
-        *by_word.entry(stage.to_owned()).or_insert(0) += 1;
+    let (mut count, mut by_word, mut arrivals) = (0, BTreeMap::new(), BTreeMap::new());
+    for (scope, mut made) in acknowledged {
+        if scope == "acme" {
+            made.extend(marked.iter().map(|(number, id, _)| (*number, id.clone())));
+        }
+        count += made.len();
+        let people = all_there(&house.control, scope, &made).await?;
+        house.quiet(SOON).await?;
+        let mut moments: Vec<i64> = people.values().filter_map(|person| person["Changed"].as_i64()).collect();
+        moments.sort_unstable();
+        arrivals.insert(scope.to_owned(), moments);
+        for (number, _, word) in marked.iter().filter(|_| scope == "acme") {
+            let person = &people[&format!("lead{number}@example.com")];
+            assert_eq!(person["Stage"].as_str(), Some(*word), "made after swap {number} was reported");
+        }
+        for (number, id) in made.iter().step_by(if full() { 10 } else { 3 }) {
+            let told = house.get(&format!("/v1/explain?scope={scope}&object=contact&id={id}")).await?;
+            let history = told["history"].to_string();
+            let named: Vec<&str> = words
+                .iter()
+                .filter(|(label, _)| history.contains(label.as_str()))
+                .map(|(_, word)| *word)
+                .collect();
+            let stage = people[&format!("lead{number}@example.com")]["Stage"].as_str().unwrap_or_default();
+            assert!(named.contains(&stage), "{number} has {stage}; its history names {named:?}: {history}");
+            *by_word.entry(stage.to_owned()).or_insert(0) += 1;
+        }
     }
     assert_eq!(by_word.len(), 2, "both versions did some of the work: {by_word:?}");
     assert_eq!(house.get("/v1/dead").await?, json!([]), "nothing failed");
+    let (usual, pause) = longest_gaps(&arrivals, swapping);
     println!(
-        "{swaps} swaps, {} records; from the file to the new version at most {} ms; memory {} -> {} MiB; {by_word:?}",
-        made.len(),
+        "{swaps} swaps, {count} records of {} customers; from the file to the new version at most {} ms, to its report {} ms; \
+         longest pause of a customer's deliveries {usual} ms before, {pause} ms with swaps; memory {} -> {} MiB; {by_word:?}",
+        scopes.len(),
         longest.as_millis(),
+        slowest.as_millis(),
         before >> 10,
-        memory_of(pid) >> 10
+        after >> 10
     );
     Ok(())
 }

@@ -373,6 +373,8 @@ impl Engine {
         let file = self.files.lock().get(id).cloned();
         let (Some(connection), Some(file)) = (self.pipeline.connection(id), file) else { return Ok(()) };
         let Some(facts) = self.pipeline.probe(&connection).await else { return Ok(()) };
+        // Whoever has the turn may be waiting until nobody works with the connection as it was.
+        drop(connection);
         let mut commit = Commit::new();
         commit.push(Op::PutValue(name, facts.to_string().into_bytes()));
         self.store.commit(commit, Until::Applied).await?;

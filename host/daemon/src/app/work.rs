@@ -172,8 +172,9 @@ pub(super) async fn look_around(
                 let Ok(permit) = permits.clone().acquire_owned().await else { return Ok(()) };
                 let engine = engine.clone();
                 let failed = failed.clone();
+                let stop = stop.clone();
                 tokio::spawn(async move {
-                    match look_once(&engine, &look).await {
+                    match look_once(&engine, &look, &stop).await {
                         Ok(Some(at)) => engine.looks.plan(at, &look.connection, &look.object),
                         Ok(None) => {}
                         Err(error) => {
@@ -200,7 +201,11 @@ pub(super) async fn look_around(
 /// One look; answers when the next one is due.
 ///
 /// The cursor of the changes is set before all records are walked, so that nothing falls between the two.
-async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, PipelineError> {
+async fn look_once(
+    engine: &Arc<Engine>,
+    look: &Look,
+    stop: &watch::Receiver<bool>,
+) -> Result<Option<Millis>, PipelineError> {
     let pipeline = &engine.pipeline;
     let Some(connection) = pipeline.connection(&look.connection) else { return Ok(None) };
     let Some(object) = connection.objects.get(&look.object) else { return Ok(None) };
@@ -215,34 +220,57 @@ async fn look_once(engine: &Arc<Engine>, look: &Look) -> Result<Option<Millis>, 
     if halted.contains(&engine.quotas.standing(&look.connection, now).cause) {
         return Ok(Some(now.saturating_add(1_000)));
     }
+    let changes = object.abilities.changes;
+    // What follows may be long, and a swap waits until nobody has the connection as it was any more.
+    drop(connection);
     engine.learn(&look.connection).await?;
-    pipeline.seed(&connection).await?;
-    if object.abilities.changes {
-        loop {
-            match pipeline.look_at_listing(&connection, &look.object, Kind::Changes).await? {
-                Looked::More => {}
-                Looked::All => break,
-                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(SOONEST)))),
-                Looked::CursorLost => {
-                    pipeline.forget_cursor(&connection, &look.object, Kind::Walk).await?;
-                    engine.forget_walk(&connection, &look.object).await?;
-                    return Ok(Some(now));
-                }
+    pipeline.seed(&look.connection).await?;
+    if changes {
+        match look_through(engine, look, Kind::Changes, stop).await? {
+            Looked::CursorLost => {
+                let Some(connection) = pipeline.connection(&look.connection) else { return Ok(None) };
+                pipeline.forget_cursor(&connection, &look.object, Kind::Walk).await?;
+                engine.forget_walk(&connection, &look.object).await?;
+                return Ok(Some(now));
             }
+            Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(SOONEST)))),
+            Looked::All | Looked::More => {}
         }
     }
+    let Some(connection) = pipeline.connection(&look.connection) else { return Ok(None) };
     if !engine.is_walked(&connection, &look.object)? {
-        loop {
-            match pipeline.look_at_listing(&connection, &look.object, Kind::Walk).await? {
-                Looked::More => {}
-                Looked::All => break,
-                Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(SOONEST)))),
-                Looked::CursorLost => return Ok(Some(now.saturating_add(1_000))),
-            }
+        drop(connection);
+        match look_through(engine, look, Kind::Walk, stop).await? {
+            Looked::All => {}
+            Looked::NotBefore(at) => return Ok(Some(at.max(now.saturating_add(SOONEST)))),
+            Looked::CursorLost | Looked::More => return Ok(Some(now.saturating_add(1_000))),
         }
+        let Some(connection) = pipeline.connection(&look.connection) else { return Ok(None) };
         engine.note_walk(&connection, &look.object).await?;
     }
-    Ok(object.abilities.changes.then_some(next))
+    Ok(changes.then_some(next))
+}
+
+/// Page after page until there are no more of them now. Each is looked at by whatever serves when it is asked for: a listing
+/// may be long, and a busy account's has no end, but a version that was replaced must come to one. [`Looked::More`]: the
+/// daemon stops, or the connection or its object has gone.
+async fn look_through(
+    engine: &Engine,
+    look: &Look,
+    kind: Kind,
+    stop: &watch::Receiver<bool>,
+) -> Result<Looked, PipelineError> {
+    while !*stop.borrow() {
+        let Some(connection) = engine.pipeline.connection(&look.connection) else { break };
+        if !connection.objects.contains_key(&look.object) {
+            break;
+        }
+        match engine.pipeline.look_at_listing(&connection, &look.object, kind).await? {
+            Looked::More => {}
+            looked => return Ok(looked),
+        }
+    }
+    Ok(Looked::More)
 }
 
 /// Connections whose credentials were refused or that were blocked are tried again so often: tokens are mended elsewhere.

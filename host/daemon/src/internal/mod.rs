@@ -87,6 +87,8 @@ pub struct Changes {
     pub changes: Vec<Change>,
     /// Where the next piece starts.
     pub cursor: Vec<u8>,
+    /// Whether there was more at once. A feed that is written to all the time seldom has an empty piece, but it has an end.
+    pub more: bool,
 }
 
 /// Why System A cannot answer. The work is tried again.

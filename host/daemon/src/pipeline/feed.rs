@@ -2,7 +2,7 @@
 
 use tandem_core::id::ConnectionId;
 
-use super::{Clock, Connection, Pipeline, PipelineError};
+use super::{Clock, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::{Change, Internal};
 use crate::provider::Runtime;
@@ -26,9 +26,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if piece.changes.is_empty() {
             return Ok(false);
         }
+        let hints = self.hints_of_feed(&piece.changes);
+        self.take_in(CURSOR, piece.cursor, hints).await?;
+        Ok(true)
+    }
+
+    fn hints_of_feed(&self, changes: &[Change]) -> Vec<Hint> {
         let by_scope = self.by_scope.load();
-        let mut hints = Vec::with_capacity(piece.changes.len());
-        for change in &piece.changes {
+        let mut hints = Vec::with_capacity(changes.len());
+        for change in changes {
             let Some(connections) = by_scope.get(&change.scope) else { continue };
             for connection in connections {
                 if connection.objects.contains_key(&change.object) && !is_own(change, &connection.id) {
@@ -36,16 +42,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
             }
         }
-        self.take_in(CURSOR, piece.cursor, hints).await?;
-        Ok(true)
+        hints
     }
 
-    /// A connection that comes to a System A with records: all of its scope's records become hints, once.
+    /// A connection that comes to a System A with records: all of its scope's records become hints, once. What is written
+    /// after the connection became known comes with the feed, so that this has an end however much is written.
     ///
     /// # Errors
     /// The store or System A is out of order.
-    pub async fn seed(&self, connection: &Connection) -> Result<(), PipelineError> {
-        let name = format!("seed/{}", connection.id);
+    pub async fn seed(&self, id: &ConnectionId) -> Result<(), PipelineError> {
+        let name = format!("seed/{id}");
         let state = self.rooms.store.value(&name)?;
         if state.as_deref() == Some(SEEDED) {
             return Ok(());
@@ -53,21 +59,21 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut cursor = state;
         loop {
             let piece = self.rooms.internal.changes(cursor.as_deref(), 512).await?;
+            // Asked for anew each time: this may be long, and a version that was replaced must come to its end.
+            let Some(connection) = self.connection(id) else { return Ok(()) };
             let hints: Vec<Hint> = piece
                 .changes
                 .iter()
                 .filter(|change| {
                     change.scope == connection.scope && connection.objects.contains_key(&change.object)
                 })
-                .map(|change| self.internal_hint(&connection.id, change, Class::Backfill, "first load"))
+                .map(|change| self.internal_hint(id, change, Class::Backfill, "first load"))
                 .collect();
-            if piece.changes.is_empty() {
-                let mut commit = Commit::new();
-                commit.push(Op::PutValue(name, SEEDED.to_vec()));
-                self.rooms.store.commit(commit, Until::Applied).await?;
-                return Ok(());
-            }
+            drop(connection);
             self.take_in(&name, piece.cursor.clone(), hints).await?;
+            if !piece.more {
+                return self.note_seeded(id).await;
+            }
             cursor = Some(piece.cursor);
         }
     }

@@ -20,6 +20,9 @@ const MEMBERS: [(&str, Kind); 12] = [
     ("Labels", Kind::Labels),
 ];
 
+/// Members of which two people never have the same value.
+const UNIQUE: [&str; 2] = ["ExternalKey", "Mail"];
+
 /// Members that the account sets.
 const OWN: [&str; 3] = ["Id", "Rev", "Changed"];
 
@@ -60,10 +63,21 @@ pub(super) struct People {
     /// The number of each person's last change.
     changed: BTreeMap<u64, u64>,
     change: u64,
+    /// Who has a value of a member that is unique: an account of thousands stays as quick as a small one.
+    held: BTreeMap<(&'static str, String), u64>,
 }
 
 fn number(id: &str) -> Option<u64> {
     id.strip_prefix("p-").and_then(|number| number.parse().ok())
+}
+
+/// What is unique of a person, as it is compared: addresses without regard to case.
+fn keys(members: &Map<String, Value>) -> impl Iterator<Item = (&'static str, String)> {
+    UNIQUE.into_iter().filter_map(|name| members.get(name)?.as_str().map(|value| key(name, value)))
+}
+
+fn key(name: &'static str, value: &str) -> (&'static str, String) {
+    (name, if name == "Mail" { value.to_ascii_lowercase() } else { value.to_owned() })
 }
 
 fn shown(id: u64, members: &Map<String, Value>) -> Value {
@@ -113,27 +127,24 @@ impl People {
     }
 
     pub(super) fn find(&self, member: &str, value: &str) -> Vec<Value> {
-        let same = |members: &Map<String, Value>| {
-            members.get(member).and_then(Value::as_str).is_some_and(|own| match member {
-                "Mail" => own.eq_ignore_ascii_case(value),
-                _ => own == value,
-            })
-        };
-        let found = self.alive.iter().filter(|(_, members)| same(members));
-        found.map(|(id, members)| shown(*id, members)).collect()
+        let unique = UNIQUE.into_iter().find(|unique| *unique == member);
+        let id = unique.and_then(|member| self.held.get(&key(member, value)));
+        id.and_then(|id| self.alive.get(id).map(|members| shown(*id, members))).into_iter().collect()
     }
 
     fn taken(&self, members: &Map<String, Value>, except: Option<u64>) -> Result<(), Refused> {
-        for name in ["ExternalKey", "Mail"] {
-            let Some(value) = members.get(name).and_then(Value::as_str) else { continue };
-            for found in self.find(name, value) {
-                let id = found.get("Id").and_then(Value::as_str).unwrap_or_default();
-                if number(id) != except {
-                    return Err(Refused::Exists(id.to_owned()));
-                }
-            }
+        let holder = keys(members).find_map(|key| self.held.get(&key).filter(|id| Some(**id) != except));
+        holder.map_or(Ok(()), |id| Err(Refused::Exists(format!("p-{id}"))))
+    }
+
+    /// Takes what a person holds back and gives it what it has now.
+    fn hold(&mut self, id: u64, before: &Map<String, Value>) {
+        for key in keys(before) {
+            self.held.remove(&key);
         }
-        Ok(())
+        for key in self.alive.get(&id).into_iter().flat_map(keys) {
+            self.held.insert(key, id);
+        }
     }
 
     fn stamp(&mut self, id: u64, now: i64) {
@@ -155,6 +166,7 @@ impl People {
         let id = self.last;
         let members = members.iter().filter(|(_, value)| !value.is_null());
         self.alive.insert(id, members.map(|(name, value)| (name.clone(), value.clone())).collect());
+        self.hold(id, &Map::new());
         self.stamp(id, now);
         self.read(&format!("p-{id}"))
     }
@@ -179,6 +191,7 @@ impl People {
         check(members)?;
         self.taken(members, Some(number))?;
         let mut changed = false;
+        let before = self.alive.get(&number).cloned().unwrap_or_default();
         if let Some(own) = self.alive.get_mut(&number) {
             for (name, value) in members {
                 changed |= match value {
@@ -188,6 +201,7 @@ impl People {
             }
         }
         if changed {
+            self.hold(number, &before);
             self.stamp(number, now);
         }
         self.read(id)
@@ -195,7 +209,8 @@ impl People {
 
     pub(super) fn delete(&mut self, id: &str, tag: Option<&str>, now: i64) -> Result<(), Refused> {
         let number = self.current(id, tag)?;
-        self.alive.remove(&number);
+        let before = self.alive.remove(&number).unwrap_or_default();
+        self.hold(number, &before);
         self.stamp(number, now);
         Ok(())
     }

@@ -14,8 +14,8 @@ use crate::config::ConnectionConfig;
 use crate::pipeline::{Clock as _, Connection};
 use crate::provider::{Binding, Candidate, LoadError, LoadStep, Setup, Trial, Version};
 
-/// A swap is reported when what had begun before has ended, or after this.
-const ENDING: Duration = Duration::from_secs(15);
+/// A swap is reported when what had begun before has ended, or after this: other changes wait for it.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Between two looks at what has not ended yet.
 const LOOK: Duration = Duration::from_millis(5);

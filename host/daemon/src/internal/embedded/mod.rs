@@ -503,7 +503,7 @@ impl Internal for Embedded {
                             origin: entry.origin.clone(),
                         })
                         .collect();
-                    return Ok(Changes { changes, cursor: page.cursor.encode() });
+                    return Ok(Changes { changes, cursor: page.cursor.encode(), more: page.more });
                 }
                 Err(PageError::TooOld) => {
                     tracing::warn!("a cursor of system a is older than its feed: walking all records");
