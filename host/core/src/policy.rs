@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What happens when both sides changed a field group differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +124,9 @@ pub struct ObjectPolicy {
     pub identity: Vec<String>,
     /// Normaliser by pointer: two values are equal when their normal forms are.
     pub normalise: BTreeMap<String, String>,
+    /// Values by pointer that a record is created with, on either side, where the other side's record has none. The two halves
+    /// of such a field differ from then on, and nothing more is written. Not for sets.
+    pub filled: BTreeMap<String, Value>,
     /// Deletions in System A.
     pub on_internal_delete: OnDelete,
     /// Deletions in the CRM.

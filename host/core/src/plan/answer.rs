@@ -186,7 +186,8 @@ pub fn after_internal_write(
                 if next.owed.contains(pointer) {
                     continue;
                 }
-                let there = whole.and_then(|fields| fields.get(pointer)).or_else(|| fields.get(pointer));
+                // Where the record was seen, it says what it has: System A may have been given a value that it has not.
+                let there = whole.unwrap_or(fields).get(pointer);
                 let pair =
                     Pair { internal: fields.get(pointer).cloned(), external: there.cloned(), assumed: false };
                 next.base.insert(pointer.clone(), pair);

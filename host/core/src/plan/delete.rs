@@ -4,7 +4,7 @@
 //! tombstone; a record comes back from there only by a direct read of the CRM, or by System A's own word, as a new
 //! incarnation.
 
-use super::compare::{external_changed, internal_changed, inward, outward, same};
+use super::compare::{blank, external_changed, internal_changed, inward, outward, same};
 use super::observe::State;
 use super::{
     Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
@@ -24,7 +24,7 @@ pub(super) fn create_external(link: &Link, internal: &Fields, policy: &ObjectPol
             .get(pointer)
             .is_some_and(|refused| same(policy, pointer, internal.get(pointer), Some(refused)))
     };
-    let fields: Fields = outward(policy)
+    let mut fields: Fields = outward(policy)
         .filter(|pointer| !link.owed.contains(*pointer) && !refused(pointer))
         .filter_map(|pointer| Some((pointer.to_owned(), internal.get(pointer)?.clone())))
         .filter(|(_, value)| !value.is_null())
@@ -33,6 +33,11 @@ pub(super) fn create_external(link: &Link, internal: &Fields, policy: &ObjectPol
         draft.say("nothing of the record flows to the CRM");
         return;
     }
+    fill(
+        &mut fields,
+        outward(policy).filter(|pointer| !link.owed.contains(*pointer) && !refused(pointer)),
+        policy,
+    );
     draft.say("new in System A: created in the CRM");
     draft.external = Some(ExternalWrite::Create { fields });
 }
@@ -43,12 +48,22 @@ pub(super) fn create_internal(external: &Fields, policy: &ObjectPolicy, draft: &
         draft.say("not in System A; new records are not created there");
         return;
     }
-    let fields = inward(policy)
+    let mut fields: Fields = inward(policy)
         .filter_map(|pointer| Some((pointer.to_owned(), external.get(pointer)?.clone())))
         .filter(|(_, value)| !value.is_null())
         .collect();
+    fill(&mut fields, inward(policy), policy);
     draft.say("new in the CRM: created in System A");
     draft.internal = Some(InternalWrite::Create { fields });
+}
+
+/// What a record is created with where it has no value.
+fn fill<'p>(fields: &mut Fields, flowing: impl Iterator<Item = &'p str>, policy: &ObjectPolicy) {
+    for pointer in flowing {
+        if let (true, Some(value)) = (blank(fields.get(pointer)), policy.filled.get(pointer)) {
+            fields.insert(pointer.to_owned(), value.clone());
+        }
+    }
 }
 
 /// Starts a new incarnation: nothing of the old one is remembered but the order of things.

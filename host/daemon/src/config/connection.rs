@@ -530,12 +530,12 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
         on_rewrite: wishes.on_rewrite.unwrap_or_default(),
         on_reject: wishes.on_reject.unwrap_or_default(),
     };
-    let fields: BTreeMap<_, _> = object
-        .section("fields")
-        .entries()
-        .into_iter()
-        .filter_map(|(pointer, value)| read_field(pointer, &value, default))
-        .collect();
+    let (mut fields, mut filled) = (BTreeMap::new(), BTreeMap::new());
+    for (pointer, value) in object.section("fields").entries() {
+        let Some(field) = read_field(pointer, &value, default) else { continue };
+        filled.extend(field.filled.map(|value| (pointer.to_owned(), value)));
+        fields.insert(pointer.to_owned(), field.policy);
+    }
 
     let (to_external, to_internal) = (direction != Flow::ToInternal, direction != Flow::ToExternal);
     let against = |key: &'static str, wrong: bool| {
@@ -560,6 +560,7 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
     let policy = ObjectPolicy {
         default,
         fields,
+        filled,
         on_internal_delete: deletion(wishes.on_internal_delete, to_external),
         on_external_delete: deletion(wishes.on_external_delete, to_internal),
         on_delete_conflict: wishes.on_delete_conflict.unwrap_or_default(),
@@ -575,7 +576,13 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
     Some((ObjectName::from(name), ObjectConfig { enabled, direction, poll_every, policy }))
 }
 
-fn read_field(pointer: &str, value: &Value<'_>, default: FieldPolicy) -> Option<(String, FieldPolicy)> {
+/// What a file says of one field.
+struct Field {
+    policy: FieldPolicy,
+    filled: Option<serde_json::Value>,
+}
+
+fn read_field(pointer: &str, value: &Value<'_>, default: FieldPolicy) -> Option<Field> {
     if !pointer.starts_with('/') || pointer.len() < 2 || pointer.ends_with('/') {
         return value.fail("is not a JSON pointer into the canonical object; write for example \"/email\"");
     }
@@ -589,6 +596,7 @@ fn read_field(pointer: &str, value: &Value<'_>, default: FieldPolicy) -> Option<
             flow.and_then(|v| v.fail("flows against the object's direction; change one of the two"))?
         }
     };
+    let filled = field.value("default").and_then(|v| v.plain());
     field.finish();
     let policy = FieldPolicy {
         on_conflict: on_conflict.unwrap_or(default.on_conflict),
@@ -596,7 +604,7 @@ fn read_field(pointer: &str, value: &Value<'_>, default: FieldPolicy) -> Option<
         on_rewrite: on_rewrite.unwrap_or(default.on_rewrite),
         on_reject: on_reject.unwrap_or(default.on_reject),
     };
-    Some((pointer.to_owned(), policy))
+    Some(Field { policy, filled })
 }
 
 fn in_ms(duration: Duration) -> u64 {

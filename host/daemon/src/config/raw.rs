@@ -434,6 +434,14 @@ impl<'s> Value<'s> {
         }
     }
 
+    /// Text, a whole number, true or false.
+    pub(super) fn plain(&self) -> Option<Json> {
+        match self.value {
+            DeValue::Table(_) | DeValue::Array(_) => self.wanted("text, a number, or true or false"),
+            value => self.to_json(value, 0),
+        }
+    }
+
     fn to_json(&self, value: &DeValue<'_>, depth: usize) -> Option<Json> {
         if depth > DEEPEST {
             return self.fail(format!("is nested deeper than {DEEPEST} levels"));

@@ -135,7 +135,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         {
             // As if the create had been answered without a record: both halves are what was sent.
             let fields = document::fields(&value);
-            let sent = Internal::Present { fields: fields.clone(), version: 0, changed_at: None };
+            // What was filled in is not System A's. Had it the same value of its own, both sides are found to be equal.
+            let mut own = fields.clone();
+            own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
+            let sent = Internal::Present { fields: own, version: 0, changed_at: None };
             let answered = ExternalWritten {
                 id: id.clone(),
                 returned: Returned::Nothing,

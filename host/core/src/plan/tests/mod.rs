@@ -2,6 +2,7 @@
 
 mod answers;
 mod conflicts;
+mod defaults;
 mod deletes;
 mod laws;
 mod observations;
