@@ -127,7 +127,7 @@ pub enum LookAt {
     Internal(tandem_core::id::InternalId),
     /// One, by its id in the CRM.
     External(tandem_core::id::ExternalId),
-    /// All that are linked.
+    /// All that are linked, and after them those of both sides that are not.
     All,
 }
 

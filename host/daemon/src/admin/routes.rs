@@ -110,7 +110,10 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next
 
 async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
     tokio::time::timeout(PATIENCE, next.run(request)).await.map_err(|_| {
-        let detail = format!("it took longer than {} s", PATIENCE.as_secs());
+        let detail = format!(
+            "it took longer than {} s; a change that was begun goes on, ask what became of it",
+            PATIENCE.as_secs()
+        );
         Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tandem_core::descriptor::ConnectionDescriptor;
+use tandem_core::document;
 use tandem_core::id::{ConnectionId, ObjectName};
 use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
@@ -143,6 +144,7 @@ impl Engine {
             shelf: Shelf::default(),
             archive,
             read: Mutex::default(),
+            admitting: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             pausing: tokio::sync::Mutex::default(),
             running: false.into(),
@@ -269,13 +271,13 @@ impl Engine {
         let running = self.running.load(std::sync::atomic::Ordering::Relaxed);
         let (engine, files) =
             (self.clone(), wanted.iter().map(|(_, file, _)| file.clone()).collect::<Vec<_>>());
-        let bound = tokio::task::spawn_blocking(move || {
+        let prepared = tokio::task::spawn_blocking(move || {
             let trial = Trial::new(RECORDS_OF_CONNECTION, engine.clock.now());
             files.iter().map(|file| engine.bind(file, running.then_some(&trial))).collect::<Vec<_>>()
         })
         .await;
-        let bound = match bound {
-            Ok(bound) => bound,
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "connections were not taken up");
                 return;
@@ -288,17 +290,13 @@ impl Engine {
         };
         let mut connections = Vec::new();
         let mut bindings = Vec::new();
-        for ((id, file, changed), bound) in wanted.into_iter().zip(bound) {
-            let made = bound.and_then(|binding| {
-                let prepared = self.prepare(&file, &binding)?;
-                Ok((self.install(&file, prepared)?, binding))
-            });
+        for ((id, file, changed), prepared) in wanted.into_iter().zip(prepared) {
             let made = match &unread {
                 Some(error) => Err(vec![error.clone()]),
-                None => made,
+                None => prepared.and_then(|prepared| self.install(prepared)),
             };
             match made {
-                Ok((mut connection, binding)) => {
+                Ok(mut connection) => {
                     let before = self.files.lock().get(&id).cloned();
                     if let Some(before) = before.filter(|before| before.scope != file.scope) {
                         self.leave_scope(&before).await;
@@ -310,7 +308,7 @@ impl Engine {
                     connection.directions.pause_external(file.paused || paused.to_external);
                     connection.directions.pause_internal(file.paused || paused.to_internal);
                     connection.directions.disable(self.shelf.disabled(&file.provider));
-                    bindings.push(binding);
+                    bindings.push(connection.binding.clone());
                     for object in connection.objects.keys() {
                         let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
                         self.looks.plan(first, &id, object);
@@ -389,14 +387,14 @@ impl Engine {
         let bound =
             tokio::task::spawn_blocking(move || engine.runtime.bind_blocking(&version, &name, &setup, None))
                 .await;
-        match bound {
-            Ok(Ok(binding)) => drop(self.move_over(vec![(file, binding)])),
-            Ok(Err(error)) => {
-                tracing::warn!(connection = %id, %error, "it stays as it was before the account was asked");
-            }
-            Err(error) => {
-                tracing::warn!(connection = %id, %error, "it stays as it was before the account was asked");
-            }
+        let prepared = match bound {
+            Ok(Ok(binding)) => self.prepare(&file, &binding).map_err(|findings| findings.join("; ")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let failed = prepared.map(|prepared| self.move_over(vec![prepared]).failed.into_values().next());
+        if let Err(error) | Ok(Some(error)) = failed {
+            tracing::warn!(connection = %id, error, "it stays as it was before the account was asked");
         }
         Ok(())
     }
@@ -405,9 +403,9 @@ impl Engine {
     /// cannot follow, the one that it has. `trial`: how it is tried first.
     pub(super) fn bind(
         &self,
-        file: &ConnectionConfig,
+        file: &Arc<ConnectionConfig>,
         trial: Option<&Trial>,
-    ) -> Result<Binding, Vec<String>> {
+    ) -> Result<Prepared, Vec<String>> {
         let setup = || Setup { settings: file.settings.clone(), facts: self.facts(&file.id) };
         let serving = self.runtime.version(&file.provider).ok_or_else(|| {
             vec![format!(
@@ -425,7 +423,8 @@ impl Engine {
             None => self
                 .runtime
                 .bind_blocking(version, &file.id, &setup(), None)
-                .map_err(|error| vec![error.to_string()]),
+                .map_err(|error| vec![error.to_string()])
+                .and_then(|binding| self.prepare(file, &binding)),
         };
         match stays {
             None => one(&serving?),
@@ -441,10 +440,11 @@ impl Engine {
         stored.and_then(|facts| serde_json::from_slice(&facts).ok()).unwrap_or(Value::Null)
     }
 
-    /// A connection from its file and what its provider says. Nothing has changed yet.
+    /// A connection from its file and what its provider says, with everything that could be wrong with it looked at. Nothing
+    /// has changed yet.
     pub(super) fn prepare(
         &self,
-        file: &ConnectionConfig,
+        file: &Arc<ConnectionConfig>,
         binding: &Binding,
     ) -> Result<Prepared, Vec<String>> {
         let mut findings = Vec::new();
@@ -458,6 +458,12 @@ impl Engine {
                 Err(finding) => findings.push(finding),
             }
         }
+        if let Err(more) = self.accounts.check(file, binding.view(), &described) {
+            findings.extend(more);
+        }
+        if let Err(error) = Quotas::check(&described.quotas) {
+            findings.push(format!("{}: {error}", file.file.display()));
+        }
         if !findings.is_empty() {
             return Err(findings);
         }
@@ -469,18 +475,14 @@ impl Engine {
             directions: Arc::new(Directions::default()),
             binding: binding.clone(),
         };
-        Ok(Prepared { connection, described })
+        Ok(Prepared { file: file.clone(), connection, described })
     }
 
-    /// Its endpoint, credentials and quotas take effect.
-    pub(super) fn install(
-        &self,
-        file: &ConnectionConfig,
-        prepared: Prepared,
-    ) -> Result<Connection, Vec<String>> {
-        let Prepared { connection, described } = prepared;
+    /// Its endpoint, credentials and quotas take effect. It fails only where a secret's file went since it was prepared.
+    pub(super) fn install(&self, prepared: Prepared) -> Result<Connection, Vec<String>> {
+        let Prepared { file, connection, described } = prepared;
         let mut findings = Vec::new();
-        if let Err(more) = self.accounts.put(file, connection.binding.view(), &described) {
+        if let Err(more) = self.accounts.put(&file, connection.binding.view(), &described) {
             findings.extend(more);
         }
         let app = file.app.as_ref().map(|app| app.name.as_str());
@@ -507,6 +509,9 @@ impl Engine {
             .map_err(|error| error.to_string())?
             .remove(name.as_str())
             .ok_or_else(|| format!("{place}: there is no canonical object of that name"))?;
+        refuse_defaults(policy, &canonical).map_err(|(pointer, why)| {
+            format!("{}: objects.{name}.fields.\"{pointer}\".default: {why}", file.file.display())
+        })?;
         let compile = |what: &str, schema: &Value| {
             Schema::compile(&format!("{}/{name}/{what}", file.provider), schema)
                 .map_err(|error| format!("{place}: {error}"))
@@ -585,6 +590,7 @@ impl Engine {
 
 /// A connection that can be put to work: nothing of it has taken effect.
 pub(super) struct Prepared {
+    pub(super) file: Arc<ConnectionConfig>,
     connection: Connection,
     described: ConnectionDescriptor,
 }
@@ -646,6 +652,31 @@ fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor) -> Conn
         }
     }
     described
+}
+
+/// Values that a record cannot be created with: of another kind than the field's, of an identity field, of a set.
+fn refuse_defaults(policy: &ObjectPolicy, canonical: &CanonicalSchema) -> Result<(), (String, String)> {
+    let base = canonical.policy_base();
+    for (pointer, value) in &policy.filled {
+        let refused = |why: &str| Err((pointer.clone(), why.to_owned()));
+        if base.identity.contains(pointer) {
+            return refused(
+                "an identity field has no default: everybody without a value would be the same one; take it out",
+            );
+        }
+        if base.sets.contains(pointer) {
+            return refused("a set has no default; take it out");
+        }
+        let fields = BTreeMap::from([(pointer.clone(), value.clone())]);
+        if let Err(problems) = canonical.validate(&document::value(&fields))
+            && let Some(problem) = problems
+                .iter()
+                .find(|problem| problem.pointer.as_deref().is_none_or(|at| at.starts_with(pointer)))
+        {
+            return refused(&format!("{}; write a value that the field can have", problem.message));
+        }
+    }
+    Ok(())
 }
 
 /// The file's policy, with what the schemas say: groups, sets, identity, normalisers, and the fields that are mapped.

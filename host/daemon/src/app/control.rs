@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use tandem_core::exchange::Observed;
-use tandem_core::id::{ConnectionId, EntityKey};
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::link::Link;
 use tandem_core::plan;
 use tandem_core::policy::Flow;
@@ -20,7 +20,8 @@ use crate::admin::{
     RollBack, Unfreeze,
 };
 use crate::internal::Internal as _;
-use crate::pipeline::Clock as _;
+use crate::pipeline::listing::Kind;
+use crate::pipeline::{Clock as _, Connection};
 use crate::quota::Cause as Standing;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::Freshness;
@@ -271,6 +272,17 @@ impl Engine {
         Ok(Count { count })
     }
 
+    /// Goes through all records of both sides once more, as bulk work: also through those that are not linked, which a rule or
+    /// a policy may have left out before.
+    async fn walk_again(&self, connection: &Connection, object: &ObjectName) -> Result<(), ControlError> {
+        let failed = |error: &dyn std::fmt::Display| ControlError::Failed(error.to_string());
+        self.pipeline.forget_seed(&connection.id).await.map_err(|error| failed(&error))?;
+        self.pipeline.forget_cursor(connection, object, Kind::Walk).await.map_err(|error| failed(&error))?;
+        self.forget_walk(connection, object).await.map_err(store)?;
+        self.looks.plan(self.clock.now(), &connection.id, object);
+        Ok(())
+    }
+
     fn look_hint(&self, link: &Link) -> Hint {
         Hint {
             seq: self.store.next_seq(),
@@ -288,6 +300,14 @@ impl Engine {
                 .map(|external| Observed::touched(link.entity.object.as_str(), external.as_str())),
         }
     }
+}
+
+/// Does a change to its end, whether whoever asked for it waits or not: a change of several steps that is given up between
+/// two of them is neither the old state nor the new one.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+) -> Result<T, ControlError> {
+    tokio::spawn(change).await.map_err(|error| ControlError::Failed(error.to_string()))?
 }
 
 /// A wait in words.
@@ -572,6 +592,7 @@ impl Control for Engine {
                     count += hints.len() as u64;
                     self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
                 }
+                self.walk_again(&connection, &look.object).await?;
                 return Ok(Count { count });
             }
         }
@@ -586,24 +607,25 @@ impl Control for Engine {
 
     async fn reload_providers(&self) -> Result<ProvidersReloaded, ControlError> {
         let engine = self.this()?;
-        let _turn = self.turn.lock().await;
-        let reloaded = engine.scan_providers(Scan::All).await;
-        if !reloaded.swapped.is_empty() {
-            engine.reload_connections(true).await.map_err(ControlError::Failed)?;
-        }
-        Ok(reloaded)
+        whole(async move { engine.look_at_providers(Scan::All).await.map_err(ControlError::Failed) }).await
     }
 
     async fn roll_back(&self, target: RollBack) -> Result<Swapped, ControlError> {
         let engine = self.this()?;
-        let _turn = self.turn.lock().await;
-        engine.roll_provider_back(&target.provider).await
+        whole(async move {
+            let _one = engine.admitting.lock().await;
+            engine.roll_provider_back(&target.provider).await
+        })
+        .await
     }
 
     async fn pin(&self, pin: Pin) -> Result<Swapped, ControlError> {
         let engine = self.this()?;
-        let _turn = self.turn.lock().await;
-        engine.pin_provider(pin).await
+        whole(async move {
+            let _one = engine.admitting.lock().await;
+            engine.pin_provider(pin).await
+        })
+        .await
     }
 
     async fn connection_file(&self, id: ConnectionId) -> Result<String, ControlError> {
@@ -611,17 +633,22 @@ impl Control for Engine {
     }
 
     async fn put_connection(&self, id: ConnectionId, text: String) -> Result<Reloaded, ControlError> {
-        self.this()?.write_connection(id, text).await
+        let engine = self.this()?;
+        whole(async move { engine.write_connection(id, text).await }).await
     }
 
     async fn remove_connection(&self, id: ConnectionId) -> Result<Reloaded, ControlError> {
-        self.this()?.delete_connection(id).await
+        let engine = self.this()?;
+        whole(async move { engine.delete_connection(id).await }).await
     }
 
     async fn reload(&self) -> Result<Reloaded, ControlError> {
         let engine = self.this()?;
-        let _turn = self.turn.lock().await;
-        engine.reload_connections(true).await.map_err(ControlError::Failed)
+        whole(async move {
+            let _turn = engine.turn.lock().await;
+            engine.reload_connections(true).await.map_err(ControlError::Failed)
+        })
+        .await
     }
 
     fn shut_down(&self) {

@@ -9,7 +9,7 @@ use tandem_core::descriptor::{ConnectionDescriptor, Descriptor, Verify, Webhooks
 use tandem_core::id::ConnectionId;
 
 use crate::config::{ConnectionConfig, Secret};
-use crate::credentials::{Account, Credentials};
+use crate::credentials::{Account, Credential, CredentialError, Credentials};
 use crate::delivery::{Directory, Endpoint, EndpointParts};
 use crate::provider::View;
 
@@ -26,6 +26,20 @@ impl Accounts {
         Self { credentials, endpoints: RwLock::default() }
     }
 
+    /// Whether a connection can be put in. Nothing is kept.
+    ///
+    /// # Errors
+    /// As [`Accounts::put`].
+    pub fn check(
+        &self,
+        file: &ConnectionConfig,
+        view: &View,
+        described: &ConnectionDescriptor,
+    ) -> Result<(), Vec<String>> {
+        let make = |account| self.credentials.check(&file.id, account).map(Arc::new);
+        Self::endpoint_of(file, view, described, make).map(drop)
+    }
+
     /// Puts a connection in, in place of what was there.
     ///
     /// # Errors
@@ -36,14 +50,24 @@ impl Accounts {
         view: &View,
         described: &ConnectionDescriptor,
     ) -> Result<(), Vec<String>> {
+        let make = |account| self.credentials.put(&file.id, account);
+        let endpoint = Self::endpoint_of(file, view, described, make)?;
+        self.endpoints.write().insert(file.id.clone(), Arc::new(endpoint));
+        Ok(())
+    }
+
+    fn endpoint_of(
+        file: &ConnectionConfig,
+        view: &View,
+        described: &ConnectionDescriptor,
+        credential: impl FnOnce(Account) -> Result<Arc<Credential>, CredentialError>,
+    ) -> Result<Endpoint, Vec<String>> {
         let one = |what: String| vec![format!("{}: {what}", file.file.display())];
         let credential = match account(file, &view.descriptor, &described.base_url).map_err(one)? {
-            Some(account) => {
-                Some(self.credentials.put(&file.id, account).map_err(|error| one(error.to_string()))?)
-            }
+            Some(account) => Some(credential(account).map_err(|error| one(error.to_string()))?),
             None => None,
         };
-        let endpoint = Endpoint::new(EndpointParts {
+        Endpoint::new(EndpointParts {
             base_url: described.base_url.clone(),
             fixed_base: file.base_url.is_some(),
             declared: described.hosts.clone(),
@@ -53,9 +77,7 @@ impl Accounts {
             response_headers: view.descriptor.response_headers.clone(),
             secrets: secrets(file, &view.descriptor).map_err(one)?,
         })
-        .map_err(one)?;
-        self.endpoints.write().insert(file.id.clone(), Arc::new(endpoint));
-        Ok(())
+        .map_err(one)
     }
 
     /// Takes a connection out.

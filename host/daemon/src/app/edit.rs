@@ -46,7 +46,7 @@ impl Engine {
             Connections::refuse_account(&file, &others)
                 .map_err(|finding| refused(vec![finding.to_string()]))?;
             let trial = Trial::new(super::providers::RECORDS_OF_CONNECTION, engine.clock.now());
-            engine.bind(&file, Some(&trial)).map_err(refused)?;
+            engine.bind(&Arc::new(file), Some(&trial)).map_err(refused)?;
             write(&path, &text).map_err(|error| ControlError::Failed(format!("{}: {error}", path.display())))
         })
         .await

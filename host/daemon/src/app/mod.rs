@@ -76,7 +76,10 @@ pub struct Engine {
     archive: providers::Archive,
     /// Connections' files as they were read last.
     read: Mutex<crate::config::Read>,
-    /// One change of providers or connections at a time.
+    /// One change of providers at a time: taken before the turn.
+    admitting: tokio::sync::Mutex<()>,
+    /// One change of what serves or is connected at a time. What takes long (compiling, the laws, trying every connection) is
+    /// done before it is taken, so that a saved setting never waits for a provider.
     turn: tokio::sync::Mutex<()>,
     /// One pause or resume at a time.
     pausing: tokio::sync::Mutex<()>,
@@ -124,6 +127,8 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
 ) -> Result<(), AppError> {
     let config = Arc::new(config);
     let tokens = Arc::new(crate::admin::Tokens::read(&config.auth)?);
+    // From here on a SIGHUP ends nothing; one that comes before the daemon is ready is followed when it is.
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
     let engine = Engine::build(config.clone()).await?;
     let listener = crate::admin::listen(config.http.listen).map_err(|error| AppError::Listen {
         address: config.http.listen.to_string(),
@@ -167,7 +172,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
                 work::follow_feed(engine.clone(), engine.stop.subscribe()),
                 work::look_around(engine.clone(), engine.stop.subscribe()),
                 work::try_again(engine.clone(), engine.stop.subscribe()),
-                providers::watch(engine.clone(), engine.stop.subscribe()),
+                providers::watch(engine.clone(), hangup, engine.stop.subscribe()),
                 save_counters(engine.clone(), engine.stop.subscribe()),
             )
         }

@@ -219,6 +219,14 @@ impl Credentials {
         Self { tokens, all: RwLock::default() }
     }
 
+    /// Whether a connection can have these credentials. Nothing is kept.
+    ///
+    /// # Errors
+    /// As [`Credential::new`].
+    pub fn check(&self, connection: &ConnectionId, account: Account) -> Result<Credential, CredentialError> {
+        Credential::new(connection, account, Arc::clone(&self.tokens))
+    }
+
     /// Gives a connection its credentials, in place of those before.
     ///
     /// # Errors
@@ -228,7 +236,7 @@ impl Credentials {
         connection: &ConnectionId,
         account: Account,
     ) -> Result<Arc<Credential>, CredentialError> {
-        let credential = Arc::new(Credential::new(connection, account, Arc::clone(&self.tokens))?);
+        let credential = Arc::new(self.check(connection, account)?);
         self.all.write().insert(connection.clone(), Arc::clone(&credential));
         Ok(credential)
     }

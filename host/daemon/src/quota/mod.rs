@@ -256,6 +256,14 @@ impl Quotas {
         Self { config, ..Self::default() }
     }
 
+    /// Whether quotas can be kept. Nothing is changed.
+    ///
+    /// # Errors
+    /// The first one that cannot be understood.
+    pub fn check(quotas: &[QuotaDescriptor]) -> Result<(), QuotaError> {
+        understood(quotas).map(drop)
+    }
+
     /// Makes a connection known, or gives it other quotas; what is used of quotas that stay is kept.
     ///
     /// # Errors
@@ -266,16 +274,7 @@ impl Quotas {
         app: Option<&str>,
         quotas: &[QuotaDescriptor],
     ) -> Result<(), QuotaError> {
-        let mut fresh = Vec::with_capacity(quotas.len());
-        for (at, quota) in quotas.iter().enumerate() {
-            if quotas.iter().take(at).any(|other| other.name == quota.name) {
-                let what = "there are two of this name".to_owned();
-                return Err(QuotaError::Descriptor { quota: quota.name.clone(), what });
-            }
-            fresh.push(Meter::new(quota)?);
-        }
-        let also = closures(quotas)?;
-
+        let (fresh, also) = understood(quotas)?;
         let account =
             Arc::clone(self.accounts.write().entry(connection.clone()).or_insert_with(Account::new));
         let mut state = account.state.lock();
@@ -751,6 +750,20 @@ fn settle(meters: &mut Vec<(Box<str>, Meter)>, quota: &QuotaDescriptor, fresh: M
     }
     meters.push((quota.name.as_str().into(), fresh));
     meters.len() - 1
+}
+
+/// A meter for each quota, and what a charge of it draws in.
+#[expect(clippy::type_complexity, reason = "two lists side by side, used at once")]
+fn understood(quotas: &[QuotaDescriptor]) -> Result<(Vec<Meter>, Vec<Box<[usize]>>), QuotaError> {
+    let mut fresh = Vec::with_capacity(quotas.len());
+    for (at, quota) in quotas.iter().enumerate() {
+        if quotas.iter().take(at).any(|other| other.name == quota.name) {
+            let what = "there are two of this name".to_owned();
+            return Err(QuotaError::Descriptor { quota: quota.name.clone(), what });
+        }
+        fresh.push(Meter::new(quota)?);
+    }
+    Ok((fresh, closures(quotas)?))
 }
 
 /// For each quota, all that a charge of it draws in, itself left out.

@@ -4,57 +4,63 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tandem_core::id::{ConnectionId, ObjectName, ProviderId};
 
 use super::{Behind, Deployed, Deployment, RECORDS_OF_CONNECTION};
 use crate::admin::view::Swapped;
 use crate::admin::{ControlError, Pin};
 use crate::app::Engine;
+use crate::app::build::Prepared;
 use crate::config::ConnectionConfig;
 use crate::pipeline::{Clock as _, Connection};
-use crate::provider::{Binding, Candidate, LoadError, LoadStep, Setup, Trial, Version};
+use crate::provider::{Candidate, LoadError, LoadStep, Setup, Trial, Version};
 
-/// A swap is reported when what had begun before has ended, or after this: other changes wait for it.
+/// A swap is reported when what had begun before has ended, or after this: other changes of providers wait for it.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// Between two looks at what has not ended yet.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// A connection as a version was tried for it.
+struct Tried {
+    file: Arc<ConnectionConfig>,
+    facts: Value,
+    outcome: Result<Prepared, String>,
+}
+
+impl Tried {
+    /// Whether neither its file nor what its account said of itself has changed since.
+    fn is_of(&self, file: &Arc<ConnectionConfig>, facts: &Value) -> bool {
+        Arc::ptr_eq(&self.file, file) && self.facts == *facts
+    }
+}
+
+/// What became of connections that were to move.
+#[derive(Default)]
+pub(in crate::app) struct MovedOver {
+    /// What they were before: work that has begun ends with these.
+    pub(in crate::app) old: Vec<Arc<Connection>>,
+    /// Those that stay as they were, and why.
+    pub(in crate::app) failed: BTreeMap<ConnectionId, String>,
+}
+
 impl Engine {
-    /// Admits a version and lets it serve. `candidate`: its bytes, unless they are in the archive.
+    /// Admits a version and lets it serve. `candidate`: its bytes, unless they are in the archive. `also`: what else changes
+    /// with it in the record, at once with it.
     ///
-    /// The error is one line; nothing has changed then.
+    /// Connections are tried before the turn is taken, so that saved settings need not wait for that; those that changed
+    /// meanwhile are tried again within it. The error is one line; nothing has changed then.
     pub(super) async fn admit(
         self: &Arc<Self>,
         version: Arc<Version>,
         candidate: Option<&Candidate>,
+        also: impl FnOnce(&mut Deployment),
     ) -> Result<Swapped, String> {
         let began = Instant::now();
-        let provider = version.provider.clone();
-        let users: Vec<Arc<ConnectionConfig>> =
-            self.files.lock().values().filter(|file| file.provider == provider).cloned().collect();
-        let tried = self.try_all(&version, users).await?;
-        let (mut ready, mut failed) = (Vec::new(), BTreeMap::new());
-        for (file, outcome) in tried {
-            match outcome {
-                Ok(binding) => ready.push((file, binding)),
-                Err(why) => {
-                    failed.insert(file.id.clone(), why);
-                }
-            }
-        }
-        if let (true, Some((id, why))) = (ready.is_empty(), failed.first_key_value()) {
-            let others = match failed.len() {
-                1 => String::new(),
-                more => format!(" (and so for {} others)", more - 1),
-            };
-            let remedy = "mend it, or the connection's settings, and drop it in again";
-            return Err(format!(
-                "{}: provider {}: connection {id}: {why}{others}; {remedy}",
-                version.file.display(),
-                version.label
-            ));
-        }
+        let mut tried = BTreeMap::new();
+        self.try_for(&version, &mut tried).await?;
+        refuse_if_all_failed(&version, &tried)?;
         if let Some(candidate) = candidate {
             let (archive, candidate) = (self.archive.clone(), candidate.clone());
             tokio::task::spawn_blocking(move || archive.keep(&candidate))
@@ -67,40 +73,59 @@ impl Engine {
                     )
                 })?;
         }
-        let swapped = self.swap(version, ready, failed).await?;
-        Ok(Swapped { took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), ..swapped })
+        let turn = self.turn.lock().await;
+        self.try_for(&version, &mut tried).await?;
+        refuse_if_all_failed(&version, &tried)?;
+        let (swapped, old) = self.swap(version, tried, also).await?;
+        drop(turn);
+        let finishing = ended(old).await;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Swapped { finishing, took_ms, ..swapped })
     }
 
-    /// Configures and tries a version for each of its connections, on a thread that may block.
-    async fn try_all(
+    /// Tries a version for each of its connections that it was not tried for as they are now, on a thread that may block.
+    async fn try_for(
         self: &Arc<Self>,
         version: &Arc<Version>,
-        users: Vec<Arc<ConnectionConfig>>,
-    ) -> Result<Vec<(Arc<ConnectionConfig>, Result<Binding, String>)>, String> {
+        tried: &mut BTreeMap<ConnectionId, Tried>,
+    ) -> Result<(), String> {
+        let users: Vec<(Arc<ConnectionConfig>, Value)> = {
+            let files = self.files.lock();
+            let users = files.values().filter(|file| file.provider == version.provider);
+            users.map(|file| (file.clone(), self.facts(&file.id))).collect()
+        };
+        tried
+            .retain(|id, tried| users.iter().any(|(file, facts)| file.id == *id && tried.is_of(file, facts)));
+        let fresh: Vec<_> = users.into_iter().filter(|(file, _)| !tried.contains_key(&file.id)).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
         let (engine, version) = (self.clone(), version.clone());
-        tokio::task::spawn_blocking(move || {
+        let more = tokio::task::spawn_blocking(move || {
             let trial = Trial::new(RECORDS_OF_CONNECTION, engine.clock.now());
-            users
-                .into_iter()
-                .map(|file| {
-                    let tried = engine.try_blocking(&version, &file, &trial);
-                    (file, tried)
-                })
-                .collect()
+            let one = |(file, facts): (Arc<ConnectionConfig>, Value)| {
+                let outcome = engine.try_blocking(&version, &file, &trial);
+                (file.id.clone(), Tried { file, facts, outcome })
+            };
+            fresh.into_iter().map(one).collect::<Vec<_>>()
         })
         .await
-        .map_err(|error| format!("trying {} ended early: {error}", self.config.providers_dir.display()))
+        .map_err(|error| format!("trying {} ended early: {error}", self.config.providers_dir.display()))?;
+        tried.extend(more);
+        Ok(())
     }
 
     /// Tries a version for one connection, with what is stored for it.
     pub(in crate::app) fn try_blocking(
         &self,
         version: &Arc<Version>,
-        file: &ConnectionConfig,
+        file: &Arc<ConnectionConfig>,
         trial: &Trial,
-    ) -> Result<Binding, String> {
+    ) -> Result<Prepared, String> {
         let objects: Vec<ObjectName> = file.enabled().map(|(name, _)| name.clone()).collect();
-        let stored = self.stored(&file.id, &objects);
+        let stored = self
+            .stored(&file.id, &objects)
+            .map_err(|error| format!("{}: what is stored for it: {error}", LoadStep::Stored))?;
         let setup = Setup { settings: file.settings.clone(), facts: self.facts(&file.id) };
         let binding = self.runtime.bind_blocking(version, &file.id, &setup, Some((&stored, trial))).map_err(
             |LoadError { step, reason, remedy, .. }| match step {
@@ -108,38 +133,36 @@ impl Engine {
                 _ => format!("{step}: {reason}"),
             },
         )?;
-        self.prepare(file, &binding).map_err(|findings| findings.join("; "))?;
-        Ok(binding)
+        self.prepare(file, &binding).map_err(|findings| findings.join("; "))
     }
 
-    /// The record first, then the swap in memory, then what had begun ends.
+    /// The record first, then the swap in memory. Gives back what had begun before. The caller holds the turn.
     async fn swap(
         self: &Arc<Self>,
         version: Arc<Version>,
-        ready: Vec<(Arc<ConnectionConfig>, Binding)>,
-        failed: BTreeMap<ConnectionId, String>,
-    ) -> Result<Swapped, String> {
+        tried: BTreeMap<ConnectionId, Tried>,
+        also: impl FnOnce(&mut Deployment),
+    ) -> Result<(Swapped, Vec<Arc<Connection>>), String> {
         let provider = version.provider.clone();
-        let mut behind = BTreeMap::new();
-        for (id, why) in &failed {
-            tracing::error!(connection = %id, provider = %version.label, why, "a connection stays on the version that it has");
-            if let Some(own) = self.runtime.version_of(id) {
-                self.shelf.put_version(own.clone());
-                behind.insert(
-                    id.clone(),
-                    Behind { on: Deployed::of(&own, self.clock.now()), why: why.clone() },
-                );
+        let (mut ready, mut failed) = (Vec::new(), BTreeMap::new());
+        for (id, Tried { outcome, .. }) in tried {
+            match outcome {
+                Ok(prepared) => ready.push(prepared),
+                Err(why) => {
+                    failed.insert(id, why);
+                }
             }
         }
+        let behind = self.stay_behind(&version, &failed);
         self.shelf.put_version(version.clone());
         let deployed = Deployed::of(&version, self.clock.now());
         let before = self
             .note_deployments(|deployments| {
-                let Some(one) = deployments.providers.get_mut(&provider) else {
-                    let first = Deployment { behind, ..Deployment::first(deployed) };
-                    deployments.providers.insert(provider.clone(), first);
-                    return None;
-                };
+                let first = deployments.providers.get(&provider).is_none();
+                let one = deployments
+                    .providers
+                    .entry(provider.clone())
+                    .or_insert_with(|| Deployment::first(deployed.clone()));
                 let before = std::mem::replace(&mut one.serving, deployed);
                 if before.digest != one.serving.digest {
                     one.previous = Some(before.clone());
@@ -147,53 +170,94 @@ impl Engine {
                 one.behind = behind;
                 one.set_back.remove(&one.serving.digest);
                 one.disabled = false;
-                Some(before)
+                also(one);
+                (!first).then_some(before.label)
             })
-            .await
-            .map_err(|error| error.to_string())?;
+            .await?;
 
         self.runtime.serve(version.clone());
-        let moved = ready.len() as u64;
-        let old = self.move_over(ready);
-        self.open_doors();
-        let finishing = ended(old).await;
-        let deployments = self.shelf.deployments.lock().clone();
-        let archive = self.archive.clone();
-        // What nothing names any more may go; when is of no interest.
-        drop(tokio::task::spawn_blocking(move || archive.sweep(&deployments.digests())));
-        self.shelf.forget_versions();
-        tracing::info!(provider = %version.label, connections = moved, behind = failed.len(), "another version serves");
-        Ok(Swapped {
-            provider,
-            from: before.map(|before| before.label),
-            to: version.label.to_string(),
-            moved,
-            behind: failed,
-            finishing,
-            took_ms: 0,
+        let wanted = ready.len();
+        let engine = self.clone();
+        let moved = tokio::task::spawn_blocking(move || {
+            let moved = engine.move_over(ready);
+            engine.open_doors();
+            moved
         })
+        .await
+        .map_err(|error| format!("moving connections to {} ended early: {error}", version.label))?;
+        let count = wanted.saturating_sub(moved.failed.len()) as u64;
+        if !moved.failed.is_empty() {
+            let more = self.stay_behind(&version, &moved.failed);
+            self.note_deployments(|deployments| {
+                if let Some(one) = deployments.providers.get_mut(&provider) {
+                    one.behind.extend(more);
+                }
+            })
+            .await?;
+            failed.extend(moved.failed);
+        }
+        self.sweep().await;
+        tracing::info!(provider = %version.label, connections = count, behind = failed.len(), "another version serves");
+        let swapped = Swapped {
+            provider,
+            from: before,
+            to: version.label.to_string(),
+            moved: count,
+            behind: failed,
+            finishing: 0,
+            took_ms: 0,
+        };
+        Ok((swapped, moved.old))
     }
 
-    /// Connections with their new bindings, all at once. Gives back those that they replace.
-    pub(in crate::app) fn move_over(
+    /// Names connections for which a version failed, each with the version that it stays on.
+    fn stay_behind(
         &self,
-        ready: Vec<(Arc<ConnectionConfig>, Binding)>,
-    ) -> Vec<Arc<Connection>> {
-        let (mut connections, mut bindings, mut old) = (Vec::new(), Vec::new(), Vec::new());
-        for (file, binding) in ready {
-            let made = self.prepare(&file, &binding).and_then(|prepared| self.install(&file, prepared));
-            match made {
+        version: &Version,
+        failed: &BTreeMap<ConnectionId, String>,
+    ) -> BTreeMap<ConnectionId, Behind> {
+        let mut behind = BTreeMap::new();
+        for (id, why) in failed {
+            tracing::error!(connection = %id, provider = %version.label, why, "a connection stays on the version that it has");
+            if let Some(own) = self.runtime.version_of(id) {
+                self.shelf.put_version(own.clone());
+                let on = Deployed::of(&own, self.clock.now());
+                behind.insert(id.clone(), Behind { on, why: why.clone() });
+            }
+        }
+        behind
+    }
+
+    /// Lets go of what the record names no more. The caller holds the turn, so that nothing is swept that is being admitted
+    /// by somebody else and not noted yet; what this admission kept is noted already.
+    async fn sweep(&self) {
+        let deployments = self.shelf.deployments.lock().clone();
+        let archive = self.archive.clone();
+        let swept = tokio::task::spawn_blocking(move || archive.sweep(&deployments.digests())).await;
+        if let Err(error) = swept {
+            tracing::warn!(%error, "versions that nothing names are still in the archive");
+        }
+        self.shelf.forget_versions();
+    }
+
+    /// Connections as they were prepared, all at once.
+    pub(in crate::app) fn move_over(&self, ready: Vec<Prepared>) -> MovedOver {
+        let mut moved = MovedOver::default();
+        let (mut connections, mut bindings) = (Vec::new(), Vec::new());
+        for prepared in ready {
+            let file = prepared.file.clone();
+            match self.install(prepared) {
                 Ok(mut connection) => {
                     if let Some(before) = self.pipeline.connection(&file.id) {
                         connection.directions = before.directions.clone();
-                        connection.directions.disable(false);
-                        old.push(before);
+                        moved.old.push(before);
                     }
-                    bindings.push(binding);
+                    connection.directions.disable(self.shelf.disabled(&file.provider));
+                    bindings.push(connection.binding.clone());
                     connections.push(connection);
                 }
                 Err(findings) => {
-                    tracing::error!(connection = %file.id, ?findings, "a connection stays as it was");
+                    moved.failed.insert(file.id.clone(), findings.join("; "));
                 }
             }
         }
@@ -201,7 +265,7 @@ impl Engine {
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
         }
-        old
+        moved
     }
 
     /// What served before serves again.
@@ -216,15 +280,12 @@ impl Engine {
                 deployment.serving.label
             ))
         })?;
-        let swapped = self.swap_to(&previous).await?;
         let set_back = deployment.serving.digest;
-        self.note_deployments(|deployments| {
-            if let Some(one) = deployments.providers.get_mut(provider) {
+        let swapped = self
+            .swap_to(&previous, |one| {
                 one.set_back.insert(set_back);
-            }
-        })
-        .await
-        .map_err(|error| ControlError::Failed(error.to_string()))?;
+            })
+            .await?;
         self.hold_back(provider);
         Ok(swapped)
     }
@@ -251,24 +312,27 @@ impl Engine {
                 };
                 match one.digest == deployment.serving.digest {
                     true => None,
-                    false => Some(self.swap_to(one).await?),
+                    false => Some(self.swap_to(one, |one| one.pinned = true).await?),
                 }
             }
             None => None,
         };
-        let pinned = !pin.off;
-        let serving = self
-            .note_deployments(|deployments| {
-                let one = deployments.providers.get_mut(&pin.provider)?;
-                one.pinned = pinned;
-                if pinned && pin.version.is_some() {
-                    one.set_back.remove(&one.serving.digest);
-                }
-                Some(one.serving.label.clone())
-            })
-            .await
-            .map_err(|error| ControlError::Failed(error.to_string()))?
-            .unwrap_or_default();
+        let serving = match &swapped {
+            Some(swapped) => swapped.to.clone(),
+            None => {
+                let _turn = self.turn.lock().await;
+                self.note_deployments(|deployments| {
+                    let Some(one) = deployments.providers.get_mut(&pin.provider) else { return };
+                    one.pinned = !pin.off;
+                    if !pin.off && pin.version.is_some() {
+                        one.set_back.remove(&one.serving.digest);
+                    }
+                })
+                .await
+                .map_err(ControlError::Failed)?;
+                deployment.serving.label
+            }
+        };
         self.hold_back(&pin.provider);
         Ok(swapped.unwrap_or_else(|| Swapped {
             provider: pin.provider.clone(),
@@ -281,19 +345,44 @@ impl Engine {
         }))
     }
 
-    async fn swap_to(self: &Arc<Self>, deployed: &Deployed) -> Result<Swapped, ControlError> {
+    async fn swap_to(
+        self: &Arc<Self>,
+        deployed: &Deployed,
+        also: impl FnOnce(&mut Deployment),
+    ) -> Result<Swapped, ControlError> {
         let (engine, wanted) = (self.clone(), deployed.clone());
         let version = tokio::task::spawn_blocking(move || engine.archived_blocking(&wanted))
             .await
             .map_err(|error| ControlError::Failed(error.to_string()))?
             .map_err(|error| ControlError::Failed(error.to_string()))?;
-        self.admit(version, None).await.map_err(ControlError::Conflict)
+        self.admit(version, None, also).await.map_err(ControlError::Conflict)
     }
 
     /// Files of the folder are looked at anew: what holds them back has changed.
     fn hold_back(&self, provider: &ProviderId) {
         self.shelf.found.lock().retain(|_, found| !found.is_of(provider));
     }
+}
+
+/// Why a version that every connection refuses is not taken. One that no connection uses is.
+fn refuse_if_all_failed(version: &Version, tried: &BTreeMap<ConnectionId, Tried>) -> Result<(), String> {
+    let mut failed = Vec::new();
+    for (id, tried) in tried {
+        match &tried.outcome {
+            Ok(_) => return Ok(()),
+            Err(why) => failed.push((id, why)),
+        }
+    }
+    let Some((id, why)) = failed.first() else { return Ok(()) };
+    let others = match failed.len() {
+        1 => String::new(),
+        more => format!(" (and so for {} others)", more - 1),
+    };
+    Err(format!(
+        "{}: provider {}: connection {id}: {why}{others}; mend it, or the connection's settings, and drop it in again",
+        version.file.display(),
+        version.label
+    ))
 }
 
 /// Waits until nobody works with these any more; how many still do after a while.

@@ -189,14 +189,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes the record; it is durable when this returns.
-    async fn note_deployments<T>(&self, change: impl FnOnce(&mut Deployments) -> T) -> Result<T, StoreError> {
+    /// Changes the record; it is durable when this returns. The caller holds the turn, or nobody else is there yet: two
+    /// changes at once would lose one.
+    ///
+    /// The error is one line; the record is what it was.
+    async fn note_deployments<T>(&self, change: impl FnOnce(&mut Deployments) -> T) -> Result<T, String> {
         let mut changed = self.shelf.deployments.lock().clone();
         let answer = change(&mut changed);
-        let text = serde_json::to_vec(&changed).unwrap_or_default();
+        let text = serde_json::to_vec(&changed)
+            .map_err(|error| format!("which versions serve cannot be written down: {error}"))?;
         let mut commit = Commit::new();
         commit.push(Op::PutValue(DEPLOYMENTS.into(), text));
-        self.store.commit(commit, Until::Durable).await?;
+        self.store.commit(commit, Until::Durable).await.map_err(|error| error.to_string())?;
         *self.shelf.deployments.lock() = changed;
         Ok(answer)
     }
@@ -206,7 +210,7 @@ impl Engine {
         &self,
         provider: &ProviderId,
         connection: &ConnectionId,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), String> {
         let is_behind = {
             let deployments = self.shelf.deployments.lock();
             deployments.providers.get(provider).is_some_and(|one| one.behind.contains_key(connection))

@@ -89,7 +89,24 @@ enum Read {
 }
 
 impl Engine {
-    /// Looks at the folder and does what follows from it. One at a time: the caller holds the turn.
+    /// Looks at the folder, does what follows from it, and tries connections again that may have waited for that. The error is
+    /// about these connections.
+    pub(in crate::app) async fn look_at_providers(
+        self: &Arc<Self>,
+        scan: Scan,
+    ) -> Result<ProvidersReloaded, String> {
+        let reloaded = {
+            let _one = self.admitting.lock().await;
+            self.scan_providers(scan).await
+        };
+        if !reloaded.swapped.is_empty() {
+            let _turn = self.turn.lock().await;
+            self.reload_connections(true).await?;
+        }
+        Ok(reloaded)
+    }
+
+    /// Looks at the folder and does what follows from it. The caller is the only one who admits.
     pub(in crate::app) async fn scan_providers(self: &Arc<Self>, scan: Scan) -> ProvidersReloaded {
         let mut reloaded = ProvidersReloaded::default();
         let known = self.shelf.found.lock().clone();
@@ -261,14 +278,14 @@ impl Engine {
                 ));
             }
             let serving = deployment.serving.file.as_path();
-            if serving != path && self.still_stands(serving, &deployment.serving) {
+            if serving != path && self.still_stands(&deployment.serving).await {
                 return refuse(already(serving), reloaded);
             }
         }
         if let Some(other) = taken.get(&version.provider) {
             return refuse(already(other), reloaded);
         }
-        match self.admit(version.clone(), Some(candidate)).await {
+        match self.admit(version.clone(), Some(candidate), |_| {}).await {
             Ok(swapped) => {
                 reloaded.swapped.push(swapped);
                 what("")
@@ -278,17 +295,22 @@ impl Engine {
     }
 
     /// Whether the file that a version came from is still that version.
-    fn still_stands(&self, path: &Path, deployed: &Deployed) -> bool {
-        let found = self.shelf.found.lock();
-        let seen = found
-            .get(path)
-            .map(|found| matches!(&found.what, What::Whole { digest, .. } if *digest == deployed.digest));
-        drop(found);
-        seen.unwrap_or_else(|| {
-            self.runtime
-                .read_blocking(path, None)
-                .is_ok_and(|candidate| hex(&candidate.digest) == deployed.digest)
-        })
+    async fn still_stands(self: &Arc<Self>, deployed: &Deployed) -> bool {
+        let seen = {
+            let found = self.shelf.found.lock();
+            found
+                .get(&deployed.file)
+                .map(|found| matches!(&found.what, What::Whole { digest, .. } if *digest == deployed.digest))
+        };
+        if let Some(seen) = seen {
+            return seen;
+        }
+        let (engine, deployed) = (self.clone(), deployed.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let read = engine.runtime.read_blocking(&deployed.file, None);
+            read.is_ok_and(|candidate| hex(&candidate.digest) == deployed.digest)
+        });
+        read.await.unwrap_or(false)
     }
 
     /// The file of what serves is there: it is enabled if it was not, and known under its new name if it was moved.
@@ -303,6 +325,7 @@ impl Engine {
         if !deployment.disabled && !moved {
             return Ok(());
         }
+        let _turn = self.turn.lock().await;
         self.note_deployments(|deployments| {
             if let Some(one) = deployments.providers.get_mut(provider) {
                 one.disabled = false;
@@ -311,8 +334,7 @@ impl Engine {
                 }
             }
         })
-        .await
-        .map_err(|error| error.to_string())?;
+        .await?;
         if deployment.disabled {
             tracing::info!(%provider, "its file is back; its connections go on");
             self.turn_off(provider, false);
@@ -345,6 +367,10 @@ impl Engine {
             });
             gone.map(|(provider, _)| provider.clone()).collect()
         };
+        if gone.is_empty() {
+            return;
+        }
+        let _turn = self.turn.lock().await;
         for provider in gone {
             let noted = self
                 .note_deployments(|deployments| {
@@ -354,7 +380,7 @@ impl Engine {
                 })
                 .await;
             if let Err(error) = noted {
-                tracing::error!(%error, "that a provider was removed cannot be noted");
+                tracing::error!(error, "that a provider was removed cannot be noted");
                 continue;
             }
             tracing::warn!(%provider, "its file was removed; its connections stop and keep their queues");

@@ -5,7 +5,7 @@ use tandem_core::id::{ConnectionId, ObjectName};
 
 use super::super::Engine;
 use crate::provider::Stored;
-use crate::store::Store as _;
+use crate::store::{Store as _, StoreError};
 
 /// Links whose keepsakes are shown.
 const LINKS: usize = 64;
@@ -14,8 +14,12 @@ const LINKS: usize = 64;
 const WRITES: usize = 4;
 
 impl Engine {
-    /// Cursors of listings, and what is kept on some of its links. What cannot be read now is not tried.
-    pub(in crate::app) fn stored(&self, connection: &ConnectionId, objects: &[ObjectName]) -> Stored {
+    /// Cursors of listings, and what is kept on some of its links.
+    pub(in crate::app) fn stored(
+        &self,
+        connection: &ConnectionId,
+        objects: &[ObjectName],
+    ) -> Result<Stored, StoreError> {
         let mut operations = Vec::new();
         for object in objects {
             for (kind, make) in [
@@ -23,7 +27,7 @@ impl Engine {
                 ("walk", Operation::Walk as fn(Listing) -> Operation),
             ] {
                 let name = format!("cursor/{kind}/{connection}/{object}");
-                if let Ok(Some(cursor)) = self.store.value(&name) {
+                if let Some(cursor) = self.store.value(&name)? {
                     operations.push(make(Listing {
                         object: object.to_string(),
                         cursor: Some(cursor),
@@ -32,7 +36,7 @@ impl Engine {
                 }
             }
         }
-        let links = self.store.scan_links(connection, None, LINKS).unwrap_or_default();
+        let links = self.store.scan_links(connection, None, LINKS)?;
         let kept =
             links.into_iter().filter(|link| link.keep.is_some() && link.external.is_some()).take(WRITES);
         for link in kept {
@@ -50,6 +54,6 @@ impl Engine {
                 attributes: Vec::new(),
             }));
         }
-        Stored { operations }
+        Ok(Stored { operations })
     }
 }
