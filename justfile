@@ -31,11 +31,12 @@ demo *ARGS: guests build
 test *ARGS: guests build
     cargo test --locked --workspace --no-fail-fast {{ARGS}}
 
-# Runs the crash and power-loss tests with their full counts.
+# Runs the crash and power-loss tests and those of swapped providers with their full counts.
 torture: guests build
     TANDEM_TORTURE=1 cargo test --locked --workspace --test store_power_loss -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked --workspace --test power_loss -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked --workspace --test crash -- --nocapture --test-threads 1
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test providers -- --nocapture --test-threads 1
 
 # Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
 # daemon's without assertions for debugging; what they depend on is built as always.

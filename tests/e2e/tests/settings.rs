@@ -278,3 +278,260 @@ async fn a_record_that_leaves_a_filter_is_left_alone_and_one_that_enters_brings_
     })
     .await
 }
+
+/// The account's contact gets a value, or System A's record does.
+enum Expect {
+    /// A property of the account.
+    Property(&'static str, &'static str),
+    /// A property stays what it was, though another one of the same record arrives.
+    Stays(&'static str, Option<&'static str>),
+}
+
+/// One kind of setting: what is added to the pristine file, what System A is told afterwards, and what the account shows.
+struct Kind {
+    name: &'static str,
+    /// Lines of `[settings]`.
+    settings: &'static str,
+    /// Lines behind `[objects.contact]`.
+    object: &'static str,
+    /// Lines at the end.
+    rules: &'static str,
+    patch: Value,
+    expect: Expect,
+}
+
+fn kinds() -> Vec<Kind> {
+    let kind =
+        |name, settings, object, rules, patch, expect| Kind { name, settings, object, rules, patch, expect };
+    use Expect::{Property, Stays};
+    vec![
+        kind(
+            "a field is added",
+            r#"custom = { "/custom/fax" = { property = "fax", type = "text" } }"#,
+            "",
+            "",
+            json!({ "custom": { "fax": "12-34" } }),
+            Property("fax", "12-34"),
+        ),
+        kind(
+            "a field is kept elsewhere",
+            r#"properties = { "/job_title" = "industry" }"#,
+            "",
+            "",
+            json!({ "job_title": "Pilot" }),
+            Property("industry", "Pilot"),
+        ),
+        kind(
+            "a field is ignored",
+            r#"ignore = ["/city"]"#,
+            "",
+            "",
+            json!({ "city": "Bonn" }),
+            Stays("city", Some("Ulm")),
+        ),
+        kind(
+            "an option table",
+            r#"custom = { "/custom/status" = { property = "hs_lead_status", type = "enumeration", options = { fresh = "NEW", open = "OPEN" } } }"#,
+            "",
+            "",
+            json!({ "custom": { "status": "open" } }),
+            Property("hs_lead_status", "OPEN"),
+        ),
+        kind(
+            "another normaliser",
+            r#"custom = { "/custom/code" = { property = "salutation", type = "text", normalise = "lower" } }"#,
+            "",
+            "",
+            // What differs in case alone is the same from now on; the value before was "abc".
+            json!({ "custom": { "code": "ABC" } }),
+            Stays("salutation", Some("abc")),
+        ),
+        kind(
+            "a direction",
+            "",
+            "[objects.contact.fields]\n\"/city\" = { flow = \"to-internal\" }\n",
+            "",
+            json!({ "city": "Trier" }),
+            Stays("city", Some("Ulm")),
+        ),
+        kind(
+            "a rule",
+            "",
+            "",
+            "[[rules]]\nname = \"no pilots\"\nwhen = \"record.job_title == 'Secret'\"\nthen = \"skip\"\n",
+            json!({ "job_title": "Secret" }),
+            Stays("jobtitle", None),
+        ),
+    ]
+}
+
+/// Saves a file and waits until it is live; the time that it took is printed.
+async fn save(house: &House, connection: &str, text: &str, what: &str) -> Result<(), Error> {
+    let live = || house.log().matches("a connection works with its changed file").count();
+    let before = live();
+    let began = Instant::now();
+    write_whole(&house.connection_path(connection), text)?;
+    until(&format!("{what}: it is live"), SOON, async || {
+        let detail = row(house, connection).await?["detail"].to_string();
+        Ok(if live() > before { Ok(()) } else { Err(detail) })
+    })
+    .await?;
+    println!("{what}: live {} ms after it was saved", began.elapsed().as_millis());
+    Ok(())
+}
+
+fn with_lines(pristine: &str, settings: &str, object: &str, rules: &str) -> String {
+    let text = pristine.replacen("[settings]\n", &format!("[settings]\n{settings}\n"), 1);
+    format!("{text}\n{object}\n{rules}")
+}
+
+#[tokio::test]
+async fn each_kind_of_setting_counts_from_the_moment_it_is_saved() -> Result<(), Error> {
+    let house = House::build(Plan::roomy(&["acme"])).await?;
+    let pristine = std::fs::read_to_string(house.connection_path("acme"))?;
+    assert!(
+        pristine.contains("[settings]\n") && pristine.trim_end().ends_with("[objects.contact]"),
+        "{pristine}"
+    );
+    let system_a = house.system_a("acme");
+    for (number, kind) in kinds().into_iter().enumerate() {
+        let what = kind.name;
+        let email = format!("kind{number}@example.com");
+        let base = json!({ "email": email, "city": "Ulm", "custom": { "code": "abc" } });
+        let first = r#"custom = { "/custom/code" = { property = "salutation", type = "text" } }"#;
+        if number == 0 {
+            save(&house, "acme", &with_lines(&pristine, first, "", ""), "the first file").await?;
+        }
+        let id = system_a.create(&base).await?.id.ok_or("made")?;
+        arrives(&house, "acme", &email, "salutation", Some("abc")).await?;
+        arrives(&house, "acme", &email, "city", Some("Ulm")).await?;
+        house.quiet(SOON).await?;
+
+        save(&house, "acme", &with_lines(&pristine, kind.settings, kind.object, kind.rules), what).await?;
+        assert!(system_a.patch(&id, &kind.patch).await?.status.is_success(), "{what}");
+        match kind.expect {
+            Expect::Property(name, value) => arrives(&house, "acme", &email, name, Some(value)).await?,
+            Expect::Stays(name, value) => {
+                house.quiet(SOON).await?;
+                arrives(&house, "acme", &email, name, value).await?;
+            }
+        }
+        // Back to what it was: the same setting undone is live, too.
+        save(&house, "acme", &with_lines(&pristine, first, "", ""), "undone").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_default_and_a_policy_count_from_the_moment_they_are_saved() -> Result<(), Error> {
+    let house = House::build(Plan::roomy(&["acme"])).await?;
+    let pristine = std::fs::read_to_string(house.connection_path("acme"))?;
+    let system_a = house.system_a("acme");
+    let fields = "[objects.contact.fields]\n\"/job_title\" = { default = \"unknown\" }\n\"/city\" = { on_conflict = \"external\" }\n";
+    system_a.create(&json!({ "email": "before@example.com" })).await?;
+    arrives(&house, "acme", "before@example.com", "jobtitle", None).await?;
+    save(&house, "acme", &with_lines(&pristine, "", fields, ""), "a default and a policy").await?;
+
+    // The default, on both sides: who is created gets it, who is there keeps what she has.
+    let id =
+        system_a.create(&json!({ "email": "ours@example.com", "city": "Ulm" })).await?.id.ok_or("made")?;
+    arrives(&house, "acme", "ours@example.com", "jobtitle", Some("unknown")).await?;
+    let portal = house.customer("acme")?.info.portal_id;
+    house.control.person_creates(portal, &[("email", "theirs@example.com")]).await?;
+    until("she is in System A, with a default", SOON, async || {
+        let all = system_a.list().await?;
+        let found = all.iter().find(|one| one.document["email"] == json!("theirs@example.com"));
+        Ok(match found {
+            Some(one) if one.document["job_title"] == json!("unknown") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    })
+    .await?;
+    house.quiet(SOON).await?;
+    assert_eq!(
+        system_a.read(&id).await?.unwrap_or_default()["job_title"],
+        Value::Null,
+        "System A keeps none"
+    );
+    arrives(&house, "acme", "theirs@example.com", "jobtitle", None).await?;
+    arrives(&house, "acme", "before@example.com", "jobtitle", None).await?;
+
+    // The policy: both sides change the city while nothing may flow, and the account wins.
+    let theirs = contact_id(&house, "acme", "ours@example.com").await?;
+    house.post("/v1/pause", &json!({ "connection": "acme" })).await?;
+    system_a.patch(&id, &json!({ "city": "Bonn" })).await?;
+    house.control.person_edits(portal, theirs, &[("city", "Köln")]).await?;
+    until("the daemon was told of it", SOON, async || {
+        let under_way = house.webhooks_under_way().await?;
+        Ok(if under_way == 0 { Ok(()) } else { Err(under_way.to_string()) })
+    })
+    .await?;
+    house.post("/v1/resume", &json!({ "connection": "acme" })).await?;
+    until("the account's city wins", SOON, async || {
+        let city = system_a.read(&id).await?.unwrap_or_default()["city"].clone();
+        Ok(if city == json!("Köln") { Ok(()) } else { Err(city.to_string()) })
+    })
+    .await?;
+    arrives(&house, "acme", "ours@example.com", "city", Some("Köln")).await?;
+
+    // What no record can be created with is refused with its place.
+    for (wrong, says) in [
+        ("\"/email\" = { default = \"a@b.example\" }", "identity"),
+        ("\"/city\" = { default = 7 }", "/city"),
+        ("\"/city\" = { default = [\"a\"] }", "default"),
+    ] {
+        let text = with_lines(&pristine, "", &format!("[objects.contact.fields]\n{wrong}\n"), "");
+        write_whole(&house.connection_path("acme"), &text)?;
+        until(&format!("the status tells of {wrong}"), SOON, async || {
+            let detail = row(&house, "acme").await?["detail"].to_string();
+            Ok(if detail.contains(says) && detail.contains("default") && detail.contains("acme.toml") {
+                Ok(())
+            } else {
+                Err(detail)
+            })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The number of the account's contact with this address.
+async fn contact_id(house: &House, scope: &str, email: &str) -> Result<u64, Error> {
+    let dump = house.control.dump(house.customer(scope)?.info.portal_id).await?;
+    let found = dump.records.iter().find(|one| one.properties.get("email").is_some_and(|own| own == email));
+    found.map(|one| one.id).ok_or_else(|| format!("{email} is not there").into())
+}
+
+#[tokio::test]
+async fn a_loosened_rule_lets_the_old_records_of_both_sides_in_after_a_look_at_all() -> Result<(), Error> {
+    let only = "[[rules]]\nname = \"customers only\"\nobject = \"contact\"\nwhen = \"record.lifecycle_stage != 'customer'\"\nthen = \"skip\"\n";
+    let house = House::build(Plan::roomy(&[])).await?;
+    house.drop_in("starter.wasm", &starter()?)?;
+    house.rest_customer("acme", only).await?;
+    until("it runs", SOON, async || {
+        let row = row(&house, "acme").await?;
+        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
+    })
+    .await?;
+    let system_a = house.system_a("acme");
+    system_a.create(&json!({ "email": "ours@example.com", "lifecycle_stage": "lead" })).await?;
+    let person = json!({ "Mail": "theirs@example.com", "Stage": "Prospect" });
+    house.control.rest_person_creates("acme", &person).await?;
+    // A customer, so that it is known when the others were looked at.
+    system_a.create(&json!({ "email": "known@example.com", "lifecycle_stage": "customer" })).await?;
+    until("the customer is there", SOON, async || {
+        let people = house.control.rest_people("acme").await?;
+        Ok(if people.len() == 2 { Ok(()) } else { Err(format!("{people:?}")) })
+    })
+    .await?;
+    house.quiet(SOON).await?;
+    assert_eq!(system_a.list().await?.len(), 2, "the account's lead stays out of System A");
+
+    save(&house, "acme", &house.rest_connection("acme", ""), "the loosened rule").await?;
+    house.post("/v1/look", &json!({ "connection": "acme", "object": "contact", "records": "all" })).await?;
+    until("everybody is on both sides", SOON, async || {
+        let (ours, theirs) = (system_a.list().await?.len(), house.control.rest_people("acme").await?.len());
+        Ok(if (ours, theirs) == (3, 3) { Ok(()) } else { Err(format!("{ours} {theirs}")) })
+    })
+    .await
+}
