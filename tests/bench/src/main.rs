@@ -6,6 +6,7 @@ mod beside;
 mod calls;
 mod cpu;
 mod enqueue;
+mod files;
 mod load;
 mod mapping;
 mod people;
@@ -73,8 +74,11 @@ struct Options {
     /// Seconds of load with the guest, and as many without it.
     #[arg(long, default_value_t = 20)]
     beside_seconds: u64,
+    /// Files of connections that the daemon is started with.
+    #[arg(long, default_value_t = 10_000)]
+    files: usize,
     /// Only these parts.
-    #[arg(long, value_delimiter = ',', value_parser = ["path", "intake", "mapping", "calls", "beside"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["path", "intake", "mapping", "calls", "beside", "files"])]
     only: Vec<String>,
     /// Print one JSON document instead of a table.
     #[arg(long)]
@@ -137,6 +141,9 @@ async fn measure(options: &Options) -> Result<Value, Error> {
             seconds: options.beside_seconds,
         };
         put("beside", beside::measure(&beside).await?);
+    }
+    if wants("files") {
+        put("files", files::measure(options.files).await?);
     }
     if wants("path") {
         put("path", full_path(options).await?);
@@ -317,6 +324,12 @@ fn show(figures: &Value) {
         row("  refused", text("/intake/refused"), "0");
         row("  daemon CPU for each record", format!("{:.1} us", number("/intake/cpu_us_per_record")), "");
         list("/intake/cpu_us_by_thread", " us");
+    }
+    if figures.get("files").is_some() {
+        println!("\nfiles of connections: {}", text("/files/connections"));
+        row("  from the start to ready", format!("{} ms", text("/files/start_to_ready_ms")), "");
+        row("  one changed file is live after", format!("{} ms", text("/files/one_changed_file_ms")), "1,000 ms");
+        row("  another version serves all after", format!("{} ms", text("/files/swap_of_their_provider_ms")), "");
     }
     if figures.get("calls").is_some() {
         println!("\ncalls for each converged change, one kind at a time");

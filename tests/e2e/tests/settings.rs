@@ -535,3 +535,68 @@ async fn a_loosened_rule_lets_the_old_records_of_both_sides_in_after_a_look_at_a
     })
     .await
 }
+
+#[tokio::test]
+async fn rules_see_where_a_change_comes_from_and_deletions_outside_a_filter_stay_where_they_were()
+-> Result<(), Error> {
+    let rules = "[[rules]]\nname = \"no secrets from there\"\nwhen = \"origin == 'external' && '/city' in changed && record.city == 'Nowhere'\"\nthen = \"skip\"\n\
+                 [[rules]]\nname = \"customers take part\"\nobject = \"contact\"\nwhen = \"record.lifecycle_stage == 'customer'\"\nthen = \"sync\"\n\
+                 [[rules]]\nname = \"nobody else\"\nwhen = \"true\"\nthen = \"skip\"\n";
+    let house = House::build(Plan::roomy(&[])).await?;
+    house.drop_in("starter.wasm", &starter()?)?;
+    house.rest_customer("acme", rules).await?;
+    until("it runs", SOON, async || {
+        let row = row(&house, "acme").await?;
+        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
+    })
+    .await?;
+    let system_a = house.system_a("acme");
+    let people = async || house.control.rest_people("acme").await;
+    let person = json!({ "email": "ann@example.com", "city": "Ulm", "lifecycle_stage": "customer" });
+    let id = system_a.create(&person).await?.id.ok_or("made")?;
+    let theirs = until("the customer is in the account", SOON, async || {
+        let people = people().await?;
+        Ok(people.first().and_then(|one| one["Id"].as_str()).map(str::to_owned).ok_or("not there".to_owned()))
+    })
+    .await?;
+
+    // The first rule is about what comes from there; the same city from here is the second one's business.
+    house.control.rest_person_edits("acme", &theirs, &json!({ "City": "Nowhere" })).await?;
+    house.quiet(SOON).await?;
+    assert_eq!(system_a.read(&id).await?.unwrap_or_default()["city"], json!("Ulm"), "skipped inward");
+    let other = system_a
+        .create(&json!({ "email": "bob@example.com", "city": "Nowhere", "lifecycle_stage": "customer" }))
+        .await?
+        .id
+        .ok_or("made")?;
+    until("the city goes outward", SOON, async || {
+        let people = people().await?;
+        let there = people.iter().any(|one| one["Mail"] == json!("bob@example.com") && one["City"] == json!("Nowhere"));
+        Ok(if there { Ok(()) } else { Err(format!("{people:?}")) })
+    })
+    .await?;
+
+    // Out of the filter, and deleted there: the account keeps its record.
+    system_a.patch(&other, &json!({ "lifecycle_stage": "lead" })).await?;
+    house.quiet(SOON).await?;
+    system_a.delete(&other).await?;
+    house.quiet(SOON).await?;
+    assert_eq!(people().await?.len(), 2, "nothing is deleted that takes no part");
+
+    // Somebody whom a person in the account makes a customer enters through that side.
+    let lead = json!({ "Mail": "eve@example.com", "Stage": "Prospect" });
+    let made = house.control.rest_person_creates("acme", &lead).await?;
+    house.quiet(SOON).await?;
+    assert_eq!(system_a.list().await?.len(), 1, "a lead stays outside");
+    let eve = made["Id"].as_str().unwrap_or_default().to_owned();
+    house.control.rest_person_edits("acme", &eve, &json!({ "Stage": "Customer" })).await?;
+    until("she is in System A", SOON, async || {
+        let all = system_a.list().await?;
+        Ok(if all.iter().any(|one| one.document["email"] == json!("eve@example.com")) {
+            Ok(())
+        } else {
+            Err(format!("{all:?}"))
+        })
+    })
+    .await
+}
