@@ -272,6 +272,9 @@ pub struct Link {
     /// The external half is not to be believed: the next plan has to see the record.
     #[serde(default)]
     pub look: bool,
+    /// The customer's rule that left the record out when it was judged last. A deletion has no document to be judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<String>,
     /// When the link was last committed.
     #[serde(default)]
     pub committed_at: Millis,
@@ -302,6 +305,7 @@ impl Link {
             own: None,
             own_internal: None,
             look: false,
+            outside: None,
             committed_at: 0,
         }
     }
@@ -334,6 +338,7 @@ impl Link {
         self.doubt = None;
         self.own = None;
         self.look = false;
+        self.outside = None;
     }
 
     /// The key that Tandem stores in the CRM's record, where it has a place for it. Stable for the link's incarnation.

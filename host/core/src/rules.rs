@@ -162,6 +162,12 @@ impl Rules {
         self.0.is_empty()
     }
 
+    /// Whether there is a rule of this name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.iter().any(|rule| rule.text.name == name)
+    }
+
     /// The first rule whose condition holds. None: no rule says anything.
     ///
     /// # Errors

@@ -42,7 +42,10 @@ pub(crate) async fn measure(count: usize) -> Result<Value, Error> {
     let before = live();
     let began = Instant::now();
     write_whole(&house.connection_path("c1"), &changed)?;
-    until("the changed file is live", SOON, async || Ok(if live() > before { Ok(()) } else { Err(String::new()) })).await?;
+    until("the changed file is live", SOON, async || {
+        Ok(if live() > before { Ok(()) } else { Err(String::new()) })
+    })
+    .await?;
     let changed_ms = millis(began);
 
     let first = house.serving("starter").await?;
@@ -70,7 +73,11 @@ async fn running(house: &House, count: usize) -> Result<(), Error> {
         let status = house.get("/v1/status").await?;
         let rows = status.get("connections").and_then(Value::as_array).map_or(0, Vec::len);
         let stopped = status.to_string().matches("\"stopped\"").count();
-        Ok(if rows == count && stopped == 0 { Ok(()) } else { Err(format!("{rows} known, {stopped} stopped")) })
+        Ok(if rows == count && stopped == 0 {
+            Ok(())
+        } else {
+            Err(format!("{rows} known, {stopped} stopped"))
+        })
     })
     .await
 }

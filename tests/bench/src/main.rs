@@ -328,8 +328,16 @@ fn show(figures: &Value) {
     if figures.get("files").is_some() {
         println!("\nfiles of connections: {}", text("/files/connections"));
         row("  from the start to ready", format!("{} ms", text("/files/start_to_ready_ms")), "");
-        row("  one changed file is live after", format!("{} ms", text("/files/one_changed_file_ms")), "1,000 ms");
-        row("  another version serves all after", format!("{} ms", text("/files/swap_of_their_provider_ms")), "");
+        row(
+            "  one changed file is live after",
+            format!("{} ms", text("/files/one_changed_file_ms")),
+            "1,000 ms",
+        );
+        row(
+            "  another version serves all after",
+            format!("{} ms", text("/files/swap_of_their_provider_ms")),
+            "",
+        );
     }
     if figures.get("calls").is_some() {
         println!("\ncalls for each converged change, one kind at a time");

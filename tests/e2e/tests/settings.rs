@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a helper that fails fails its test"
 )]
 
@@ -571,7 +572,9 @@ async fn rules_see_where_a_change_comes_from_and_deletions_outside_a_filter_stay
         .ok_or("made")?;
     until("the city goes outward", SOON, async || {
         let people = people().await?;
-        let there = people.iter().any(|one| one["Mail"] == json!("bob@example.com") && one["City"] == json!("Nowhere"));
+        let there = people
+            .iter()
+            .any(|one| one["Mail"] == json!("bob@example.com") && one["City"] == json!("Nowhere"));
         Ok(if there { Ok(()) } else { Err(format!("{people:?}")) })
     })
     .await?;

@@ -406,6 +406,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         after: Option<&Value>,
     ) -> Option<End> {
         let rules = case.connection.rules.clone();
+        // What is deleted is left out still if it was when there was something to judge: what the link knows is older.
+        let outside = case.link.outside.take().filter(|rule| after.is_none() && rules.knows(rule));
+        if let Some(rule) = outside {
+            case.trail.note(&case.link, None, "skipped", &format!("rule {rule}"), self.rooms.clock.now());
+            case.link.outside = Some(rule);
+            return Some(End::Done(self.take_commit(case)));
+        }
         if rules.is_empty() {
             return None;
         }
@@ -425,6 +432,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Action::Sync => None,
                 Action::Skip => {
                     let why = format!("rule {}", judged.rule);
+                    case.link.outside = Some(judged.rule.to_owned());
                     self.look_again(case, origin);
                     case.trail.note(&case.link, None, "skipped", &why, self.rooms.clock.now());
                     Some(End::Done(self.take_commit(case)))

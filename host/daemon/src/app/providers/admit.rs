@@ -158,7 +158,7 @@ impl Engine {
         let deployed = Deployed::of(&version, self.clock.now());
         let before = self
             .note_deployments(|deployments| {
-                let first = deployments.providers.get(&provider).is_none();
+                let first = !deployments.providers.contains_key(&provider);
                 let one = deployments
                     .providers
                     .entry(provider.clone())
