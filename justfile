@@ -46,6 +46,15 @@ bench *ARGS: guests
         --config profile.dev.package.tandem-core.debug-assertions=false --config profile.dev.package.tandem-core.overflow-checks=false
     ./target/debug/tandem-bench {{ARGS}}
 
+# Breaks host/core in each place in turn and fails if no test notices: some three hours on two cores; one file takes minutes:
+# just mutants -f host/core/src/redact.rs. Works in a copy; the outcome is in target/mutants.out. What is excluded stands with its
+# reason in .cargo/mutants.toml. Properties are tried on fewer cases and from a fixed seed, so that a mutant has the same end each time.
+mutants *ARGS: _toolchain
+    command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
+    mkdir -p target
+    PROPTEST_CASES=256 PROPTEST_RNG_SEED=1 PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 \
+        cargo mutants --package tandem-core --output target --no-shuffle {{ARGS}}
+
 # Formatting, clippy with warnings denied, documentation, licences and advisories.
 lint: _toolchain
     cargo fmt --all --check

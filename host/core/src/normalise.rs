@@ -463,7 +463,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(crate::thoroughly(2_000))]
         #[test]
         fn every_normaliser_is_idempotent(value in any_value()) {
             for normaliser in ALL {
