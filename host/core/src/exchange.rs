@@ -402,8 +402,7 @@ mod tests {
         };
         let find = Find { object: "contact".into(), key: None, identity: Vec::new() };
         let remove = Remove { object: "contact".into(), id: "1".into(), version: None, stamp: None };
-        let watch =
-            Watch { callback: String::new(), objects: Vec::new(), channel: None, active: true };
+        let watch = Watch { callback: String::new(), objects: Vec::new(), channel: None, active: true };
         for (operation, word) in [
             (Operation::Probe, "probe"),
             (Operation::Discover("contact".into()), "discover"),
