@@ -441,12 +441,8 @@ mod tests {
             why: "both sides changed it".into(),
         };
         link.held.insert("/phone".into(), held);
-        let decided = Decided {
-            choice: Chosen::Value,
-            values: values(),
-            to_internal: names(),
-            to_external: names(),
-        };
+        let decided =
+            Decided { choice: Chosen::Value, values: values(), to_internal: names(), to_external: names() };
         link.decided.insert("/phone".into(), decided);
         link.frozen.insert("/phone".into(), "back and forth".into());
         let write = Alternation { writes: vec![(1, Side::Internal)] };
