@@ -259,12 +259,9 @@ pub fn after_external_reject(
         }
         let group = policy.group(pointer);
         let set = is_set(policy, pointer);
-        let on_reject = if set || group == pointer {
-            policy.field(pointer).on_reject
-        } else {
-            policy.group_policy(group, members(policy, group)).on_reject
-        };
-        if on_reject == OnReject::Hold {
+        let own =
+            if set { policy.field(pointer) } else { policy.group_policy(group, members(policy, group)) };
+        if own.on_reject == OnReject::Hold {
             return None;
         }
         let left_out: Vec<&str> = if set { vec![pointer.as_str()] } else { members(policy, group).collect() };
