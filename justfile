@@ -47,13 +47,15 @@ bench *ARGS: guests
     ./target/debug/tandem-bench {{ARGS}}
 
 # Breaks host/core in each place in turn and fails if no test notices: some three hours on two cores; one file takes minutes:
-# just mutants -f host/core/src/redact.rs. Works in a copy; the outcome is in target/mutants.out. What is excluded stands with its
-# reason in .cargo/mutants.toml. Properties are tried on fewer cases and from a fixed seed, so that a mutant has the same end each time.
+# just mutants -f host/core/src/redact.rs. Works in a copy; the outcome is in target/mutants.out, and what nobody could notice is
+# in .cargo/mutants.toml. Properties are tried on fewer cases and from one seed, so that a mutant ends the same each time; one that
+# never ends (exit code 3) was noticed.
 mutants *ARGS: _toolchain
     command -v cargo-mutants >/dev/null || cargo install --locked cargo-mutants
     mkdir -p target
     PROPTEST_CASES=256 PROPTEST_RNG_SEED=1 PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 \
-        cargo mutants --package tandem-core --output target --no-shuffle {{ARGS}}
+        CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 \
+        cargo mutants --package tandem-core --output target --no-shuffle {{ARGS}} || [ $? -eq 3 ]
 
 # Formatting, clippy with warnings denied, documentation, licences and advisories.
 lint: _toolchain

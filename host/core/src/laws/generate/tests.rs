@@ -117,6 +117,11 @@ fn schemas_that_hold_themselves_end_at_the_deepest_nesting() {
         let text = value.unwrap().to_string();
         assert!(text.contains("[[[[]") && !text.contains("[[[[["), "{text}");
     }
+    let choice = json!({"anyOf": [list]});
+    for value in values(&choice, 5) {
+        let text = value.unwrap().to_string();
+        assert!(text.contains("[[]") && !text.contains("[[["), "a choice is a step of its own: {text}");
+    }
     let object = json!({"required": ["n"], "properties": {"n": {"$ref": "#"}}});
     assert_eq!(values(&object, 1), [Some(json!({"n": {"n": {"n": {}}}}))]);
 }

@@ -126,3 +126,40 @@ fn a_write_is_conditional_on_what_was_seen_last_or_on_our_own_last_write() {
         "what was seen before our own write is no condition any more"
     );
 }
+
+#[test]
+fn a_field_that_was_never_compared_is_a_change_where_it_has_a_value() {
+    let mut link = base();
+    link.base.remove("/name");
+    let named = [("/phone", json!("1")), ("/name", json!("Ann"))];
+    let plain = [("/phone", json!("1")), ("/name", json!(""))];
+    let in_the_crm = |members: &[(&str, Value)]| run(&link, &deleted(2), &read(members), &policy());
+    assert!(in_the_crm(&named).internal.is_some(), "the update wins");
+    assert!(matches!(in_the_crm(&plain).external, Some(ExternalWrite::Remove { .. })));
+    let in_system_a = |members: &[(&str, Value)]| run(&link, &present(1, members), &gone(), &policy());
+    assert!(matches!(in_system_a(&named).external, Some(ExternalWrite::Create { .. })));
+    assert!(matches!(in_system_a(&plain).internal, Some(InternalWrite::Delete { .. })));
+}
+
+#[test]
+fn what_the_crm_made_of_our_own_write_is_no_change_against_a_deletion_and_an_edit_since_is() {
+    let after = |returned: Option<&[(&str, Value)]>, stamp: Option<u64>| {
+        let internal = present(2, &[("/phone", json!("2"))]);
+        let plan = run(&base(), &internal, &External::Unseen, &policy());
+        let answer = ExternalWritten { stamp, ..written(returned) };
+        after_external_write(&plan.link, plan.external.as_ref().unwrap(), &internal, &answer, &policy(), NOW)
+    };
+    let deletes = |link: &Link, phone: &str, stamp: Option<u64>| {
+        let seen = whole(Source::Read { began: NOW }, stamp, &[("/phone", json!(phone))]);
+        let plan = run(link, &deleted(3), &seen, &policy());
+        assert!(plan.internal.is_some() != plan.external.is_some(), "{}", plan.reason);
+        plan.external.is_some()
+    };
+    let sent = after(None, Some(50));
+    assert!(deletes(&sent, "rewritten", Some(50)));
+    assert!(!deletes(&sent, "edited", Some(51)));
+    // What was returned is known, so that another value is an edit, with or without a stamp.
+    let returned = after(Some(&[("/phone", json!("2"))]), None);
+    assert!(deletes(&returned, "2", None));
+    assert!(!deletes(&returned, "edited", None));
+}
