@@ -163,3 +163,17 @@ fn what_the_crm_made_of_our_own_write_is_no_change_against_a_deletion_and_an_edi
     assert!(deletes(&returned, "2", None));
     assert!(!deletes(&returned, "edited", None));
 }
+
+#[test]
+fn a_record_that_is_held_keeps_the_moment_at_which_it_was_held_first() {
+    let review = ObjectPolicy { on_delete_conflict: OnDeleteConflict::Review, ..policy() };
+    let held = |link: &Link, phone: &str, now: Millis| {
+        let missed = External::Gone { proof: Proof::Confirmed, at: now };
+        let internal = present(2, &[("/phone", json!(phone))]);
+        super::super::plan(link, &internal, &missed, &review, now).link
+    };
+    let first = held(&base(), "2", NOW);
+    let again = held(&first, "22", NOW + 5);
+    assert_eq!((first.held[RECORD].since, again.held[RECORD].since), (NOW, NOW));
+    assert_eq!(again.held[RECORD].internal, fields(&[("/phone", json!("22"))]));
+}
