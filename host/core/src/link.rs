@@ -451,6 +451,7 @@ mod tests {
         link.doubt = Some(Doubt { since: 1, looks: 1, last: 1 });
         link.own = Some(OwnWrite::default());
         link.look = true;
+        link.outside = Some("staff".into());
         link.bury(Side::External, 9);
         kept.life = Life::Tombstone { by: Side::External, at: 9 };
         assert_eq!(link, kept);

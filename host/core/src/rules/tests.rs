@@ -142,6 +142,7 @@ fn rules_are_the_same_when_their_texts_and_their_order_are() {
     assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
     assert_ne!(of(&["a", "b"]), of(&["b", "a"]));
     assert!(of(&[]).is_empty() && !of(&["a"]).is_empty());
+    assert!(of(&["a", "b"]).knows("b") && !of(&["a", "b"]).knows("c") && !of(&[]).knows("a"));
     assert_eq!(Rules::default(), of(&[]));
     let shown = format!("{:?}", of(&["vip"]));
     assert!(shown.contains("vip") && shown.contains("true"), "{shown}");
