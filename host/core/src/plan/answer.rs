@@ -85,8 +85,12 @@ pub fn after_external_write(
         }
         let sent = fields.get(pointer);
         let returned = written.returned.field(pointer);
-        let pair =
+        let mut pair =
             external_pair(&pair_of(link, pointer), pointer, source.get(pointer), sent, returned, policy);
+        if matches!(write, ExternalWrite::Create { .. }) && !is_set(policy, pointer) {
+            // What a record is created with where it has no value is not what System A has.
+            pair.internal = source.get(pointer).cloned();
+        }
         next.base.insert(pointer.clone(), pair);
         next.refused.remove(pointer);
         if matches!(write, ExternalWrite::Update { .. }) {
