@@ -264,13 +264,6 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Value::String(composed(text).into_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        match composed(&text) {
-            Cow::Borrowed(_) => Ok(Value::String(text)),
-            Cow::Owned(text) => Ok(Value::String(text)),
-        }
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         if !self.0.borrow_mut().enter() {
             return Err(stop());
@@ -474,6 +467,14 @@ mod tests {
     }
 
     #[test]
+    fn text_that_is_composed_is_not_copied() {
+        for text in ["", "Jose", "José", "中"] {
+            assert!(matches!(composed(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+        assert!(matches!(composed("Jose\u{0301}"), Cow::Owned(text) if text == "José"));
+    }
+
+    #[test]
     fn numbers_with_a_fraction_an_exponent_or_beyond_two_to_the_53_are_refused_with_their_place() {
         for (text, place) in [
             (r#"{"a":1.5}"#, "/a"),
@@ -517,6 +518,13 @@ mod tests {
         assert_eq!(parse(br#"{"a":1.5,"b":2,"c":3.5}"#).unwrap_err().len(), 2);
         let many = format!("[{}1.5]", "1.5,".repeat(100));
         assert_eq!(parse(many.as_bytes()).unwrap_err().len(), GREATEST_PROBLEMS);
+        let torn = parse(format!("{many}]").as_bytes()).unwrap_err();
+        assert_eq!(torn.len(), GREATEST_PROBLEMS);
+        assert_eq!(
+            torn.last().map(|last| last.code.as_str()),
+            Some("not-json"),
+            "what ended the reading is told"
+        );
     }
 
     #[test]
@@ -553,6 +561,8 @@ mod tests {
         assert_eq!(parse_within(br#"{"a":"0123456789abcdef"}"#, &limits).unwrap_err()[0].code, "too-large");
         assert_eq!(parse_within(b"[1,2,3,4]", &limits).unwrap_err()[0].code, "too-many-members");
         assert!(parse_within(b"[1,2,3]", &limits).is_ok());
+        assert!(parse_within(br#"{"a":"0123456789ab"}"#, &limits).is_ok(), "just as long as it may be");
+        assert!(parse_within(br#"{"a":"0123456789abc"}"#, &limits).is_err());
     }
 
     #[test]
@@ -573,6 +583,15 @@ mod tests {
         assert_eq!(fields.get("/b"), Some(&json!("")));
         assert_eq!(fields.get("/custom/c"), Some(&Value::Null));
         assert_eq!(fields.get("/d"), None);
+    }
+
+    #[test]
+    fn an_object_is_one_field_unless_it_holds_a_customers_own() {
+        let document = json!({"address": {"city": "Ulm"}, "custom": {"tier": {"level": 1}}});
+        let flat = fields(&document);
+        assert_eq!(flat.keys().collect::<Vec<_>>(), ["/address", "/custom/tier"]);
+        assert_eq!(flat.get("/address"), Some(&json!({"city": "Ulm"})));
+        assert_eq!(value(&flat), document);
     }
 
     #[test]

@@ -41,10 +41,6 @@ mod octets {
             Ok(octets.to_vec())
         }
 
-        fn visit_byte_buf<E>(self, octets: Vec<u8>) -> Result<Vec<u8>, E> {
-            Ok(octets)
-        }
-
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
             let mut octets = Vec::new();
             while let Some(octet) = list.next_element()? {
@@ -374,5 +370,53 @@ mod tests {
         let delivery: Delivery = serde_json::from_str(&json).unwrap();
         assert_eq!(delivery.body, listed.body);
         assert_eq!(serde_json::to_string(&delivery).unwrap(), json);
+    }
+
+    #[test]
+    fn bytes_are_taken_from_a_format_that_has_them_as_one_value() {
+        let whole = serde::de::value::BytesDeserializer::<serde::de::value::Error>::new(&[0, 7, 255]);
+        assert_eq!(octets::deserialize(whole), Ok(vec![0, 7, 255]));
+    }
+
+    #[test]
+    fn what_is_no_bytes_is_refused_with_what_is_needed() {
+        let error = serde_json::from_str::<Delivery>(r#"{"headers":[],"query":[],"body":7}"#).unwrap_err();
+        assert!(error.to_string().contains("expected bytes"), "{error}");
+    }
+
+    #[test]
+    fn an_operation_goes_by_the_word_of_the_contract_and_a_write_by_what_it_does() {
+        let record = || Reference { object: "contact".into(), id: "1".into() };
+        let listing = || Listing { object: "contact".into(), cursor: None, limit: 1 };
+        let write = |id: Option<&str>| Write {
+            object: "contact".into(),
+            id: id.map(str::to_owned),
+            document: Vec::new(),
+            changed: Vec::new(),
+            version: None,
+            stamp: None,
+            key: String::new(),
+            keep: None,
+            previous: None,
+            attributes: Vec::new(),
+        };
+        let find = Find { object: "contact".into(), key: None, identity: Vec::new() };
+        let remove = Remove { object: "contact".into(), id: "1".into(), version: None, stamp: None };
+        let watch = Watch { callback: String::new(), objects: Vec::new(), channel: None, active: true };
+        for (operation, word) in [
+            (Operation::Probe, "probe"),
+            (Operation::Discover("contact".into()), "discover"),
+            (Operation::Read(record()), "read"),
+            (Operation::Find(find), "find"),
+            (Operation::Write(write(None)), "create"),
+            (Operation::Write(write(Some("1"))), "update"),
+            (Operation::Remove(remove), "remove"),
+            (Operation::Changes(listing()), "changes"),
+            (Operation::Walk(listing()), "walk"),
+            (Operation::Watch(watch), "watch"),
+            (Operation::Other("new".into(), Vec::new()), "other"),
+        ] {
+            assert_eq!(operation.name(), word);
+        }
     }
 }

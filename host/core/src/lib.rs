@@ -18,3 +18,14 @@ pub mod schema;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type Millis = u64;
+
+/// How thoroughly a property is tried: on as many cases as it needs, unless `PROPTEST_CASES` says otherwise. Then proptest's own
+/// variables hold, as they do for all other properties.
+#[cfg(test)]
+fn thoroughly(cases: u32) -> proptest::prelude::ProptestConfig {
+    let config = proptest::prelude::ProptestConfig::default();
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => proptest::prelude::ProptestConfig { cases, max_shrink_iters: 20_000, ..config },
+    }
+}

@@ -351,3 +351,110 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entity() -> EntityKey {
+        EntityKey { scope: "acme".into(), object: "contact".into(), id: "i1".into() }
+    }
+
+    fn base(phone: &str) -> Base {
+        let half = Some(json!(phone));
+        let pair = Pair { internal: half.clone(), external: half, assumed: false };
+        Base::from(BTreeMap::from([("/phone".to_owned(), pair)]))
+    }
+
+    #[test]
+    fn bases_are_the_same_when_their_pairs_are_wherever_they_are_kept() {
+        let one = base("1");
+        assert_eq!(one, one.clone(), "shared");
+        assert_eq!(one, base("1"), "kept apart");
+        assert_ne!(one, base("2"));
+        assert_ne!(one, Base::default());
+    }
+
+    #[test]
+    fn a_copy_of_a_base_that_is_changed_leaves_the_other_alone() {
+        let one = base("1");
+        let mut copy = one.clone();
+        copy.remove("/phone");
+        assert!(copy.is_empty());
+        assert_eq!(one, base("1"));
+        assert_eq!(BTreeMap::from(one.clone()), *one);
+    }
+
+    #[test]
+    fn null_absent_and_empty_are_told_apart_after_being_written_down() {
+        for (value, written) in [
+            (None, r#"{"/phone":{"e":"+1"}}"#),
+            (Some(Value::Null), r#"{"/phone":{"i":null,"e":"+1"}}"#),
+            (Some(json!("")), r#"{"/phone":{"i":"","e":"+1"}}"#),
+        ] {
+            let pair = Pair { internal: value, external: Some(json!("+1")), assumed: false };
+            let base = Base::from(BTreeMap::from([("/phone".to_owned(), pair)]));
+            let text = serde_json::to_string(&base).unwrap();
+            assert_eq!(text, written);
+            assert_eq!(serde_json::from_str::<Base>(&text).unwrap(), base);
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_record_is_its_id_until_it_is_made_again() {
+        let mut link = Link::new(entity(), "c".into());
+        assert_eq!(link.key(), "i1");
+        link.incarnation = 2;
+        assert_eq!(link.key(), "i1.2");
+    }
+
+    #[test]
+    fn an_external_record_is_addressed_by_connection_object_and_id() {
+        let mut link = Link::new(entity(), "c".into());
+        assert_eq!(link.external_key(), None);
+        link.external = Some("7".into());
+        let key = link.external_key().unwrap();
+        assert_eq!(key.to_string(), "c/contact/7");
+        assert_eq!(link.entity.to_string(), "acme/contact/i1");
+    }
+
+    #[test]
+    fn a_tombstone_keeps_ids_versions_and_stamps_and_no_value() {
+        let names = || BTreeSet::from(["/phone".to_owned()]);
+        let values = || Fields::from([("/phone".to_owned(), json!("SECRET"))]);
+        let mut kept = Link::new(entity(), "c".into());
+        kept.external = Some("7".into());
+        kept.internal_version = Some(3);
+        kept.external_version = Some("v".into());
+        kept.external_stamp = Some(5);
+        kept.incarnation = 1;
+        let mut link = kept.clone();
+        link.base = base("SECRET");
+        link.owed = names();
+        let held = Held {
+            fields: names(),
+            internal: values(),
+            external: values(),
+            since: 1,
+            why: "both sides changed it".into(),
+        };
+        link.held.insert("/phone".into(), held);
+        let decided =
+            Decided { choice: Chosen::Value, values: values(), to_internal: names(), to_external: names() };
+        link.decided.insert("/phone".into(), decided);
+        link.frozen.insert("/phone".into(), "back and forth".into());
+        let write = Alternation { writes: vec![(1, Side::Internal)] };
+        link.alternations.insert("/phone".into(), write);
+        link.refused = values();
+        link.doubt = Some(Doubt { since: 1, looks: 1, last: 1 });
+        link.own = Some(OwnWrite::default());
+        link.look = true;
+        link.outside = Some("staff".into());
+        link.bury(Side::External, 9);
+        kept.life = Life::Tombstone { by: Side::External, at: 9 };
+        assert_eq!(link, kept);
+        assert_eq!((Side::Internal.name(), Side::External.name()), ("internal", "external"));
+    }
+}

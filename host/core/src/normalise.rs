@@ -334,6 +334,7 @@ mod tests {
         same("lower", &[("ÄrA", "ära"), ("ΑΣ", "ασ")]);
         same("text", &[("a\r\nb\rc \n", "a\nb\nc"), ("e\u{0301}", "é")]);
         same("email", &[(" Ann@Example.COM ", "ann@example.com")]);
+        same("language", &[(" de_CH ", "de-ch"), ("EN", "en")]);
     }
 
     #[test]
@@ -343,6 +344,8 @@ mod tests {
             &[
                 ("+49 (0)30 / 123-456", "+4930123456"),
                 ("0049 30 123456", "+4930123456"),
+                // Zeros after a plus are digits like others.
+                ("+0049 30 123456", "+004930123456"),
                 ("(030) 123 456", "030123456"),
                 ("+1 (555) 010-0199 ext. 12", "+15550100199;ext=12"),
                 ("+15550100199;ext=12", "+15550100199;ext=12"),
@@ -366,6 +369,11 @@ mod tests {
                 ("http://example.com", "http://example.com"),
                 ("//example.com/a", "https://example.com/a"),
                 ("not a url", "not a url"),
+                // What is no scheme, or no address of a page, is left alone.
+                ("my_site://Example.com/", "my_site://Example.com/"),
+                ("://Example.com/", "://Example.com/"),
+                ("mailto:Ann@Example.com", "mailto:Ann@Example.com"),
+                ("tel:+1-555-0100", "tel:+1-555-0100"),
             ],
         );
     }
@@ -384,6 +392,7 @@ mod tests {
                 ("yesterday", "yesterday"),
             ],
         );
+        same("date", &[("0", "0"), ("2024", "2024")]);
         assert_eq!(normal_form("date", &json!(636_163_200_000_i64)), json!("1990-02-28"));
         assert_eq!(normal_form("date", &json!(-86_400_000)), json!("1969-12-31"));
         assert_eq!(normal_form("date", &json!(636_163_200_001_i64)), json!(636_163_200_001_i64));
@@ -397,6 +406,10 @@ mod tests {
                 ("2026-11-23T02:00:00+01:00", "2026-11-23T01:00:00.000Z"),
                 ("2026-11-23T01:00:00.123987Z", "2026-11-23T01:00:00.123Z"),
                 ("2026-11-23T01:00:00", "2026-11-23T01:00:00"),
+                ("1795395600123", "2026-11-23T01:00:00.123Z"),
+                // A year or a number of days, not milliseconds.
+                ("2024", "2024"),
+                ("20240229", "20240229"),
             ],
         );
         assert_eq!(normal_form("datetime", &json!(1_000)), json!("1970-01-01T00:00:01.000Z"));
@@ -409,6 +422,11 @@ mod tests {
             &[
                 ("007.50", "7.5"),
                 ("-0.00", "0"),
+                ("-5", "-5"),
+                ("-0.50", "-0.5"),
+                ("-12.50", "-12.5"),
+                ("1e40", "10000000000000000000000000000000000000000"),
+                ("1e41", "1e41"),
                 ("+1.0", "1"),
                 ("1e3", "1000"),
                 ("12.5E-3", "0.0125"),
@@ -422,6 +440,9 @@ mod tests {
             ],
         );
         assert_eq!(normal_form("decimal", &json!(42)), json!("42"));
+        assert_eq!(normal_form("decimal", &json!(-42)), json!("-42"));
+        assert_eq!(normal_form("decimal", &json!(u64::MAX)), json!("18446744073709551615"));
+        assert_eq!(normal_form("decimal", &json!(1.5)), json!(1.5), "a binary fraction is no decimal");
     }
 
     #[test]
@@ -435,6 +456,9 @@ mod tests {
     fn empty_counts_as_absent_only_when_asked() {
         for empty in [json!(""), json!([]), json!({}), json!(null)] {
             assert_eq!(normal_form("empty-is-absent", &empty), Value::Null);
+        }
+        for full in [json!("a"), json!(["a"]), json!({"a": 1}), json!(0), json!(false)] {
+            assert_eq!(normal_form("empty-is-absent", &full), full);
         }
         assert_eq!(normal_form("trim|empty-is-absent", &json!("  ")), Value::Null);
         assert_eq!(normal_form("exact", &json!("")), json!(""));
@@ -463,7 +487,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(crate::thoroughly(2_000))]
         #[test]
         fn every_normaliser_is_idempotent(value in any_value()) {
             for normaliser in ALL {

@@ -336,7 +336,7 @@ fn draw_up(
             external = &External::Unseen;
         }
     }
-    let own_internal = link.own_internal.is_some() && link.own_internal == version_of(internal);
+    let own_internal = link.own_internal == version_of(internal);
     let deleted = matches!(internal, Internal::Deleted { .. });
     let seen = observe::judge(link, deleted, external, policy, now);
     link.internal_version = version_of(internal).max(link.internal_version);

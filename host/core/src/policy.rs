@@ -202,3 +202,54 @@ impl ObjectPolicy {
         self.groups.get(pointer).map_or(pointer, String::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wins(on_conflict: OnConflict) -> FieldPolicy {
+        FieldPolicy { on_conflict, ..FieldPolicy::default() }
+    }
+
+    #[test]
+    fn a_missed_record_is_looked_for_again_after_the_time_that_is_set_or_the_recommended_one() {
+        let mut policy = ObjectPolicy::default();
+        assert_eq!(policy.confirm_after(), CONFIRM_AFTER_MS);
+        policy.confirm_after_ms = 7;
+        assert_eq!(policy.confirm_after(), 7);
+    }
+
+    #[test]
+    fn what_is_recommended_creates_on_both_sides_and_bounds_loops_and_clocks() {
+        let policy = ObjectPolicy::recommended();
+        assert!(policy.create_external && policy.create_internal && policy.mapped.is_empty());
+        assert_eq!((policy.loop_limit, policy.loop_window_ms), (LOOP_LIMIT, LOOP_WINDOW_MS));
+        assert_eq!(
+            (policy.clock_tolerance_ms, policy.confirm_after_ms),
+            (CLOCK_TOLERANCE_MS, CONFIRM_AFTER_MS)
+        );
+    }
+
+    #[test]
+    fn a_field_has_its_own_policy_before_the_default() {
+        let mut policy = ObjectPolicy { default: wins(OnConflict::Newest), ..ObjectPolicy::default() };
+        policy.fields.insert("/email".into(), wins(OnConflict::Internal));
+        assert_eq!(policy.field("/email"), wins(OnConflict::Internal));
+        assert_eq!(policy.field("/phone"), wins(OnConflict::Newest));
+    }
+
+    #[test]
+    fn a_group_has_the_policy_under_its_name_then_that_of_its_first_field_then_the_default() {
+        let mut policy = ObjectPolicy { default: wins(OnConflict::Newest), ..ObjectPolicy::default() };
+        for field in ["/street", "/city"] {
+            policy.groups.insert(field.into(), "address".into());
+        }
+        let of = |policy: &ObjectPolicy| policy.group_policy("address", ["/street", "/city"]);
+        assert_eq!((policy.group("/city"), policy.group("/email")), ("address", "/email"));
+        assert_eq!(of(&policy), wins(OnConflict::Newest));
+        policy.fields.insert("/city".into(), wins(OnConflict::External));
+        assert_eq!(of(&policy), wins(OnConflict::External));
+        policy.fields.insert("address".into(), wins(OnConflict::Internal));
+        assert_eq!(of(&policy), wins(OnConflict::Internal));
+    }
+}

@@ -81,8 +81,7 @@ fn without(message: &str, values: &[String]) -> String {
 fn length_at(text: &str, value: &str) -> Option<usize> {
     let length = value.len().min(text.len());
     let (begins, same) = (text.get(..length)?, value.get(..length)?);
-    let cut = length < value.len();
-    (begins.eq_ignore_ascii_case(same) && (!cut || same.chars().count() >= LEAST)).then_some(length)
+    (begins.eq_ignore_ascii_case(same) && same.chars().count() >= LEAST).then_some(length)
 }
 
 #[cfg(test)]

@@ -277,7 +277,8 @@ fn told(error: &ExecutionError) -> String {
             let types = overload.argument_types();
             let hint =
                 if types.iter().any(|kind| kind.contains("null")) { "; test for null first" } else { "" };
-            format!("{} does not take {}{hint}", overload.function().trim_matches('_'), types.join(" and "))
+            let given = if types.is_empty() { "nothing".to_owned() } else { types.join(" and ") };
+            format!("{} does not take {given}{hint}", overload.function().trim_matches('_'))
         }
         ExecutionError::UnexpectedType { got, want } => format!("{got} stands where {want} is needed"),
         ExecutionError::InvalidArgumentCount { expected, actual } => {

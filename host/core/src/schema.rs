@@ -84,7 +84,6 @@ pub struct Schema {
 
 #[derive(Debug)]
 struct Compiled {
-    name: String,
     source: Value,
     validator: Validator,
 }
@@ -111,7 +110,7 @@ impl Schema {
                 pointer: error.instance_path().to_string(),
                 why: one_line(&error.masked().to_string()),
             })?;
-        Ok(Self { inner: Arc::new(Compiled { name: name.to_owned(), source: source.clone(), validator }) })
+        Ok(Self { inner: Arc::new(Compiled { source: source.clone(), validator }) })
     }
 
     /// Compiles a schema from its text.
@@ -120,12 +119,6 @@ impl Schema {
     /// As [`Schema::compile`], and when it is not JSON.
     pub fn parse(name: &str, text: &str) -> Result<Self, SchemaError> {
         Self::compile(name, &read(name, text)?)
-    }
-
-    /// The name that stands in errors.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.inner.name
     }
 
     /// The schema as it was given.

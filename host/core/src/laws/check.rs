@@ -189,7 +189,11 @@ fn composed(value: &Value) -> Value {
 }
 
 /// The first member of `before` that belongs to no field and is another, or gone, in `after`.
-fn lost(terms: &Terms<'_>, before: &Value, after: &Value) -> Option<(String, Value, Option<Value>)> {
+pub(super) fn lost(
+    terms: &Terms<'_>,
+    before: &Value,
+    after: &Value,
+) -> Option<(String, Value, Option<Value>)> {
     let owned: BTreeSet<&str> =
         terms.fields().values().flat_map(|field| &field.provider).map(String::as_str).collect();
     first_lost(&mut String::new(), before, Some(after), &owned)

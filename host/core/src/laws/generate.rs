@@ -172,10 +172,8 @@ fn take_out(document: &mut Value, problems: &[Problem]) -> bool {
         let mut place = place;
         // A complaint of an element, or of something that is missing, is one of the nearest member that is there.
         while document.pointer(place).is_none() {
-            match place.rsplit_once('/') {
-                Some((parent, _)) if !parent.is_empty() => place = parent,
-                _ => break,
-            }
+            let Some((parent, _)) = place.rsplit_once('/') else { break };
+            place = parent;
         }
         let Some((parent, name)) = place.rsplit_once('/') else { continue };
         match document.pointer_mut(parent) {
@@ -184,7 +182,7 @@ fn take_out(document: &mut Value, problems: &[Problem]) -> bool {
             }
             Some(Value::Array(items)) => {
                 if let Ok(position) = name.parse::<usize>()
-                    && position < items.len()
+                    && items.get(position).is_some()
                 {
                     items.remove(position);
                     taken = true;
@@ -346,3 +344,6 @@ fn text(schema: &Value, dice: &mut Dice) -> Option<String> {
         _ => Some(words(dice, most.max(1))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,3 +135,6 @@ fn simpler(value: &Value) -> Vec<Value> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,9 +60,18 @@ impl Mapping for Copying {
 }
 
 fn checked(mapping: &mut Copying) -> Result<Looked, Lawless> {
+    described_as(mapping, |_, _| ())
+}
+
+/// Checks a mapping whose fields are described otherwise.
+fn described_as(
+    mapping: &mut Copying,
+    otherwise: impl Fn(&str, &mut FieldDescriptor),
+) -> Result<Looked, Lawless> {
     let fields = FIELDS.iter().map(|field| {
         let pointer = format!("/{field}");
-        let described = FieldDescriptor { provider: vec![pointer.clone()], ..FieldDescriptor::default() };
+        let mut described = FieldDescriptor { provider: vec![pointer.clone()], ..FieldDescriptor::default() };
+        otherwise(field, &mut described);
         (pointer, described)
     });
     let schema = json!({
@@ -186,7 +195,8 @@ fn a_mapping_that_counts_its_calls_is_found() {
         },
         ..Copying::sound()
     };
-    assert_eq!(broken(&mut mapping).law, Law::Bytes);
+    let broken = broken(&mut mapping);
+    assert_eq!((broken.law, broken.field.as_str()), (Law::Bytes, "/given_name"));
 }
 
 #[test]
@@ -261,4 +271,196 @@ fn the_same_seed_makes_the_same_records() {
     let mut first = Copying { reading: |c, _| drop(c.remove("email")), ..Copying::sound() };
     let mut second = Copying { reading: |c, _| drop(c.remove("email")), ..Copying::sound() };
     assert_eq!(broken(&mut first), broken(&mut second));
+}
+
+#[test]
+fn a_field_that_is_lossy_or_flows_one_way_is_not_held_to_come_back() {
+    let loses =
+        || Copying { writing: |document, _| drop(document.remove("family_name")), ..Copying::sound() };
+    let unsettled = || Copying {
+        writing: |document, _| {
+            if let Some(Value::String(name)) = document.get_mut("family_name") {
+                name.push(' ');
+            }
+        },
+        ..Copying::sound()
+    };
+    for mapping in [loses, unsettled] as [fn() -> Copying; 2] {
+        assert!(checked(&mut mapping()).is_err());
+        let lossy = described_as(&mut mapping(), |field, described| {
+            described.lossy = (field == "family_name").then(|| "it is not kept".to_owned());
+        });
+        assert_eq!(lossy.map(|looked| looked.records), Ok(300));
+        let one_way = described_as(&mut mapping(), |field, described| {
+            if field == "family_name" {
+                described.direction = crate::descriptor::Direction::ToProvider;
+            }
+        });
+        assert_eq!(one_way.map(|looked| looked.records), Ok(300));
+    }
+}
+
+/// Numbers what it has not seen before, so that its answers depend on what came first.
+#[derive(Default)]
+struct Numbering {
+    seen: Vec<Value>,
+    fresh: bool,
+}
+
+impl Mapping for Numbering {
+    fn to_provider(&mut self, canonical: &Value, _: Option<&Value>) -> Result<Vec<u8>, Refusal> {
+        if !self.seen.contains(canonical) {
+            self.seen.push(canonical.clone());
+        }
+        let number = self.seen.iter().position(|seen| seen == canonical);
+        Ok(json!({ "email": canonical.get("email"), "number": number }).to_string().into_bytes())
+    }
+
+    fn to_canonical(&mut self, document: &Value) -> Result<Vec<u8>, Refusal> {
+        Ok(json!({ "email": document.get("email") }).to_string().into_bytes())
+    }
+
+    fn renew(&mut self) -> Result<(), String> {
+        self.seen.clear();
+        self.fresh = true;
+        Ok(())
+    }
+}
+
+fn contact_with_mail() -> (ObjectDescriptor, CanonicalSchema, Schema) {
+    let schema =
+        json!({ "properties": { "email": { "type": ["string", "null"] } }, "additionalProperties": false });
+    let email = FieldDescriptor { provider: vec!["/email".to_owned()], ..FieldDescriptor::default() };
+    let described = ObjectDescriptor {
+        name: "people".to_owned(),
+        schema: schema.clone(),
+        write_schema: None,
+        fields: BTreeMap::from([("/email".to_owned(), email)]),
+        abilities: crate::descriptor::Abilities::default(),
+    };
+    let canonical = CanonicalSchema::built_in("contact").unwrap().unwrap();
+    (described, canonical, Schema::compile("people", &schema).unwrap())
+}
+
+#[test]
+fn answers_that_depend_on_what_came_before_are_found_on_a_fresh_instance() {
+    let (described, canonical, read) = contact_with_mail();
+    let terms = Terms { object: "contact", described: &described, canonical: &canonical, read: &read };
+    let given: Vec<Record> = ["a@example.com", "b@example.com"]
+        .map(|mail| Record { canonical: json!({ "email": mail }), current: json!({ "email": mail }) })
+        .to_vec();
+    let mut mapping = Numbering::default();
+    match check(&mut mapping, &terms, &given, 1, 0) {
+        Err(Lawless::Broken(broken)) => {
+            assert_eq!((broken.law, broken.field.as_str()), (Law::Bytes, "/number"), "{broken}");
+            assert_eq!(broken.example, given[1], "the last goes first");
+        }
+        other => panic!("they differ: {other:?}"),
+    }
+    assert!(mapping.fresh);
+}
+
+#[test]
+fn a_few_records_are_compared_again_and_no_more() {
+    let mut mapping = Copying::sound();
+    checked(&mut mapping).unwrap();
+    // Each is written and read with a current document and without one, and read, written, read and written; each call twice.
+    assert_eq!(mapping.calls, 16 * COMPARED_AGAIN as u64);
+}
+
+/// What becomes of members that belong to no field, when these are the fields.
+fn lost(fields: &[&str], before: &Value, after: &Value) -> Option<String> {
+    let (mut described, canonical, read) = contact_with_mail();
+    let owned = FieldDescriptor {
+        provider: fields.iter().map(|field| (*field).to_owned()).collect(),
+        ..FieldDescriptor::default()
+    };
+    described.fields = BTreeMap::from([("/email".to_owned(), owned)]);
+    let terms = Terms { object: "contact", described: &described, canonical: &canonical, read: &read };
+    check::lost(&terms, before, after).map(|(place, ..)| place)
+}
+
+#[test]
+fn a_lost_member_is_named_as_deep_as_it_stands_and_an_object_as_a_whole() {
+    let before =
+        json!({ "id": 1, "properties": { "mail": "a", "note": "n" }, "meta": { "by": { "x": 1 }, "of": 2 } });
+    let fields = ["/properties/mail"];
+    let told = |after: Value| lost(&fields, &before, &after);
+    assert_eq!(told(before.clone()), None);
+    assert_eq!(
+        told(
+            json!({ "id": 1, "properties": { "mail": "other", "note": "n" }, "meta": before["meta"], "new": 1 })
+        ),
+        None,
+        "a field may change, and there may be more"
+    );
+    for (after, place) in [
+        (json!({ "properties": before["properties"], "meta": before["meta"] }), "/id"),
+        (json!({ "id": 2, "properties": before["properties"], "meta": before["meta"] }), "/id"),
+        (json!({ "id": 1, "properties": { "mail": "a" }, "meta": before["meta"] }), "/properties/note"),
+        (json!({ "id": 1, "meta": before["meta"] }), "/properties/note"),
+        (json!({ "id": 1, "properties": before["properties"] }), "/meta"),
+        (
+            json!({ "id": 1, "properties": before["properties"], "meta": { "by": { "x": 2 }, "of": 2 } }),
+            "/meta/by/x",
+        ),
+        (json!({ "id": 1, "properties": before["properties"], "meta": { "of": 2 } }), "/meta/by"),
+    ] {
+        assert_eq!(told(after.clone()).as_deref(), Some(place), "{after}");
+    }
+}
+
+#[test]
+fn an_object_that_holds_nothing_but_fields_may_go() {
+    let before = json!({ "properties": { "mail": "a" } });
+    assert_eq!(lost(&["/properties/mail"], &before, &json!({})), None);
+    assert_eq!(lost(&["/properties"], &before, &json!({})), None);
+    assert_eq!(lost(&["/properties2/mail"], &before, &json!({})).as_deref(), Some("/properties"));
+    assert_eq!(lost(&[], &before, &json!({ "properties": {} })).as_deref(), Some("/properties/mail"));
+}
+
+#[test]
+fn answers_differ_at_the_first_member_that_is_another() {
+    let differing = |left: &str, right: &str| check::differing(left.as_bytes(), right.as_bytes());
+    assert_eq!(differing(r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#), "/b");
+    assert_eq!(differing(r#"{"a":1}"#, r#"{"a":1,"p/q":3}"#), "/p~1q");
+    assert_eq!(differing("{\"a\":1}\n{\"b\":1}\n", "{\"a\":1}\n{\"b\":2}\n"), "/b");
+    assert_eq!(differing("{", "}"), "");
+}
+
+#[test]
+fn a_broken_law_is_told_in_one_line_that_does_not_go_on_for_ever() {
+    let long = |letters: usize| Some(json!("x".repeat(letters)));
+    let mut broken = Broken {
+        law: Law::Written,
+        object: "contact".to_owned(),
+        field: "/email".to_owned(),
+        way: Way::ToProvider,
+        expected: Some(json!("a")),
+        found: None,
+        example: Record { canonical: json!({ "email": "a" }), current: json!({}) },
+    };
+    assert_eq!(
+        Lawless::Broken(Box::new(broken.clone())).to_string(),
+        "object contact, field /email, to-provider: what was written is not what is read: \"a\" became nothing; \
+         smallest example: canonical {\"email\":\"a\"}, document {}"
+    );
+    // With its quotation marks a text of 298 letters is 300 long.
+    broken.expected = long(298);
+    assert!(broken.to_string().contains(&format!("\"{}\" became", "x".repeat(298))));
+    broken.expected = long(299);
+    assert!(broken.to_string().contains(&format!("\"{}… became", "x".repeat(299))));
+    for (law, words) in [
+        (Law::Written, "what was written is not what is read"),
+        (Law::Read, "writing what was read changes it"),
+        (Law::Settles, "writing the same once more changes it again"),
+        (Law::Unmapped, "a member that is not mapped does not stay"),
+        (Law::Bytes, "the same input gives other bytes"),
+        (Law::Document, "the answer is no document"),
+    ] {
+        assert_eq!(law.to_string(), words);
+    }
+    for way in [Way::ToProvider, Way::ToCanonical] {
+        assert_eq!(json!(way), json!(way.to_string()));
+    }
 }

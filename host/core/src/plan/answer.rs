@@ -85,8 +85,12 @@ pub fn after_external_write(
         }
         let sent = fields.get(pointer);
         let returned = written.returned.field(pointer);
-        let pair =
+        let mut pair =
             external_pair(&pair_of(link, pointer), pointer, source.get(pointer), sent, returned, policy);
+        if matches!(write, ExternalWrite::Create { .. }) && !is_set(policy, pointer) {
+            // What a record is created with where it has no value is not what System A has.
+            pair.internal = source.get(pointer).cloned();
+        }
         next.base.insert(pointer.clone(), pair);
         next.refused.remove(pointer);
         if matches!(write, ExternalWrite::Update { .. }) {
@@ -259,12 +263,9 @@ pub fn after_external_reject(
         }
         let group = policy.group(pointer);
         let set = is_set(policy, pointer);
-        let on_reject = if set || group == pointer {
-            policy.field(pointer).on_reject
-        } else {
-            policy.group_policy(group, members(policy, group)).on_reject
-        };
-        if on_reject == OnReject::Hold {
+        let own =
+            if set { policy.field(pointer) } else { policy.group_policy(group, members(policy, group)) };
+        if own.on_reject == OnReject::Hold {
             return None;
         }
         let left_out: Vec<&str> = if set { vec![pointer.as_str()] } else { members(policy, group).collect() };

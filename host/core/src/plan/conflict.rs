@@ -2,12 +2,10 @@
 
 use super::compare::{Look, Sides};
 use super::{Conflict, Verdict};
-use crate::link::Link;
 use crate::policy::OnConflict;
 
 /// Rules on a group whose remaining fields differ and were changed on both sides.
 pub(super) fn rule(
-    link: &Link,
     sides: &Sides<'_>,
     group: &str,
     looks: &[Look<'_>],
@@ -27,7 +25,7 @@ pub(super) fn rule(
         OnConflict::Newest => newest(sides, looks, own_internal),
     };
     let first = looks.iter().any(|look| look.first);
-    let why = if first && link.base.is_empty() {
+    let why = if first && sides.link.base.is_empty() {
         why.replace("both sides changed it", "both sides had it when they were linked")
     } else {
         why

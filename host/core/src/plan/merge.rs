@@ -172,14 +172,8 @@ fn merge_group(
                 (true, false) => to_external(link, group, &rest, sides, now, merge),
                 (false, true) => to_internal(link, &rest, sides, now, merge),
                 (true, true) => {
-                    let conflict = conflict::rule(
-                        link,
-                        sides,
-                        group,
-                        &looks_of(&rest),
-                        policy.on_conflict,
-                        own_internal,
-                    );
+                    let conflict =
+                        conflict::rule(sides, group, &looks_of(&rest), policy.on_conflict, own_internal);
                     match conflict.ruling {
                         Verdict::Internal => to_external(link, group, &rest, sides, now, merge),
                         Verdict::External => to_internal(link, &rest, sides, now, merge),

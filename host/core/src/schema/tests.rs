@@ -49,6 +49,54 @@ fn bad_values_are_named_by_keyword_and_pointer() {
 }
 
 #[test]
+fn every_problem_of_a_document_is_told() {
+    let mut problems = told(&json!({"given_name": 7, "employees": -1, "surname": "x"}));
+    problems.sort();
+    let expected = [("additionalProperties", "/surname"), ("minimum", "/employees"), ("type", "/given_name")];
+    assert_eq!(problems, expected.map(|(code, pointer)| (code.to_owned(), pointer.to_owned())));
+}
+
+#[test]
+fn a_problem_says_in_words_which_rule_is_broken() {
+    let says = |schema: Value, document: Value| {
+        let schema = Schema::compile("t", &schema).unwrap();
+        assert!(!schema.is_valid(&document));
+        schema.validate(&document).unwrap_err().remove(0).message
+    };
+    for (schema, document, words) in [
+        (json!({"type": "string"}), json!(1), "not of type string"),
+        (json!({"type": ["string", "null"]}), json!(1), "not of type null or string"),
+        (json!({"format": "date"}), json!("x"), "not in format date"),
+        (json!({"maxLength": 1}), json!("xx"), "longer than 1 characters"),
+        (json!({"minLength": 2}), json!("x"), "shorter than 2 characters"),
+        (json!({"maxItems": 1}), json!([1, 2]), "more than 1 elements"),
+        (json!({"minItems": 1}), json!([]), "fewer than 1 elements"),
+        (json!({"maxProperties": 0}), json!({"a": 1}), "more than 0 members"),
+        (json!({"maximum": 1}), json!(2), "greater than 1"),
+        (json!({"minimum": 1}), json!(0), "less than 1"),
+        (json!({"enum": ["a", "b"]}), json!("c"), "none of the 2 allowed values"),
+        (json!({"pattern": "^a$"}), json!("b"), "does not match the pattern"),
+        (json!({"uniqueItems": true}), json!([1, 1]), "an element stands there twice"),
+        (json!({"properties": {"a": false}}), json!({"a": 1}), "not allowed here"),
+        (json!({"propertyNames": {"maxLength": 1}}), json!({"aa": 1}), "a member's name is not allowed"),
+        (json!({"multipleOf": 2}), json!(3), "breaks the rule multipleOf"),
+        (json!({"required": ["a"]}), json!({}), "missing"),
+        (
+            json!({"properties": {}, "additionalProperties": false}),
+            json!({"a": 1}),
+            "a member that the schema does not know",
+        ),
+        (
+            json!({"properties": {}, "unevaluatedProperties": false}),
+            json!({"a": 1}),
+            "a member that the schema does not know",
+        ),
+    ] {
+        assert_eq!(says(schema, document), words);
+    }
+}
+
+#[test]
 fn problems_are_bounded_in_one_line_and_without_contents() {
     let mut document = serde_json::Map::new();
     for n in 0..100 {
@@ -82,6 +130,9 @@ fn references_out_of_the_document_are_refused() {
             "{error}"
         );
     }
+    let chosen = json!({"anyOf": [{"type": "null"}, {"$ref": "https://example.com/other.json"}]});
+    let error = Schema::compile("t", &chosen).unwrap_err();
+    assert!(error.to_string().starts_with("schema t at /anyOf/1/$ref: "), "{error}");
     let inner = json!({"$defs": {"x": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/x"}}});
     assert!(Schema::compile("t", &inner).unwrap().validate(&json!({"a": 1})).is_err());
 }
@@ -90,6 +141,7 @@ fn references_out_of_the_document_are_refused() {
 fn a_schema_that_is_none_is_refused_with_its_place() {
     let error = Schema::compile("t", &json!({"properties": {"a": {"type": "text"}}})).unwrap_err();
     assert!(error.to_string().starts_with("schema t at /properties/a"), "{error}");
+    assert!(error.to_string().contains("not valid"), "{error}");
     assert!(matches!(Schema::parse("t", "{"), Err(SchemaError::NotJson { .. })));
 }
 
@@ -101,6 +153,11 @@ fn our_own_formats_are_asserted() {
     for (format, good, bad) in [
         ("decimal", "-12.50", "12,5"),
         ("decimal", "0", "."),
+        ("decimal", "0.5", ".5"),
+        ("decimal", "5.0", "5."),
+        ("decimal", "1", "1a"),
+        ("decimal", "1", ""),
+        ("decimal", &"1".repeat(60), &"1".repeat(61)),
         ("int64", "9223372036854775807", "9223372036854775808"),
         ("date", "2024-02-29", "2023-02-29"),
         ("date-time", "2024-02-29T12:00:00Z", "2024-02-29 12:00"),
@@ -134,6 +191,8 @@ fn annotations_that_do_not_fit_are_refused() {
         json!({"type": "array", "x-set": true, "x-group": "g"}),
         json!({"type": "string", "x-identity": "yes"}),
         json!({"type": "string", "x-idenity": true}),
+        json!({"type": "string", "x-group": ""}),
+        json!({"type": "string", "x-group": 1}),
     ] {
         let source = json!({"properties": {"a": declared}});
         assert!(
@@ -141,6 +200,8 @@ fn annotations_that_do_not_fit_are_refused() {
             "{source}"
         );
     }
+    let set = json!({"properties": {"a": {"type": "array", "x-set": true}}});
+    assert_eq!(CanonicalSchema::compile("t", &set).unwrap().policy_base().sets, ["/a"]);
     let source = json!({"properties": {"company": {"type": ["string", "null"], "x-reference": "company"}}});
     let schema = CanonicalSchema::compile("t", &source).unwrap();
     assert_eq!(schema.references().get("/company").map(String::as_str), Some("company"));

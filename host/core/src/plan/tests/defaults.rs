@@ -87,3 +87,16 @@ fn a_record_without_a_value_is_created_in_system_a_with_the_default_and_the_crm_
     let plan = run(&link, &internal, &external, &policy);
     assert!(quiet(&plan), "{}", plan.reason);
 }
+
+#[test]
+fn a_default_is_not_sent_where_a_field_is_owed_or_where_the_crm_refused_it() {
+    let policy = policy_with("/phone", json!("none"));
+    let internal = present(1, &[("/name", json!("Ann"))]);
+    let owed = owe(&unlinked(), ["/phone".to_owned()], NOW);
+    let mut refused = unlinked();
+    refused.refused.insert("/phone".into(), Value::Null);
+    for link in [owed, refused] {
+        let plan = run(&link, &internal, &External::Unseen, &policy);
+        assert_eq!(plan.external, Some(ExternalWrite::Create { fields: fields(&[("/name", json!("Ann"))]) }));
+    }
+}

@@ -127,7 +127,7 @@ fn tells_edits_from_rewrites(habits: Habits) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::thoroughly(1_500))]
 
     #[test]
     fn whatever_happens_both_sides_end_the_same_in_a_stated_number_of_rounds(

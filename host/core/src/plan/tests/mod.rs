@@ -4,11 +4,15 @@ mod answers;
 mod conflicts;
 mod defaults;
 mod deletes;
+mod halves;
 mod laws;
 mod observations;
+mod returns;
 mod rewrites;
+mod stamps;
 mod unsettled;
 mod updates;
+mod waiting;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,139 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::descriptor::{Abilities, FieldDescriptor, ObjectDescriptor};
+use crate::laws::Refusal;
+use crate::schema::{CanonicalSchema, Schema};
+
+#[test]
+fn a_smaller_text_is_a_letter_a_half_or_without_its_first() {
+    assert_eq!(simpler(&json!("long")), [json!("a"), json!("lo"), json!("ng"), json!("ong")]);
+    assert_eq!(simpler(&json!("odd")), [json!("a"), json!("o"), json!("dd"), json!("dd")]);
+    assert_eq!(simpler(&json!("x")), [json!("a"), json!(""), json!("")]);
+    for smallest in [json!("a"), json!("")] {
+        assert!(simpler(&smallest).is_empty(), "{smallest}");
+    }
+}
+
+#[test]
+fn numbers_objects_and_arrays_have_one_smallest_form() {
+    assert_eq!(simpler(&json!(7)), [json!(0), json!(1)]);
+    assert_eq!(simpler(&json!(1.5)), [json!(0), json!(1)]);
+    assert_eq!(simpler(&json!({"a": 1})), [json!({})]);
+    assert_eq!(simpler(&json!([1])), [json!([])]);
+    for smallest in [json!(0), json!(1), json!({}), json!([]), json!(true), Value::Null] {
+        assert!(simpler(&smallest).is_empty(), "{smallest}");
+    }
+}
+
+#[test]
+fn a_document_loses_one_thing_or_has_one_made_simpler_at_every_depth() {
+    assert_eq!(
+        smaller(&json!({"p/q": {"n": 7}, "tags": ["a", "a"]})),
+        [
+            json!({"tags": ["a", "a"]}),
+            json!({"p/q": {}, "tags": ["a", "a"]}),
+            json!({"p/q": {"n": 7}}),
+            json!({"p/q": {"n": 7}, "tags": ["a"]}),
+            json!({"p/q": {"n": 7}, "tags": ["a"]}),
+            json!({"p/q": {}, "tags": ["a", "a"]}),
+            json!({"p/q": {"n": 0}, "tags": ["a", "a"]}),
+            json!({"p/q": {"n": 1}, "tags": ["a", "a"]}),
+            json!({"p/q": {"n": 7}, "tags": []}),
+        ]
+    );
+}
+
+/// Loses two fields whatever it is given, and counts how often it is asked.
+#[derive(Default)]
+struct Losing {
+    asked: usize,
+}
+
+impl Mapping for Losing {
+    fn to_provider(&mut self, canonical: &Value, current: Option<&Value>) -> Result<Vec<u8>, Refusal> {
+        self.asked += 1;
+        let mut document = current.cloned().unwrap_or_else(|| json!({"id": "x"}));
+        if let (Some(document), Some(canonical)) = (document.as_object_mut(), canonical.as_object()) {
+            let kept = canonical.iter().filter(|(name, _)| name.as_str() == "given_name");
+            document.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        Ok(document.to_string().into_bytes())
+    }
+
+    fn to_canonical(&mut self, document: &Value) -> Result<Vec<u8>, Refusal> {
+        self.asked += 1;
+        let name = document.get("given_name").cloned().unwrap_or_default();
+        Ok(json!({"given_name": name}).to_string().into_bytes())
+    }
+
+    fn renew(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Makes this record smaller in so many steps.
+fn shrunk(mapping: &mut Losing, record: Record, steps: usize) -> Broken {
+    let fields = ["/city", "/family_name", "/given_name"].map(|field| {
+        let described = FieldDescriptor { provider: vec![field.to_owned()], ..FieldDescriptor::default() };
+        (field.to_owned(), described)
+    });
+    let schema = json!({"required": ["id"]});
+    let described = ObjectDescriptor {
+        name: "people".to_owned(),
+        schema: schema.clone(),
+        write_schema: None,
+        fields: BTreeMap::from(fields),
+        abilities: Abilities::default(),
+    };
+    let canonical = CanonicalSchema::built_in("contact").unwrap().unwrap();
+    let read = Schema::compile("people", &schema).unwrap();
+    let terms = Terms { object: "contact", described: &described, canonical: &canonical, read: &read };
+    let Err(Lawless::Broken(broken)) = check::one(mapping, &terms, &record) else {
+        panic!("it loses fields");
+    };
+    mapping.asked = 0;
+    smallest(mapping, &terms, *broken, steps)
+}
+
+fn record() -> Record {
+    Record {
+        canonical: json!({"given_name": "Ann", "family_name": "Lee", "city": "Ulm"}),
+        current: json!({"id": "e1", "note": "x"}),
+    }
+}
+
+#[test]
+fn the_smallest_record_breaks_the_law_at_the_same_field_and_is_one_that_may_be() {
+    let broken = shrunk(&mut Losing::default(), record(), 600);
+    assert_eq!((broken.law, broken.field.as_str()), (Law::Written, "/city"));
+    assert_eq!(broken.example.canonical, json!({"city": "a"}));
+    assert_eq!(broken.example.current, json!({"id": "a"}), "without an id it is none of the CRM's");
+}
+
+#[test]
+fn the_boldest_steps_come_first() {
+    let all = candidates(&record());
+    assert_eq!(all[0], Record { canonical: json!({}), ..record() });
+    assert_eq!(all[1], Record { current: json!({}), ..record() });
+    assert!(candidates(&Record { canonical: json!({}), current: json!({}) }).is_empty());
+}
+
+#[test]
+fn no_more_steps_are_spent_than_were_given() {
+    let mut mapping = Losing::default();
+    assert_eq!(shrunk(&mut mapping, record(), 0).example, record());
+    assert_eq!(mapping.asked, 0);
+    // A record is four calls until the law breaks; the empty canonical document keeps the laws, in sixteen.
+    shrunk(&mut mapping, record(), 1);
+    let one = mapping.asked;
+    shrunk(&mut mapping, record(), 4);
+    let four = mapping.asked;
+    shrunk(&mut mapping, record(), 600);
+    assert!(0 < one && one < four && four < mapping.asked, "{one} {four} {}", mapping.asked);
+    assert!(one <= 16 && four <= 64, "{one} {four}");
+}
