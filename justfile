@@ -72,10 +72,18 @@ _advisories:
 map COMPONENT FILE *ARGS: build
     ./target/debug/tandem map {{COMPONENT}} {{FILE}} {{ARGS}}
 
-# Builds a provider's folder quickly, swaps it into the running daemon and works on a connection's last record again.
-try-provider FOLDER CONNECTION: build
-    cd {{FOLDER}} && cargo build --profile quick --target wasm32-wasip2
-    ./target/debug/tandem provider try "$(ls -t {{FOLDER}}/target/wasm32-wasip2/quick/*.wasm | head -1)" --connection {{CONNECTION}}
+# The folder may be one of `provider new` or of plugins/. The daemon is the one of TANDEM_CONFIG, or of TANDEM_URL and TANDEM_TOKEN.
+# Builds a provider's folder quickly, swaps it into the running daemon, and works on the connection's last record again.
+try-provider FOLDER CONNECTION:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tandem="{{justfile_directory()}}/target/debug/tandem"
+    [ -x "$tandem" ] || { echo "there is no $tandem; run \`just build\` once" >&2; exit 1; }
+    cd "{{invocation_directory()}}" && cd "{{FOLDER}}"
+    # Cargo says where the component is: in the folder's own target, or in that of the workspace around it.
+    built=$(cargo build --lib --profile quick --target wasm32-wasip2 --message-format json-render-diagnostics)
+    component=$(grep -o '"[^"]*\.wasm"' <<< "$built" | tail -1 | tr -d '"')
+    cd "{{invocation_directory()}}" && "$tandem" provider try "$component" --connection "{{CONNECTION}}"
 
 # What CI runs.
 ci: test

@@ -2,28 +2,30 @@
 
 use std::cell::Cell;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tandem_guests::bindings::tandem::provider::types::Problem;
-use tandem_guests::{Behaviour, Json, guest, ledger};
+use tandem_guests::{Behaviour, Json, guest, ledger, rewritten};
 
 thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
+    static CITIES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Puts a different note on every tenth person that it reads.
+/// Changes every second city that it reads.
 pub struct CountsCalls;
 
 impl Behaviour for CountsCalls {
     const ID: &'static str = "counts-calls";
 
     fn to_canonical(object: &str, document: &[u8]) -> Result<Json, Vec<Problem>> {
-        CALLS.set(CALLS.get() + 1);
-        let mut canonical: Map<String, Value> =
-            serde_json::from_slice(&ledger::to_canonical(object, document)?).unwrap_or_default();
-        if CALLS.get().is_multiple_of(10) {
-            canonical.insert("city".into(), Value::String(format!("call {}", CALLS.get())));
-        }
-        Ok(Value::Object(canonical).to_string().into_bytes())
+        let canonical = ledger::to_canonical(object, document)?;
+        Ok(rewritten(&canonical, |members| {
+            if let Some(Value::String(city)) = members.get_mut("city") {
+                CITIES.set(CITIES.get() + 1);
+                if CITIES.get().is_multiple_of(2) {
+                    city.push_str(", again");
+                }
+            }
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use tandem_guests::bindings::tandem::provider::types::{
 };
 use tandem_guests::{Behaviour, Json, asks_for_it, guest, ledger};
 
-/// Answers too much: a document of 12 MiB, listings without end.
+/// Answers too much: a document of 6 MiB, listings without end.
 pub struct TooMuch;
 
 fn row(id: String, keep: Option<Vec<u8>>) -> Observed {
@@ -28,7 +28,12 @@ impl Behaviour for TooMuch {
 
     fn to_canonical(object: &str, document: &[u8]) -> Result<Json, Vec<Problem>> {
         if asks_for_it(document) {
-            return Ok(format!("{{\"notes\":\"{}\"}}", "x".repeat(12 << 20)).into_bytes());
+            // In one piece: growing it step by step would take more memory than there is.
+            let mut document = Vec::with_capacity((6 << 20) + 12);
+            document.extend_from_slice(b"{\"notes\":\"");
+            document.resize(document.len() + (6 << 20), b'x');
+            document.extend_from_slice(b"\"}");
+            return Ok(document);
         }
         ledger::to_canonical(object, document)
     }

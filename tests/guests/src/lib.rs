@@ -32,6 +32,8 @@ pub mod other_world {
 
 pub mod ledger;
 
+use serde_json::{Map, Value};
+
 use bindings::tandem::provider::types::{
     Change, Context, Delivery, HttpResponse, Observed, Operation, Problem, Reply, Ruling,
 };
@@ -99,6 +101,13 @@ pub trait Behaviour {
 #[must_use]
 pub fn asks_for_it(document: &[u8]) -> bool {
     document.windows(11).any(|window| window == b"\"misbehave\"")
+}
+
+/// A document with its members changed; what is no document is an empty one.
+pub fn rewritten(document: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Json {
+    let mut members = serde_json::from_slice(document).unwrap_or_default();
+    change(&mut members);
+    Value::Object(members).to_string().into_bytes()
 }
 
 /// Exports a [`Behaviour`] as a component.

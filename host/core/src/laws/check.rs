@@ -13,10 +13,13 @@ use crate::normalise::normal_form;
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// All answers one after the other, to be compared with those of another instance.
-    pub(super) bytes: Vec<u8>,
+    pub(super) all: Vec<Said>,
     /// It refused one of the ways.
     pub(super) refused: bool,
 }
+
+/// One answer: on which way it was asked for, and its bytes unless the record was refused.
+pub(super) type Said = (Way, Option<Vec<u8>>);
 
 /// Checks one record.
 pub(super) fn one(mapping: &mut dyn Mapping, terms: &Terms<'_>, record: &Record) -> Result<Answers, Lawless> {
@@ -127,22 +130,16 @@ impl Case<'_, '_> {
             }
         }
         if first != second {
-            let text = |answer: &Result<Vec<u8>, Refusal>| {
-                answer.as_ref().ok().map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()))
-            };
-            let place = match (first, second) {
-                (Ok(first), Ok(second)) => differing(first, second),
-                _ => String::new(),
-            };
-            return Err(self.broken(Law::Bytes, &place, way, text(first), text(second)));
+            let (first, second) = (first.as_deref().ok(), second.as_deref().ok());
+            let place = differing(first, second);
+            return Err(self.broken(Law::Bytes, &place, way, first.map(text), second.map(text)));
         }
         let Ok(bytes) = first else {
             self.answers.refused = true;
-            self.answers.bytes.push(0);
+            self.answers.all.push((way, None));
             return Ok(None);
         };
-        self.answers.bytes.extend_from_slice(bytes);
-        self.answers.bytes.push(b'\n');
+        self.answers.all.push((way, Some(bytes.clone())));
         match document::parse_foreign(bytes) {
             Ok(document) => Ok(Some(document)),
             Err(problems) => {
@@ -170,6 +167,7 @@ impl Case<'_, '_> {
             expected,
             found,
             example: self.record.clone(),
+            after: None,
         }))
     }
 }
@@ -231,19 +229,40 @@ fn first_lost(
     None
 }
 
-/// Where two answers differ: the pointer of the first member, or nothing when they are no documents.
-pub(super) fn differing(left: &[u8], right: &[u8]) -> String {
-    let lines = |bytes: &[u8]| -> Vec<Value> {
-        bytes
-            .split(|byte| *byte == b'\n')
-            .map(|line| serde_json::from_slice(line).unwrap_or_default())
-            .collect()
+/// The same record gave other bytes: where, and which.
+pub(super) fn other_bytes(
+    terms: &Terms<'_>,
+    record: &Record,
+    before: &[Said],
+    after: &[Said],
+) -> Option<Broken> {
+    let ((way, before), (_, after)) = before.iter().zip(after).find(|(before, after)| before != after)?;
+    Some(Broken {
+        law: Law::Bytes,
+        object: terms.object.to_owned(),
+        field: differing(before.as_deref(), after.as_deref()),
+        way: *way,
+        expected: before.as_deref().map(text),
+        found: after.as_deref().map(text),
+        example: record.clone(),
+        after: None,
+    })
+}
+
+/// An answer as text, also when it is no document.
+fn text(bytes: &[u8]) -> Value {
+    Value::String(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Where two answers differ: the pointer of the first member, or nothing when only their bytes do.
+pub(super) fn differing(left: Option<&[u8]>, right: Option<&[u8]>) -> String {
+    let read = |bytes: Option<&[u8]>| serde_json::from_slice::<Value>(bytes.unwrap_or_default()).ok();
+    let (Some(Value::Object(left)), Some(Value::Object(right))) = (read(left), read(right)) else {
+        return String::new();
     };
-    let place = lines(left).iter().zip(&lines(right)).find_map(|(left, right)| {
-        let (Value::Object(left), Value::Object(right)) = (left, right) else { return None };
-        let names = left.keys().chain(right.keys());
-        let mut different = names.filter(|name| left.get(*name) != right.get(*name));
-        different.next().map(|name| document::pointer(name))
-    });
-    place.unwrap_or_default()
+    let mut names = left.keys().chain(right.keys());
+    names
+        .find(|name| left.get(*name) != right.get(*name))
+        .map(|name| document::pointer(name))
+        .unwrap_or_default()
 }

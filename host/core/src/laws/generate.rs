@@ -178,7 +178,7 @@ fn take_out(document: &mut Value, problems: &[Problem]) -> bool {
         let Some((parent, name)) = place.rsplit_once('/') else { continue };
         match document.pointer_mut(parent) {
             Some(Value::Object(members)) => {
-                taken |= members.remove(document::unescape(name).as_ref()).is_some();
+                taken |= members.shift_remove(document::unescape(name).as_ref()).is_some();
             }
             Some(Value::Array(items)) => {
                 if let Ok(position) = name.parse::<usize>()
@@ -195,7 +195,7 @@ fn take_out(document: &mut Value, problems: &[Problem]) -> bool {
 }
 
 /// Sets a member, with the objects around it.
-fn put(document: &mut Value, place: &str, value: Value) {
+pub(super) fn put(document: &mut Value, place: &str, value: Value) {
     let mut node = document;
     let mut names = place.split('/').skip(1).peekable();
     while let Some(name) = names.next() {

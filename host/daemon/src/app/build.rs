@@ -23,7 +23,7 @@ use crate::delivery::{Client, ClientConfig};
 use crate::intake::{Door, Intake, Route};
 use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
-use crate::provider::{Binding, EngineConfig, Providers, RuntimeConfig, Setup, Trial};
+use crate::provider::{Binding, Providers, Setup, Trial};
 use crate::quota::{QuotaConfig, Quotas};
 use crate::store::sled::{Options, SledStore};
 use crate::store::{Commit, Op, Store as _, StoreError, Until};
@@ -70,7 +70,8 @@ impl Engine {
                 .map_err(|error| AppError::Build(error.to_string()))?,
         );
         let runtime = Arc::new(
-            Providers::start(&runtime_config(&config)).map_err(|error| AppError::Build(error.to_string()))?,
+            Providers::start(&super::limits::runtime_config(&config))
+                .map_err(|error| AppError::Build(error.to_string()))?,
         );
         let archive = config.data_dir.join("providers");
         let archive = Archive::open(archive.clone())
@@ -606,19 +607,6 @@ fn millis(duration: std::time::Duration) -> u64 {
 /// The same settings. Where secrets are found is part of it, what they are is not.
 fn same_file(known: &ConnectionConfig, read: &ConnectionConfig) -> bool {
     format!("{known:?}") == format!("{read:?}")
-}
-
-fn runtime_config(config: &Config) -> RuntimeConfig {
-    let mut runtime = RuntimeConfig {
-        engine: EngineConfig { cache: Some(config.data_dir.join("compiled")), ..EngineConfig::default() },
-        lanes: config.limits.lanes.map(std::num::NonZero::get),
-        ..RuntimeConfig::default()
-    };
-    runtime.limits.memory_bytes = usize::try_from(config.limits.instance_memory).unwrap_or(usize::MAX);
-    runtime.limits.deadline = config.limits.call_deadline;
-    runtime.warm_bytes = usize::try_from(config.limits.instances_memory).unwrap_or(usize::MAX);
-    runtime.limits.document_bytes = config.limits.max_document;
-    runtime
 }
 
 /// The canonical schemas by object; compiled once.

@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod directory;
 mod edit;
+mod limits;
 mod pauses;
 mod providers;
 mod work;
@@ -25,6 +26,7 @@ use tokio::sync::{Notify, watch};
 
 pub use clock::SystemClock;
 pub use directory::Accounts;
+pub use limits::runtime_config;
 
 use crate::admin::view::HintView;
 use crate::config::{Config, ConnectionConfig};

@@ -13,9 +13,10 @@ use super::args;
 use super::failure::{FAILED, Failure, USAGE};
 use super::live;
 use super::online::pretty;
+use super::room::Room;
 use crate::admin::view::Probe;
 use crate::config::{Config, ConnectionConfig, Connections, Credential, Secret};
-use crate::provider::{Providers, RuntimeConfig, Setup, View};
+use crate::provider::{Providers, Setup, View};
 
 /// Everything that was found.
 #[derive(Debug, Default, Serialize)]
@@ -71,8 +72,7 @@ pub(super) fn check(file: &Path, asked: &args::Check, json: bool) -> Result<Stri
     {
         report.configuration.extend(error.findings.iter().map(ToString::to_string));
     }
-    let room = RuntimeConfig { lanes: Some(1), ..RuntimeConfig::default() };
-    let providers = Providers::start(&room).map_err(|error| Failure::new(&error))?;
+    let providers = Providers::start(&Room::of(&config).config).map_err(|error| Failure::new(&error))?;
     let usable = check_providers(&config, &providers, &good, &mut report);
     if asked.live {
         report.live = super::on_one_thread(live::probe(&config, &providers, &usable))?;

@@ -16,9 +16,10 @@ use tandem_core::schema::{CanonicalSchema, Schema};
 use super::args::{self, From};
 use super::failure::{FAILED, Failure};
 use super::online::pretty;
+use super::room::Room;
 use super::table::{indented, plain, table, value};
 use crate::config::{Config, Connections};
-use crate::provider::{Offline, Setup};
+use crate::provider::{EngineConfig, Offline, Setup};
 
 /// What a file may hold.
 const FILE: Limits = Limits { bytes: 64 << 20, depth: 66, members: 2_000_000 };
@@ -55,9 +56,12 @@ struct Field {
     canonical: Option<Value>,
     /// Members of the CRM's document that it is made of.
     document: Vec<Member>,
-    /// From canonical: the canonical value that came back. From provider: the members that would be written back.
+    /// From canonical: the canonical value that came back.
     #[serde(skip_serializing_if = "Option::is_none")]
     back: Option<Value>,
+    /// From provider: the members as they would be written back, where they differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    written: Vec<Member>,
     /// Why it may not come back as it went, if the provider says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     lossy: Option<String>,
@@ -110,7 +114,9 @@ pub(super) fn map(config: &Path, asked: &args::Map, json: bool) -> Result<String
         facts: optional(&asked.facts)?.unwrap_or_else(empty),
     };
     let current = optional(&asked.current)?;
-    let mut offline = Offline::load(&asked.provider, &setup).map_err(|error| Failure::new(&error))?;
+    let limits = Room::found(config)?.limits();
+    let mut offline = Offline::load_with(&asked.provider, &setup, &EngineConfig::default(), limits)
+        .map_err(|error| Failure::new(&error))?;
 
     let connection = offline.view().connection.clone();
     let Some(object) = connection.objects.get(&asked.object) else {
@@ -260,6 +266,7 @@ impl Run<'_> {
                     canonical: went.cloned(),
                     document: members(field, &record.mapped),
                     back: came.cloned(),
+                    written: Vec::new(),
                     lossy: field.and_then(|field| field.lossy.clone()),
                 });
             }
@@ -297,14 +304,14 @@ impl Run<'_> {
                         compare(Some(field), first.get(pointer), second.get(pointer)).at_least_normal()
                     }
                 };
-                let back = (before != after)
-                    .then(|| after.into_iter().map(|m| m.value.unwrap_or_default()).collect());
+                let written = if before == after { Vec::new() } else { after };
                 record.fields.push(Field {
                     field: pointer.clone(),
                     verdict,
                     canonical: first.get(pointer).cloned(),
                     document: before,
-                    back: back.map(Value::Array),
+                    back: None,
+                    written,
                     lossy: field.lossy.clone(),
                 });
             }
@@ -486,11 +493,18 @@ fn show(report: &Report, from: From) -> String {
 }
 
 fn row(field: &Field, from: From) -> [String; 5] {
-    let shown = |member: &Member| format!("{} {}", member.pointer, value(member.value.as_ref()));
-    let document = field.document.iter().map(shown).collect::<Vec<_>>().join("; ");
-    let document = if document.is_empty() { "-".to_owned() } else { document };
-    let canonical = value(field.canonical.as_ref());
-    let mut back = if field.verdict == Verdict::Same { "=".to_owned() } else { value(field.back.as_ref()) };
+    let shown = |members: &[Member]| {
+        let one = |member: &Member| format!("{} {}", member.pointer, value(member.value.as_ref()));
+        let all = members.iter().map(one).collect::<Vec<_>>().join("; ");
+        if all.is_empty() { "-".to_owned() } else { all }
+    };
+    let (document, canonical) = (shown(&field.document), value(field.canonical.as_ref()));
+    let mut back = match (field.verdict, from) {
+        (Verdict::Same, _) => "=".to_owned(),
+        (_, From::Canonical) => value(field.back.as_ref()),
+        (_, From::Provider) if field.written.is_empty() => "=".to_owned(),
+        (_, From::Provider) => shown(&field.written),
+    };
     if let Some(lossy) = field.lossy.as_ref().filter(|_| field.verdict == Verdict::Lossy) {
         let _ = write!(back, "  ({lossy})");
     }

@@ -6,14 +6,16 @@
 //! configuration.
 
 mod args;
+mod cases;
 mod check;
 mod client;
 mod failure;
-mod kit;
 mod live;
 mod map;
+mod new;
 mod online;
 mod provider;
+mod room;
 mod rules;
 mod run;
 mod show;
@@ -28,6 +30,9 @@ use clap::Parser as _;
 
 use self::args::{Cli, Command};
 use self::failure::{Failure, USAGE};
+
+/// The main file, unless another is named.
+const CONFIG: &str = "tandem.toml";
 
 /// Runs the command line of this process.
 #[must_use]
@@ -45,15 +50,15 @@ pub fn main() -> ExitCode {
         }
     };
     let config = cli.config.or_else(|| std::env::var_os("TANDEM_CONFIG").map(PathBuf::from));
-    let config = config.unwrap_or_else(|| PathBuf::from("tandem.toml"));
+    let config = config.unwrap_or_else(|| PathBuf::from(CONFIG));
     let done = match cli.command {
         Command::Version => version(cli.json),
         Command::Run(run) => run::run(&config, &run, cli.json, hardened),
         Command::Check(check) => check::check(&config, &check, cli.json),
         Command::Map(map) => map::map(&config, &map, cli.json),
         Command::Rules(args::Rules::Test(asked)) => rules::test(&config, &asked, cli.json),
-        Command::Provider(args::Provider::New(asked)) => kit::new(&asked, cli.json),
-        Command::Provider(args::Provider::Test(asked)) => kit::test(&asked, cli.json),
+        Command::Provider(args::Provider::New(asked)) => new::new(&asked, cli.json),
+        Command::Provider(args::Provider::Test(asked)) => cases::test(&config, &asked, cli.json),
         Command::Provider(args::Provider::Check(asked)) => provider::check(&config, &asked, cli.json),
         online => on_one_thread(online::ask(&config, online, cli.json)),
     };

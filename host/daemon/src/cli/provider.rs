@@ -13,8 +13,9 @@ use super::args;
 use super::failure::{FAILED, Failure};
 use super::map::{one_document, settings_of};
 use super::online::pretty;
+use super::room::Room;
 use super::table::{indented, table};
-use crate::provider::{Limits, LoadError, Providers, RuntimeConfig, Setup, Stored, Trial, Version};
+use crate::provider::{Exercise, Limits, LoadError, Providers, Setup, Stored, Trial, Version};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -34,8 +35,14 @@ struct Report {
     examples: usize,
     /// Records that the laws were held against.
     laws: Looked,
+    /// Whose limits: the main file, or the defaults.
+    limits_of: String,
     limits: Vec<Limit>,
     functions: Vec<Function>,
+    /// What operations answered to made-up input.
+    operations: Vec<Answered>,
+    /// What went wrong with made-up input although admission does not ask for it.
+    notes: Vec<String>,
     compiled_ms: Option<u64>,
     took_ms: u64,
 }
@@ -56,6 +63,16 @@ struct Function {
     memory: u64,
 }
 
+#[derive(Debug, Serialize)]
+struct Answered {
+    operation: &'static str,
+    /// Mean time of `start` in microseconds.
+    start: f64,
+    /// Mean time of `resume` in microseconds. None: it asks for nothing that could be answered.
+    resume: Option<f64>,
+    answers: Vec<String>,
+}
+
 /// Checks, and answers what is printed.
 pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> Result<String, Failure> {
     let began = Instant::now();
@@ -65,9 +82,21 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
         (None, None) => None,
     };
     let facts = asked.facts.as_deref().map(one_document).transpose()?;
-    let room = RuntimeConfig { lanes: Some(1), ..RuntimeConfig::default() };
-    let providers = Providers::start(&room).map_err(|error| Failure::new(&error))?;
-    let outcome = admit(&providers, asked, settings, facts);
+    let room = Room::found(config)?;
+    let providers = Providers::start(&room.config).map_err(|error| Failure::new(&error))?;
+    let empty = || Value::Object(serde_json::Map::new());
+    let setup = (settings.is_some() || facts.is_some())
+        .then(|| Setup { settings: settings.unwrap_or_else(empty), facts: facts.unwrap_or_else(empty) });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, in_ms);
+    let outcome = admit(&providers, asked, setup.as_ref(), now);
+    let exercise = match &outcome {
+        Ok((version, _)) => providers.exercise_blocking(version, setup.as_ref(), now),
+        Err(_) => Ok(Exercise::default()),
+    };
+    let (exercise, unexercised) = match exercise {
+        Ok(exercise) => (exercise, None),
+        Err(error) => (Exercise::default(), Some(error.to_string())),
+    };
 
     let version = outcome.as_ref().ok().map(|(version, _)| version.clone());
     let error = outcome.as_ref().err();
@@ -83,8 +112,11 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
         imports: version.as_ref().map(|version| version.imports.clone()).unwrap_or_default(),
         examples: version.as_ref().map_or(0, |version| version.descriptor.examples.len()),
         laws: looked,
-        limits: limits(&room.limits),
+        limits: limits(&room.config.limits),
+        limits_of: room.source,
         functions: functions(&providers),
+        operations: answered(&exercise),
+        notes: exercise.faults.into_iter().chain(unexercised).collect(),
         compiled_ms: version.as_ref().map(|version| in_ms(version.compiled_in)),
         took_ms: in_ms(began.elapsed()),
     };
@@ -101,18 +133,15 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
 fn admit(
     providers: &Providers,
     asked: &args::ProviderCheck,
-    settings: Option<Value>,
-    facts: Option<Value>,
+    setup: Option<&Setup>,
+    now: u64,
 ) -> Result<(std::sync::Arc<Version>, Looked), LoadError> {
     let candidate = providers.read_blocking(&asked.file, None)?;
     let (version, looked) = providers.inspect_blocking(&candidate, asked.records)?;
-    if settings.is_some() || facts.is_some() {
-        let empty = || Value::Object(serde_json::Map::new());
-        let setup = Setup { settings: settings.unwrap_or_else(empty), facts: facts.unwrap_or_else(empty) };
+    if let Some(setup) = setup {
         let id = ConnectionId::from(asked.connection.as_deref().unwrap_or("check"));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, in_ms);
         let trial = Trial::new(asked.records, now);
-        providers.bind_blocking(&version, &id, &setup, Some((&Stored::default(), &trial)))?;
+        providers.bind_blocking(&version, &id, setup, Some((&Stored::default(), &trial)))?;
     }
     Ok((version, looked))
 }
@@ -122,21 +151,76 @@ fn in_ms(duration: std::time::Duration) -> u64 {
 }
 
 fn limits(limits: &Limits) -> Vec<Limit> {
+    // All of them by name: one that is added has to be shown.
+    let Limits {
+        component_bytes,
+        memory_bytes,
+        table_elements,
+        deadline,
+        deadline_per_kib,
+        deadline_of_admission,
+        deadline_of_instance,
+        wall_factor,
+        copied_bytes,
+        document_bytes,
+        request_body_bytes,
+        note_bytes,
+        listing_note_bytes,
+        cursor_bytes,
+        keep_bytes,
+        rows,
+        text_bytes,
+        log_line_bytes,
+        log_bytes,
+        stderr_bytes,
+        calls,
+        memory_mark_percent,
+    } = limits;
     let limit = |what, most: String| Limit { what, most };
+    let bytes = |what, most: usize| Limit { what, most: format!("{most} bytes") };
     vec![
-        limit("file", format!("{} bytes", limits.component_bytes)),
-        limit("memory", format!("{} bytes", limits.memory_bytes)),
-        limit("table elements", limits.table_elements.to_string()),
+        limit("file", format!("{component_bytes} bytes")),
+        bytes("memory", *memory_bytes),
+        limit("table elements", table_elements.to_string()),
         limit(
             "CPU time of a call",
-            format!(
-                "{} ms and {} us for each KiB",
-                limits.deadline.as_millis(),
-                limits.deadline_per_kib.as_micros()
-            ),
+            format!("{} ms and {} us for each KiB", deadline.as_millis(), deadline_per_kib.as_micros()),
         ),
-        limit("document", format!("{} bytes", limits.document_bytes)),
+        limit("time of a call by the clock", format!("{wall_factor} times its CPU time")),
+        limit("CPU time to begin, in admission", format!("{} ms", deadline_of_admission.as_millis())),
+        limit("CPU time to begin, at work", format!("{} ms", deadline_of_instance.as_millis())),
+        bytes("answer of a call", *copied_bytes),
+        bytes("document", *document_bytes),
+        bytes("body of a request", *request_body_bytes),
+        bytes("note", *note_bytes),
+        bytes("note of a listing", *listing_note_bytes),
+        bytes("cursor", *cursor_bytes),
+        bytes("kept on a link", *keep_bytes),
+        limit("rows of an answer", rows.to_string()),
+        bytes("id, word or header", *text_bytes),
+        bytes("line of the log", *log_line_bytes),
+        limit("log", format!("{log_bytes} bytes a minute")),
+        bytes("end of stderr", *stderr_bytes),
+        limit("calls of an instance", format!("{calls}, give or take a quarter")),
+        limit("memory at which an instance is replaced", format!("{memory_mark_percent} %")),
     ]
+}
+
+/// A mean for people.
+fn microseconds(nanos: f64, count: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+    let count = count as f64;
+    nanos / count / 1_000.0
+}
+
+fn answered(exercise: &Exercise) -> Vec<Answered> {
+    let one = |one: &crate::provider::Exercised| Answered {
+        operation: one.operation,
+        start: microseconds(one.starting.as_secs_f64() * 1e9, one.started),
+        resume: (one.resumed > 0).then(|| microseconds(one.resuming.as_secs_f64() * 1e9, one.resumed)),
+        answers: one.answers.iter().cloned().collect(),
+    };
+    exercise.operations.iter().map(one).collect()
 }
 
 fn functions(providers: &Providers) -> Vec<Function> {
@@ -144,7 +228,7 @@ fn functions(providers: &Providers) -> Vec<Function> {
     called
         .map(|call| {
             #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-            let microseconds = call.nanos as f64 / call.count as f64 / 1_000.0;
+            let microseconds = microseconds(call.nanos as f64, call.count);
             Function { function: call.function, calls: call.count, microseconds, memory: call.memory }
         })
         .collect()
@@ -165,9 +249,6 @@ fn show(report: &Report) -> String {
             report.laws.records, report.laws.refused
         );
     }
-    let limits: Vec<String> =
-        report.limits.iter().map(|limit| format!("{} {}", limit.what, limit.most)).collect();
-    let _ = writeln!(text, "  limits     {}", limits.join("; "));
     let rows: Vec<_> = report
         .functions
         .iter()
@@ -181,6 +262,30 @@ fn show(report: &Report) -> String {
         })
         .collect();
     text.push_str(&indented(&table(["FUNCTION", "CALLS", "MICROSECONDS", "MEMORY"], &rows)));
+    if !report.operations.is_empty() {
+        text.push('\n');
+        let rows: Vec<_> = report
+            .operations
+            .iter()
+            .map(|one| {
+                [
+                    one.operation.to_owned(),
+                    format!("{:.1}", one.start),
+                    one.resume.map_or_else(|| "-".to_owned(), |resume| format!("{resume:.1}")),
+                    one.answers.join(", "),
+                ]
+            })
+            .collect();
+        let head = ["OPERATION", "START (us)", "RESUME (us)", "ANSWERS TO MADE-UP RESPONSES"];
+        text.push_str(&indented(&table(head, &rows)));
+    }
+    let _ = writeln!(text, "\n  limits of {}", report.limits_of);
+    let rows: Vec<_> =
+        report.limits.iter().map(|limit| [limit.what.to_owned(), limit.most.clone()]).collect();
+    text.push_str(&indented(&table(["LIMIT", "AT MOST"], &rows)));
+    for note in &report.notes {
+        let _ = writeln!(text, "  ! {note}");
+    }
     if report.ok {
         text.push_str("It would be admitted.\n");
     }

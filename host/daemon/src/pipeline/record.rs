@@ -452,7 +452,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
-    /// What only the provider can know. None: it takes part.
+    /// Whether the record takes part: the customer's own rules first, then what only the provider can know. None: it does.
     pub(super) async fn judge(
         &self,
         case: &mut Case<'_>,

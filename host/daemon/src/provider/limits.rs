@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bounds for one instance and one call. All are ceilings of the host; a provider cannot ask for more.
+/// Bounds for one instance and one call. All are ceilings of the host; a provider cannot ask for more. The defaults are those of
+/// a configuration that says nothing.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest component file.
@@ -55,7 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             component_bytes: 64 << 20,
-            memory_bytes: 64 << 20,
+            memory_bytes: 32 << 20,
             table_elements: 65_536,
             deadline: Duration::from_millis(100),
             deadline_per_kib: Duration::from_micros(100),
@@ -63,7 +64,7 @@ impl Default for Limits {
             deadline_of_instance: Duration::from_millis(250),
             wall_factor: 20,
             copied_bytes: 32 << 20,
-            document_bytes: 1 << 20,
+            document_bytes: 256 << 10,
             request_body_bytes: 8 << 20,
             note_bytes: 64 << 10,
             listing_note_bytes: 1 << 20,

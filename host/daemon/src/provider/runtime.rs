@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use super::breaker::BreakerConfig;
 use super::counters::{Counters, Snapshot};
 use super::engine::{Engine, EngineConfig, EngineError};
+use super::exercise::{self, Exercise};
 use super::instance::{Instance, Stderr, Workshop};
 use super::lane::{Lane, Message, QUEUE, Seated, Share, Suspects, Task, Visit, broken};
 use super::limits::Limits;
-use super::load::{self, Candidate, LoadError, LoadStep, SLOW_LOAD, Setup};
+use super::load::{self, Candidate, LoadError, LoadStep, SLOW_LOAD, Setup, Subject};
 use super::registry::{Connection, Registry, Version};
 use super::trial::{self, Stored, Trial};
 use super::{Binding, Fault, FaultKind, Provider, Runtime, View};
@@ -237,6 +238,26 @@ impl Providers {
             tracing::warn!(provider = %version.label, "loading took {} s", began.elapsed().as_secs());
         }
         Ok((version, looked))
+    }
+
+    /// Calls every function of a version on made-up input: with the settings that are given, or those of its first example.
+    /// For threads that may block.
+    ///
+    /// # Errors
+    /// When it cannot be configured with them.
+    pub fn exercise_blocking(
+        &self,
+        version: &Version,
+        setup: Option<&Setup>,
+        now: u64,
+    ) -> Result<Exercise, LoadError> {
+        exercise::version(&self.0.workshop, version, setup, now).map_err(|reason| {
+            Subject::file(&version.file).provider(&version.label).error(
+                LoadStep::Configure,
+                reason,
+                "say with which settings it works, with --settings or in a golden example",
+            )
+        })
     }
 
     /// Configures a version for a connection, and tries it if told how. Nothing is in use yet. For threads that may block.

@@ -55,11 +55,15 @@ struct Meter {
     began: Option<(Duration, Instant)>,
 }
 
+/// A flood of log lines is told of once in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// A bucket for log bytes.
 struct LogBudget {
     left: usize,
     filled: Instant,
     dropped: u64,
+    told: Option<Instant>,
 }
 
 impl Sandbox {
@@ -87,7 +91,7 @@ impl Sandbox {
                 random: 0,
                 handles: 0,
                 stderr: VecDeque::new(),
-                log: LogBudget { left: limits.log_bytes, filled: Instant::now(), dropped: 0 },
+                log: LogBudget { left: limits.log_bytes, filled: Instant::now(), dropped: 0, told: None },
                 meter: Meter { limit: Duration::ZERO, wall_limit: Duration::ZERO, began: None },
             },
         );
@@ -157,6 +161,14 @@ impl Sandbox {
         let cost = cut.len().max(32);
         if self.log.left < cost {
             self.log.dropped += 1;
+            if self.log.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                self.log.told = Some(Instant::now());
+                let (provider, connection, most) = (&*self.label, &*self.connection, limits.log_bytes);
+                tracing::warn!(
+                    target: "tandem::guest", provider, connection,
+                    "it floods the log: more than its {most} bytes a minute; what is more is dropped and counted"
+                );
+            }
             return;
         }
         self.log.left -= cost;

@@ -129,16 +129,16 @@ pub(super) fn version(workshop: &Workshop, version: &Version, records: usize) ->
 }
 
 /// A version with settings and facts, on instances of its own.
-struct Run<'r> {
-    workshop: &'r Workshop,
-    version: &'r Version,
-    name: &'r Arc<str>,
-    settings: &'r [u8],
-    facts: &'r [u8],
+pub(super) struct Run<'r> {
+    pub(super) workshop: &'r Workshop,
+    pub(super) version: &'r Version,
+    pub(super) name: &'r Arc<str>,
+    pub(super) settings: &'r [u8],
+    pub(super) facts: &'r [u8],
 }
 
 impl Run<'_> {
-    fn instance(&self) -> Result<(Instance, Vec<u8>), String> {
+    pub(super) fn instance(&self) -> Result<(Instance, Vec<u8>), String> {
         let mut instance =
             Instance::new(self.workshop, &*self.version.prepared, &self.version.label, self.name)
                 .map_err(|fault| fault.to_string())?;
@@ -149,7 +149,7 @@ impl Run<'_> {
         Ok((instance, described))
     }
 
-    fn described(&self) -> Result<ConnectionDescriptor, String> {
+    pub(super) fn described(&self) -> Result<ConnectionDescriptor, String> {
         describe::connection(&self.instance()?.1)
     }
 
@@ -193,14 +193,14 @@ impl Run<'_> {
 }
 
 /// The same records for the same file, other ones for another.
-fn seed(digest: &Digest) -> u64 {
+pub(super) fn seed(digest: &Digest) -> u64 {
     digest.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
 }
 
-struct Mapped<'m> {
-    run: &'m Run<'m>,
-    object: &'m str,
-    instance: Instance,
+pub(super) struct Mapped<'m> {
+    pub(super) run: &'m Run<'m>,
+    pub(super) object: &'m str,
+    pub(super) instance: Instance,
 }
 
 impl laws::Mapping for Mapped<'_> {

@@ -19,20 +19,85 @@ fn a_component_is_taken_through_admission_with_its_figures() {
         "ledger@0.1.0#",
         "2 hold",
         "hold on 302 records",
-        "to-provider",
         "MICROSECONDS",
+        "limits of the defaults",
+        "  memory                                   33554432 bytes\n",
+        "  document                                 262144 bytes\n",
         "It would be admitted.",
     ] {
         assert!(said.contains(part), "{part} is missing in\n{said}");
     }
     let report = house.tandem(&["provider", "check", &file, "--records", "10", "--json"]).json();
     assert_eq!((&report["ok"], &report["laws"]["records"]), (&json!(true), &json!(12)));
-    let mapping =
-        report["functions"].as_array().unwrap().iter().find(|one| one["function"] == "to-provider").unwrap();
+    let names = |list: &str, name: &str| -> Vec<String> {
+        let all = report[list].as_array().expect("a list").iter();
+        all.map(|one| one[name].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(
+        names("functions", "function"),
+        [
+            "instantiate",
+            "describe",
+            "configure",
+            "to-provider",
+            "to-canonical",
+            "decide",
+            "start",
+            "resume",
+            "receive"
+        ]
+    );
+    for function in report["functions"].as_array().expect("a list") {
+        let name = function["function"].as_str().unwrap_or_default();
+        assert!(function["calls"].as_u64().unwrap() > 0, "{function}");
+        assert!(function["microseconds"].as_f64().unwrap() > 0.0, "{function}");
+        assert!(name == "instantiate" || function["memory"].as_u64().unwrap() > 0, "{function}");
+        assert!(said.contains(&format!("  {name} ")), "{name} is missing in\n{said}");
+    }
+    assert_eq!(
+        names("operations", "operation"),
+        [
+            "changes", "create", "discover", "find", "other", "probe", "read", "remove", "update", "walk",
+            "watch"
+        ]
+    );
+    let read =
+        report["operations"].as_array().unwrap().iter().find(|one| one["operation"] == "read").unwrap();
+    for answer in ["send", "current", "unauthorised", "blocked", "throttled", "again"] {
+        assert!(read["answers"].as_array().unwrap().contains(&json!(answer)), "{read}");
+    }
+    assert!(read["start"].as_f64().unwrap() > 0.0 && read["resume"].as_f64().unwrap() > 0.0, "{read}");
+    assert_eq!(report["limits"].as_array().unwrap().len(), 21, "every limit: {report}");
+    // The ledger takes what has no id for a record: nothing that admission asks for, and told all the same.
+    let notes = report["notes"].as_array().expect("a list");
     assert!(
-        mapping["memory"].as_u64().unwrap() > 0 && mapping["microseconds"].as_f64().unwrap() > 0.0,
+        notes.len() == 1 && notes[0].as_str().unwrap().ends_with(": resume: answered an empty record's id"),
         "{report}"
     );
+}
+
+/// A component under the limits of the daemon: those of the configuration that stands here, or of one that says nothing.
+#[test]
+fn a_component_that_needs_more_than_the_daemon_gives_is_refused_here_as_it_is_there() {
+    let file = guest("needs_more").display().to_string();
+    let house = House::new(&[]);
+    let done = house.tandem(&["provider", "check", &file]);
+    assert!(
+        done.status == 1
+            && done.err.contains("to-canonical: needed more than its 33554432 bytes of memory; "),
+        "{}",
+        done.err
+    );
+    let house = House::configured();
+    let done = house.tandem(&["provider", "check", &file]);
+    assert!(done.status == 1 && done.out.contains("limits of tandem.toml"), "{}{}", done.out, done.err);
+    let more = format!("{}[limits]\ninstance_memory = '64 MiB'\n", house.main());
+    house.write("tandem.toml", more.as_bytes());
+    let said = house.tandem(&["provider", "check", &file, "--records", "50"]).ok();
+    assert!(said.contains("67108864 bytes") && said.contains("It would be admitted."), "{said}");
+    assert!(!house.path().join("data").exists(), "check has no side effects");
+    let done = house.tandem(&["provider", "check", &file, "--config", "nowhere.toml"]);
+    assert!(done.status == 64 && done.err.contains("nowhere.toml"), "{}", done.err);
 }
 
 #[test]
@@ -41,27 +106,57 @@ fn a_component_that_breaks_a_law_is_refused_with_the_smallest_example() {
     for (name, says) in [
         (
             "drops_field",
-            "object contact, field /family_name, to-provider: what was written is not what is read: \"a\" became nothing; smallest example: canonical {\"family_name\":\"a\"}, document {}",
+            r#"field /family_name, to-provider: what was written is not what is read: "a" became nothing; smallest example: canonical {"family_name":"a"}, document {}"#,
         ),
-        ("rounds_amounts", "field /annual_revenue"),
-        ("swaps_names", "smallest example: canonical {\"given_name\":\"a\",\"family_name\":"),
+        (
+            "rounds_amounts",
+            r#"field /annual_revenue, to-provider: what was written is not what is read: "0.1" became "0"; smallest example: canonical {"annual_revenue":"0.1"}, document {}"#,
+        ),
+        (
+            "swaps_names",
+            r#"field /family_name, to-provider: what was written is not what is read: "a" became "b"; smallest example: canonical {"family_name":"a","given_name":"b"}, document {}"#,
+        ),
+        (
+            "loses_member",
+            r#"field /tags, to-provider: what was written is not what is read: ["a","a","b"] became ["a","a"]; smallest example: canonical {"tags":["a","a","b"]}, document {}"#,
+        ),
+        (
+            "drops_unmapped",
+            r#"field /shoe_size, to-provider: a member that is not mapped does not stay: 0 became nothing; smallest example: canonical {}, document {"shoe_size":0}"#,
+        ),
+        (
+            "reads_only",
+            r#"field /language, to-canonical: writing what was read changes it: "a" became nothing; smallest example: canonical {}, document {"language":"a"}"#,
+        ),
         (
             "never_settles",
-            "field /notes, to-provider: what was written is not what is read: \"a\" became \"a*\"",
+            r#"field /notes, to-canonical: writing the same once more changes it again: "a*" became "a**"; smallest example: canonical {}, document {"notes":"a"}"#,
         ),
-        ("counts_calls", "the same input gives other bytes"),
-        ("drops_unmapped", "a member that is not mapped does not stay"),
-        ("loses_member", "field /tags"),
+        (
+            "member_twice",
+            r#"field /notes, to-provider: the answer is no document: a member stands there twice; smallest example: canonical {"notes":"a"}, document {}"#,
+        ),
+        (
+            "counts_calls",
+            r#"field /city, to-provider: the same input gives other bytes: "{\"city\":\"a\"}" became "{\"city\":\"a, again\"}"; smallest example: canonical {"city":"a"}, document {}"#,
+        ),
+        (
+            "remembers",
+            r#"the whole document, to-provider: the same input gives other bytes: "{}" became "{} "; smallest example: canonical {}, document {}, on an instance that has seen canonical {}, document {"nobody mapped this":"a"}"#,
+        ),
     ] {
-        let done =
-            house.tandem(&["provider", "check", &guest(name).display().to_string(), "--records", "500"]);
+        let file = guest(name).display().to_string();
+        let done = house.tandem(&["provider", "check", &file, "--records", "500"]);
         assert_eq!(done.status, 1, "{name}: {}", done.out);
-        assert!(
-            done.err.starts_with("error: ") && done.err.contains(": laws: ") && done.err.contains(says),
-            "{name}: {}",
-            done.err
+        let label = done.err.split(": laws: ").next().unwrap_or_default().to_owned();
+        let id = name.replace('_', "-");
+        assert!(label.starts_with(&format!("error: {file}: provider {id}@0.1.0#")), "{name}: {}", done.err);
+        assert_eq!(
+            done.err,
+            format!(
+                "{label}: laws: object contact, {says}; mend the mapping, or declare the field lossy or one-way\n"
+            )
         );
-        assert_eq!(done.err.lines().count(), 1, "{name}: {}", done.err);
     }
     let done = house.tandem(&["provider", "check", &guest("drops_field").display().to_string(), "--json"]);
     let report: Value = serde_json::from_str(&done.out).expect("JSON");

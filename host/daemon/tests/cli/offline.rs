@@ -237,6 +237,46 @@ fn map_shows_a_document_there_and_back() {
 }
 
 #[test]
+fn map_shows_a_document_of_the_crm_there_and_back() {
+    let house = House::new(&[
+        ("crm.json", r#"[{ "email": "ada@example.com", "notes": "x", "shoe_size": 38 }, { "notes": "a" }]"#),
+        ("settings.json", r#"{ "greeting": "dear " }"#),
+    ]);
+    let ledger = guest("ledger").display().to_string();
+    let text = house.tandem(&["map", &ledger, "crm.json", "--from", "provider"]).ok();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("ledger@0.1.0#") && lines[0].ends_with(" contact, document 1 of 2"),
+        "{text}"
+    );
+    assert_eq!(
+        &lines[1..4],
+        [
+            "     FIELD   CRM                       SYSTEM A           BACK IN THE CRM",
+            "  =  /email  /email \"ada@example.com\"  \"ada@example.com\"  =",
+            "  =  /notes  /notes \"x\"                \"x\"                =",
+        ]
+    );
+    assert!(
+        text.ends_with("= came back as it went\n2 of 2 documents went there and back as the laws say\n"),
+        "{text}"
+    );
+    // With a setting that adds to a note each time, what would be written back is shown beside what is there.
+    let done =
+        house.tandem(&["map", &ledger, "crm.json", "--from", "provider", "--settings", "settings.json"]);
+    assert_eq!(done.status, 1);
+    let notes: Vec<&str> = done.out.lines().filter(|line| line.contains("/notes")).collect();
+    assert_eq!(
+        notes,
+        [
+            "  !  /notes  /notes \"x\"                \"x\"                /notes \"dear x\"",
+            "  !  /notes  /notes \"a\"  \"a\"       /notes \"dear a\"",
+        ]
+    );
+    assert!(done.out.contains("! came back otherwise: a law is broken\n0 of 2 documents"), "{}", done.out);
+}
+
+#[test]
 fn map_from_the_crms_side_keeps_what_is_not_mapped() {
     let house =
         House::new(&[("crm.json", r#"[{ "email": "ada@example.com", "shoe_size": 38 }, { "email": 3 }]"#)]);

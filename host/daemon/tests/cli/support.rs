@@ -66,6 +66,11 @@ impl House {
         Self::new(&[("tandem.toml", main), ("admin.token", TOKEN)])
     }
 
+    /// The text of the main file.
+    pub(crate) fn main(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("tandem.toml")).expect("a main file")
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -6,15 +6,7 @@ use serde_json::json;
 use tandem::provider::{Limits, LoadError, LoadStep, Offline, Providers, RuntimeConfig, Setup};
 use tandem_core::id::ProviderId;
 
-use crate::support::{config, connect_with, engine, guest, room};
-
-/// A file with these bytes in a folder of its own.
-fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(name);
-    std::fs::write(&path, bytes).expect("written");
-    (folder, path)
-}
+use crate::support::{config, connect_with, engine, file, growing_table, guest, ledger, replaced, room};
 
 fn refusal_of(bytes: &[u8]) -> LoadError {
     let (_folder, path) = file("candidate.wasm", bytes);
@@ -25,10 +17,6 @@ fn refusal_of(bytes: &[u8]) -> LoadError {
     assert!(!line.contains('\n'), "one line: {line:?}");
     assert!(line.starts_with(&path.display().to_string()), "it names the file: {line}");
     error
-}
-
-fn ledger() -> Vec<u8> {
-    std::fs::read(guest("ledger")).expect("the guest")
 }
 
 #[test]
@@ -88,23 +76,14 @@ fn a_component_for_another_host_is_told_what_this_host_speaks() {
     assert!(error.remedy.contains("0.1"), "{error}");
 }
 
-fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    assert_eq!(from.len(), to.len(), "lengths in the binary stay right");
-    let mut bytes = bytes.to_vec();
-    let places: Vec<usize> =
-        bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(i, _)| i).collect();
-    assert!(!places.is_empty(), "the text is there");
-    for place in places {
-        bytes[place..place + to.len()].copy_from_slice(to);
-    }
-    bytes
-}
-
 #[test]
 fn another_version_of_the_contract_is_refused_and_a_later_patch_of_the_same_track_is_not() {
-    let error = refusal_of(&replaced(&ledger(), b"provider/descriptor@0.1.0", b"provider/descriptor@0.9.0"));
-    assert_eq!(error.step, LoadStep::Contract, "{error}");
-    assert!(error.reason.contains("0.9.0"), "{error}");
+    for other in ["0.0.9", "0.2.0", "1.0.0"] {
+        let error = refusal_of(&replaced(&ledger(), b"@0.1.0", format!("@{other}").as_bytes()));
+        assert_eq!(error.step, LoadStep::Contract, "{error}");
+        assert_eq!(error.reason, format!("it speaks the contract {other}, this host speaks 0.1"));
+        assert_eq!(error.remedy, "build it against the contract 0.1 of this host (wit/)");
+    }
 
     let (_folder, path) =
         file("later.wasm", &replaced(&ledger(), b"provider/descriptor@0.1.0", b"provider/descriptor@0.1.7"));
@@ -219,37 +198,6 @@ fn admission_runs_under_the_same_limits() {
     assert_eq!(error.step, LoadStep::Describe, "{error}");
     assert!(error.reason.contains("1048576 bytes of memory"), "{error}");
     assert!(providers.version(&ProviderId::from("ledger")).is_none());
-}
-
-/// A component that is the ledger with one more core module, whose start function makes its table grow for ever.
-fn growing_table() -> Vec<u8> {
-    let module: Vec<u8> = [
-        &b"\0asm\x01\0\0\0"[..],
-        b"\x01\x04\x01\x60\0\0",                                     // type: () -> ()
-        b"\x03\x02\x01\0",                                           // one function
-        b"\x04\x04\x01\x70\0\x01",                                   // one table of functions, one element
-        b"\x08\x01\0",                                               // it starts by itself
-        b"\x0a\x12\x01\x10\0",                                       // code, one body without locals
-        b"\x03\x40\xd0\x70\x41\x80\x08\xfc\x0f\0\x1a\x0c\0\x0b\x0b", // loop: table.grow by 1024, drop, again
-    ]
-    .concat();
-    let bytes = ledger();
-    let mut depth = 0_u32;
-    let mut modules = 0_u8;
-    for payload in wasmparser::Parser::new(0).parse_all(&bytes) {
-        match payload.expect("the guest is whole") {
-            wasmparser::Payload::ModuleSection { .. } => {
-                modules += u8::from(depth == 0);
-                depth += 1;
-            }
-            wasmparser::Payload::ComponentSection { .. } => depth += 1,
-            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    let length = u8::try_from(module.len()).expect("a short module");
-    assert!(length < 128 && modules < 128, "one byte each");
-    [&bytes[..], &[1, length], &module, &[2, 4, 1, 0, modules, 0]].concat()
 }
 
 #[test]

@@ -12,9 +12,11 @@
 )]
 
 mod admission;
+mod documented;
 mod faults;
 mod lanes;
 mod ledger;
 mod measure;
 mod plugins;
+mod running;
 mod support;

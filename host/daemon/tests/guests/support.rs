@@ -1,6 +1,8 @@
 //! Where the guests are, and a room to load them into.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -101,5 +103,82 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "waited too long for {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A file with these bytes in a folder of its own.
+pub(crate) fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("written");
+    (folder, path)
+}
+
+/// The component that behaves.
+pub(crate) fn ledger() -> Vec<u8> {
+    std::fs::read(guest("ledger")).expect("the guest")
+}
+
+/// A component with one text in the place of another.
+pub(crate) fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len(), "lengths in the binary stay right");
+    let mut bytes = bytes.to_vec();
+    let places: Vec<usize> =
+        bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(i, _)| i).collect();
+    assert!(!places.is_empty(), "the text is there");
+    for place in places {
+        bytes[place..place + to.len()].copy_from_slice(to);
+    }
+    bytes
+}
+
+/// A component that is the ledger with one more core module, whose start function makes its table grow for ever.
+pub(crate) fn growing_table() -> Vec<u8> {
+    let module: Vec<u8> = [
+        &b"\0asm\x01\0\0\0"[..],
+        b"\x01\x04\x01\x60\0\0",                                     // type: () -> ()
+        b"\x03\x02\x01\0",                                           // one function
+        b"\x04\x04\x01\x70\0\x01",                                   // one table of functions, one element
+        b"\x08\x01\0",                                               // it starts by itself
+        b"\x0a\x12\x01\x10\0",                                       // code, one body without locals
+        b"\x03\x40\xd0\x70\x41\x80\x08\xfc\x0f\0\x1a\x0c\0\x0b\x0b", // loop: table.grow by 1024, drop, again
+    ]
+    .concat();
+    let bytes = ledger();
+    let mut depth = 0_u32;
+    let mut modules = 0_u8;
+    for payload in wasmparser::Parser::new(0).parse_all(&bytes) {
+        match payload.expect("the guest is whole") {
+            wasmparser::Payload::ModuleSection { .. } => {
+                modules += u8::from(depth == 0);
+                depth += 1;
+            }
+            wasmparser::Payload::ComponentSection { .. } => depth += 1,
+            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    let length = u8::try_from(module.len()).expect("a short module");
+    assert!(length < 128 && modules < 128, "one byte each");
+    [&bytes[..], &[1, length], &module, &[2, 4, 1, 0, modules, 0]].concat()
+}
+
+/// What is written to it.
+#[derive(Clone, Default)]
+pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("UTF-8")
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -1,7 +1,4 @@
-//! The provider kit: `tandem provider new` begins a provider, `tandem provider test` runs its golden cases.
-//!
-//! What is begun is `plugins/starter` under another name, in a folder that stands on its own: it builds, passes its tests and
-//! syncs with the simulator's generic REST account before a line of it is changed.
+//! `tandem provider test` runs golden cases: what the mapping, an exchange or a webhook gave when somebody looked last.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,131 +14,11 @@ use tandem_core::exchange::{
 use super::args;
 use super::failure::{FAILED, Failure};
 use super::online::pretty;
-use crate::provider::{Offline, Provider, Setup};
-
-const SOURCE: &str = include_str!("../../../../plugins/starter/src/lib.rs");
-const CASES: [(&str, &str); 3] = [
-    ("person.json", include_str!("../../../../plugins/starter/cases/person.json")),
-    ("update.json", include_str!("../../../../plugins/starter/cases/update.json")),
-    ("event.json", include_str!("../../../../plugins/starter/cases/event.json")),
-];
-const README: &str = include_str!("../../../../plugins/starter/README.md");
+use super::room::Room;
+use crate::provider::{EngineConfig, Limits, Offline, Provider, Setup};
 
 /// Requests of one exchange in a case.
 const STEPS: usize = 8;
-
-// === new ===
-
-/// Begins a provider, and answers what to do next.
-pub(super) fn new(asked: &args::ProviderNew, json: bool) -> Result<String, Failure> {
-    let name = asked.name.as_str();
-    let lawful = !name.is_empty()
-        && name.len() <= 40
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if !lawful {
-        let what =
-            format!("{name:?} is no provider's name; use small letters, digits and hyphens, a letter first");
-        return Err(Failure::usage(what));
-    }
-    let folder = asked.into.clone().unwrap_or_else(|| PathBuf::from(format!("provider-{name}")));
-    if folder.exists() {
-        return Err(Failure::usage(format!(
-            "{} is there already; name another folder with --into",
-            folder.display()
-        )));
-    }
-    let sdk = sdk(asked.sdk.as_deref())?;
-    let failed = |path: &Path, error: &std::io::Error| {
-        Failure::caused(format!("{} cannot be written", path.display()), error)
-    };
-    let write = |path: &str, text: &str| {
-        let path = folder.join(path);
-        let parent = path.parent().unwrap_or(&folder);
-        std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-        std::fs::write(&path, text).map_err(|error| failed(&path, &error))
-    };
-    write("Cargo.toml", &manifest(name, &sdk))?;
-    write("src/lib.rs", &renamed(SOURCE, name))?;
-    write("README.md", &renamed(README, name))?;
-    write(".gitignore", "/target\n")?;
-    for (case, text) in CASES {
-        write(&format!("cases/{case}"), text)?;
-    }
-    // The versions that the SDK was tried with.
-    if let Some(lock) = sdk.parent().and_then(Path::parent).map(|root| root.join("Cargo.lock"))
-        && let Ok(text) = std::fs::read_to_string(lock)
-    {
-        write("Cargo.lock", &text)?;
-    }
-    if json {
-        return pretty(&json!({ "folder": folder, "sdk": sdk }));
-    }
-    let shown = folder.display();
-    let component = format!("target/wasm32-wasip2/release/provider_{}.wasm", name.replace('-', "_"));
-    Ok(format!(
-        "{shown} is a provider. Go on with:\n\
-         \n  cd {shown}\
-         \n  cargo test\
-         \n  cargo build --release --target wasm32-wasip2\
-         \n  tandem provider check {component}\
-         \n  tandem provider test {component}\
-         \n\nThen copy {component} into the daemon's folder of providers. README.md says the rest.\n"
-    ))
-}
-
-fn sdk(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let here = std::env::current_dir().map_err(|error| Failure::new(&error))?;
-    let found = match given {
-        Some(path) => Some(path.to_owned()),
-        None => here.ancestors().map(|folder| folder.join("plugins/sdk")).find(|path| path.is_dir()),
-    };
-    let found =
-        found.filter(|path| path.join("Cargo.toml").is_file()).and_then(|path| path.canonicalize().ok());
-    found.ok_or_else(|| {
-        Failure::usage("the SDK is not found; say where plugins/sdk of Tandem's source stands with --sdk")
-    })
-}
-
-fn manifest(name: &str, sdk: &Path) -> String {
-    format!(
-        "[package]\nname = \"provider-{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\npublish = false\n\n\
-         [lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n\n\
-         [dependencies]\nserde_json = {{ version = \"1\", features = [\"preserve_order\"] }}\n\
-         tandem-provider = {{ path = {sdk:?} }}\n\n\
-         # Small and quick to load; the daemon compiles it once more.\n\
-         [profile.release]\nopt-level = 2\nlto = true\ncodegen-units = 1\npanic = \"abort\"\nstrip = true\n\n\
-         # Builds in a second, for the loop of editing and trying.\n\
-         [profile.quick]\ninherits = \"dev\"\nopt-level = 1\npanic = \"abort\"\nstrip = true\n\n\
-         # It stands on its own.\n[workspace]\n",
-        sdk = sdk.display().to_string(),
-    )
-}
-
-/// The starter under another name.
-fn renamed(text: &str, name: &str) -> String {
-    let title: String = name
-        .split('-')
-        .map(|part| {
-            let mut letters = part.chars();
-            letters
-                .next()
-                .map(|first| first.to_ascii_uppercase())
-                .into_iter()
-                .chain(letters)
-                .collect::<String>()
-        })
-        .collect();
-    let crate_name = name.replace('-', "_");
-    let text = text.replace("provider_starter", &format!("provider_{crate_name}"));
-    let text = text.replace("api.starter.example", &format!("api.{name}.example"));
-    let text = text
-        .replace("fn starter()", &format!("fn {crate_name}()"))
-        .replace("starter().", &format!("{crate_name}()."));
-    text.replace("Starter", &title).replace("starter", name)
-}
-
-// === test ===
 
 /// A golden case: one of `to-provider`, `to-canonical`, `exchange`, `receive`, and what is expected of it.
 #[derive(Debug, Default, Deserialize)]
@@ -201,7 +78,7 @@ struct Response {
 }
 
 /// Runs golden cases, or blesses what comes of them.
-pub(super) fn test(asked: &args::ProviderTest, json: bool) -> Result<String, Failure> {
+pub(super) fn test(config: &Path, asked: &args::ProviderTest, json: bool) -> Result<String, Failure> {
     let mut files: Vec<PathBuf> = match std::fs::read_dir(&asked.cases) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
         Err(_) if asked.cases.is_file() => vec![asked.cases.clone()],
@@ -217,11 +94,12 @@ pub(super) fn test(asked: &args::ProviderTest, json: bool) -> Result<String, Fai
     if files.is_empty() {
         return Err(Failure::usage(format!("{}: there is no case (*.json)", asked.cases.display())));
     }
+    let limits = Room::found(config)?.limits();
     let mut text = String::new();
     let (mut held, mut blessed, mut broken) = (0_usize, 0_usize, Vec::new());
     for path in &files {
         let name = path.display();
-        match run(&asked.file, path, asked.bless) {
+        match run(&asked.file, &limits, path, asked.bless) {
             Ok(Outcome::Held) => {
                 held += 1;
                 let _ = writeln!(text, "ok       {name}");
@@ -267,13 +145,13 @@ enum Outcome {
     Differs(String),
 }
 
-fn run(component: &Path, path: &Path, bless: bool) -> Result<Outcome, Failure> {
+fn run(component: &Path, limits: &Limits, path: &Path, bless: bool) -> Result<Outcome, Failure> {
     let text =
         std::fs::read_to_string(path).map_err(|error| Failure::caused(path.display().to_string(), &error))?;
     let mut whole: Value =
         serde_json::from_str(&text).map_err(|error| Failure::because(error.to_string()))?;
     let case = Case::deserialize(&whole).map_err(|error| Failure::because(error.to_string()))?;
-    let found = answer(component, &case)?;
+    let found = answer(component, limits, &case)?;
     if found == case.expected {
         return Ok(Outcome::Held);
     }
@@ -309,9 +187,10 @@ fn difference(at: &str, expected: &Value, found: &Value, lines: &mut String) {
     let _ = writeln!(lines, "  {}\n    - {expected}\n    + {found}", if at.is_empty() { "/" } else { at });
 }
 
-fn answer(component: &Path, case: &Case) -> Result<Value, Failure> {
+fn answer(component: &Path, limits: &Limits, case: &Case) -> Result<Value, Failure> {
     let setup = Setup { settings: case.settings.clone(), facts: case.facts.clone() };
-    let mut offline = Offline::load(component, &setup).map_err(|error| Failure::new(&error))?;
+    let mut offline = Offline::load_with(component, &setup, &EngineConfig::default(), limits.clone())
+        .map_err(|error| Failure::new(&error))?;
     let object = case.object.as_deref().unwrap_or("contact");
     let provider = offline.provider().map_err(|fault| Failure::new(&fault))?;
     let fault = |fault: crate::provider::Fault| Failure::new(&fault);
