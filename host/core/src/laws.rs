@@ -97,8 +97,8 @@ pub struct Record {
     pub current: Value,
 }
 
-/// Which law.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Which law. In the order in which they are asked: a mistake that breaks several at a field is told as the first of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Law {
     /// What was written is read.

@@ -13,7 +13,7 @@ impl Behaviour for MemberTwice {
         let document = ledger::to_provider(object, canonical, current)?;
         let mut notes = None;
         rewritten(&document, |members| {
-            notes = members.get("notes").filter(|notes| notes.is_string()).cloned()
+            notes = members.get("notes").filter(|notes| notes.is_string()).cloned();
         });
         let Some(notes) = notes else { return Ok(document) };
         let text = String::from_utf8_lossy(&document);

@@ -12,7 +12,8 @@ use crate::document::escape;
 const SIMPLEST: [&str; 8] =
     ["a", "b", "0", "0.1", "1970-01-01", "1970-01-01T00:00:00.000Z", "a@b.example", "en"];
 
-/// Makes a record smaller for as long as it breaks the same law at the same field.
+/// Makes a record smaller for as long as it breaks the same law at the same field. What is read otherwise than it was written may
+/// have been met on the way back first: it is told from the way there, where that shows it too.
 pub(super) fn smallest(
     mapping: &mut dyn Mapping,
     terms: &Terms<'_>,
@@ -31,7 +32,7 @@ pub(super) fn smallest(
                 continue;
             }
             if let Err(Lawless::Broken(smaller)) = check::one(mapping, terms, &candidate)
-                && smaller.law == broken.law
+                && (smaller.law == broken.law || smaller.law < broken.law && broken.law <= Law::Settles)
                 && (smaller.field == broken.field || bytes)
             {
                 broken = *smaller;

@@ -334,19 +334,31 @@ fn the_order_of_calls_may_not_show_even_when_the_same_call_twice_agrees() {
 
 #[test]
 fn the_smallest_record_is_the_same_wherever_it_was_found() {
-    let fresh = || Copying {
-        writing: |document, _| {
+    let mistakes: [Break; 3] = [
+        |document, _| {
             document.remove("family_name");
         },
-        ..Copying::sound()
-    };
-    let lines: Vec<String> = (0..20)
-        .map(|seed| match checked_from(&mut fresh(), seed) {
-            Err(Lawless::Broken(broken)) => broken.to_string(),
-            other => panic!("a law is broken: {other:?}"),
-        })
-        .collect();
-    assert!(lines.iter().all(|line| *line == lines[0]), "{lines:#?}");
+        |document, _| {
+            if let Some(amount) = document.get("annual_revenue").and_then(Value::as_str) {
+                let whole = amount.split('.').next().unwrap_or_default().to_owned();
+                document.insert("annual_revenue".to_owned(), Value::String(whole));
+            }
+        },
+        |document, _| {
+            if let Some(Value::Array(tags)) = document.get_mut("tags") {
+                tags.truncate(2);
+            }
+        },
+    ];
+    for writing in mistakes {
+        let lines: Vec<String> = (0..20)
+            .map(|seed| match checked_from(&mut Copying { writing, ..Copying::sound() }, seed) {
+                Err(Lawless::Broken(broken)) => broken.to_string(),
+                other => panic!("a law is broken: {other:?}"),
+            })
+            .collect();
+        assert!(lines.iter().all(|line| *line == lines[0]), "{lines:#?}");
+    }
 }
 
 #[test]
@@ -471,7 +483,8 @@ fn answers_that_depend_on_what_came_before_are_found_on_a_fresh_instance() {
     match check(&mut mapping, &terms, &given, 1, 0) {
         Err(Lawless::Broken(broken)) => {
             assert_eq!((broken.law, broken.field.as_str()), (Law::Bytes, "/number"), "{broken}");
-            assert_eq!(broken.example, given[1], "the last goes first");
+            let nothing = Record { canonical: json!({}), current: json!({}) };
+            assert_eq!(broken.example, nothing, "the smallest shows it too");
         }
         other => panic!("they differ: {other:?}"),
     }
@@ -542,7 +555,7 @@ fn answers_differ_at_the_first_member_that_is_another() {
     let differing = |left: &str, right: &str| check::differing(Some(left.as_bytes()), Some(right.as_bytes()));
     assert_eq!(differing(r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#), "/b");
     assert_eq!(differing(r#"{"a":1}"#, r#"{"a":1,"p/q":3}"#), "/p~1q");
-    assert_eq!(differing("{\"a\":1}\n{\"b\":1}\n", "{\"a\":1}\n{\"b\":2}\n"), "/b");
+    assert_eq!(differing("{\"a\":1}", "{ \"a\":1}"), "", "only the bytes differ");
     assert_eq!(differing("{", "}"), "");
 }
 

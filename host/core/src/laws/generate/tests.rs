@@ -275,7 +275,7 @@ fn what_the_schema_or_the_mapping_refuses_is_taken_out_and_the_rest_stays() {
     assert_eq!(times(&made, |record| record.current["id"].is_i64()), 60, "the rest stays");
     assert_eq!(times(&made, |record| record.current.get("code").is_some()), 0);
     assert_eq!(times(&made, |record| record.current.get("bad").is_some()), 0);
-    let fields = [fields[0].clone(), fields[1].clone(), ("/city", "/city", Direction::Both)];
+    let fields = [fields[0], fields[1], ("/city", "/city", Direction::Both)];
     let made = records(&["/given_name", "/city"], &fields, &json!({}));
     assert_eq!(times(&made, |record| record.canonical.get("given_name").is_some()), 0);
     assert_eq!(times(&made, |record| record.canonical.get("city").is_some()), 0);

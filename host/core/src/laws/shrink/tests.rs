@@ -9,23 +9,28 @@ use crate::descriptor::{Abilities, FieldDescriptor, ObjectDescriptor};
 use crate::laws::Refusal;
 use crate::schema::{CanonicalSchema, Schema};
 
+/// What a value is made into, without the simplest texts of each kind, which come first.
+fn simpler_still(value: &Value) -> Vec<Value> {
+    let simplest = SIMPLEST.map(Value::from);
+    simpler(value).into_iter().filter(|one| !simplest.contains(one)).collect()
+}
+
 #[test]
-fn a_smaller_text_is_a_letter_a_half_or_without_its_first() {
-    assert_eq!(simpler(&json!("long")), [json!("a"), json!("lo"), json!("ng"), json!("ong")]);
-    assert_eq!(simpler(&json!("odd")), [json!("a"), json!("o"), json!("dd"), json!("dd")]);
-    assert_eq!(simpler(&json!("x")), [json!("a"), json!(""), json!("")]);
-    for smallest in [json!("a"), json!("")] {
-        assert!(simpler(&smallest).is_empty(), "{smallest}");
-    }
+fn a_smaller_text_is_one_of_the_simplest_a_half_or_without_its_first() {
+    assert_eq!(simpler_still(&json!("long")), [json!("lo"), json!("ng"), json!("ong")]);
+    assert_eq!(simpler_still(&json!("odd")), [json!("o"), json!("dd"), json!("dd")]);
+    assert_eq!(simpler(&json!("long"))[0], json!("a"), "the simplest comes first");
+    assert!(simpler(&json!("a")).is_empty(), "nothing is simpler than the simplest");
 }
 
 #[test]
 fn numbers_objects_and_arrays_have_one_smallest_form() {
     assert_eq!(simpler(&json!(7)), [json!(0), json!(1)]);
-    assert_eq!(simpler(&json!(1.5)), [json!(0), json!(1)]);
-    assert_eq!(simpler(&json!({"a": 1})), [json!({})]);
-    assert_eq!(simpler(&json!([1])), [json!([])]);
-    for smallest in [json!(0), json!(1), json!({}), json!([]), json!(true), Value::Null] {
+    assert_eq!(simpler(&json!(1)), [json!(0)]);
+    assert_eq!(simpler(&json!(true)), [json!(false)]);
+    assert_eq!(simpler_still(&json!({"a": 1})), [json!({})]);
+    assert_eq!(simpler_still(&json!([1])), [json!([])]);
+    for smallest in [json!(0), json!({}), json!([]), json!(false), Value::Null] {
         assert!(simpler(&smallest).is_empty(), "{smallest}");
     }
 }
@@ -77,9 +82,9 @@ impl Mapping for Losing {
 }
 
 /// Makes this record smaller in so many steps.
-fn shrunk(mapping: &mut Losing, record: Record, steps: usize) -> Broken {
+fn shrunk(mapping: &mut Losing, record: &Record, steps: usize) -> Broken {
     by_the_terms(|terms| {
-        let Err(Lawless::Broken(broken)) = check::one(mapping, terms, &record) else {
+        let Err(Lawless::Broken(broken)) = check::one(mapping, terms, record) else {
             panic!("it loses fields");
         };
         mapping.asked = 0;
@@ -118,7 +123,7 @@ fn record() -> Record {
 
 #[test]
 fn the_smallest_record_breaks_the_law_at_the_same_field_and_is_one_that_may_be() {
-    let broken = shrunk(&mut Losing::default(), record(), 600);
+    let broken = shrunk(&mut Losing::default(), &record(), 600);
     assert_eq!((broken.law, broken.field.as_str()), (Law::Written, "/city"));
     assert_eq!(broken.example.canonical, json!({"city": "a"}));
     assert_eq!(broken.example.current, json!({"id": "a"}), "without an id it is none of the CRM's");
@@ -136,14 +141,14 @@ fn the_boldest_steps_come_first() {
 #[test]
 fn no_more_steps_are_spent_than_were_given() {
     let mut mapping = Losing::default();
-    assert_eq!(shrunk(&mut mapping, record(), 0).example, record());
+    assert_eq!(shrunk(&mut mapping, &record(), 0).example, record());
     assert_eq!(mapping.asked, 0);
-    // A record is four calls until the law breaks; the empty canonical document keeps the laws, in sixteen.
-    shrunk(&mut mapping, record(), 1);
+    // A record is four calls until the law breaks, and at most sixteen if it keeps the laws; what neither side may have is none.
+    shrunk(&mut mapping, &record(), 1);
     let one = mapping.asked;
-    shrunk(&mut mapping, record(), 4);
+    shrunk(&mut mapping, &record(), 4);
     let four = mapping.asked;
-    shrunk(&mut mapping, record(), 600);
-    assert!(0 < one && one < four && four < mapping.asked, "{one} {four} {}", mapping.asked);
+    shrunk(&mut mapping, &record(), 600);
+    assert!(0 < four && four < mapping.asked, "{one} {four} {}", mapping.asked);
     assert!(one <= 16 && four <= 64, "{one} {four}");
 }
