@@ -4,7 +4,7 @@ use serde_json::Value;
 use tandem_guests::bindings::tandem::provider::types::Problem;
 use tandem_guests::{Behaviour, Json, guest, ledger, rewritten};
 
-/// Reads every language, and writes only proper tags.
+/// Reads whatever source the CRM names, and writes one alone. System A keeps no such field: only the way back shows it.
 pub struct ReadsOnly;
 
 impl Behaviour for ReadsOnly {
@@ -13,10 +13,8 @@ impl Behaviour for ReadsOnly {
     fn to_provider(object: &str, canonical: &[u8], current: Option<&[u8]>) -> Result<Json, Vec<Problem>> {
         let document = ledger::to_provider(object, canonical, current)?;
         Ok(rewritten(&document, |members| {
-            let language = members.get("language").and_then(Value::as_str);
-            let proper = |tag: &str| (2..4).contains(&tag.split(['-', '_']).next().unwrap_or_default().len());
-            if language.is_some_and(|tag| !proper(tag)) {
-                members.remove("language");
+            if members.get("source").and_then(Value::as_str).is_some_and(|source| source != "web") {
+                members.remove("source");
             }
         }))
     }

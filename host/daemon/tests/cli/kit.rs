@@ -126,7 +126,7 @@ fn a_component_that_breaks_a_law_is_refused_with_the_smallest_example() {
         ),
         (
             "reads_only",
-            r#"field /language, to-canonical: writing what was read changes it: "a" became nothing; smallest example: canonical {}, document {"language":"a"}"#,
+            r#"field /source, to-canonical: writing what was read changes it: "a" became nothing; smallest example: canonical {}, document {"source":"a"}"#,
         ),
         (
             "never_settles",
