@@ -60,7 +60,7 @@ async fn swaps_under_load_lose_nothing_and_each_record_is_mapped_by_one_version(
     let mut words = BTreeMap::from([(house.serving("starter").await?, WORDS[0])]);
     let pid = house.daemon_pid().ok_or("the daemon runs")?;
     let loads: Vec<(&str, Load)> =
-        scopes.iter().map(|scope| (*scope, Load::start(&house, scope, Duration::from_millis(2)))).collect();
+        scopes.iter().map(|scope| (*scope, Load::start(&house, scope, Duration::from_millis(6)))).collect();
     // So much to compare the swaps with.
     tokio::time::sleep(Duration::from_secs(quiet)).await;
     let before = memory_of(pid);
@@ -79,7 +79,9 @@ async fn swaps_under_load_lose_nothing_and_each_record_is_mapped_by_one_version(
         slowest = slowest.max(began.elapsed());
         assert_eq!(reported["refused"], json!([]), "{reported}");
         let made = house.system_a("acme").create(&lead(swap as u64)).await?.id.ok_or("made")?;
-        let label = until("what was made after the report is in the account", SOON, async || {
+        // It waits in line behind what was made before it.
+        let in_line = Duration::from_secs(120);
+        let label = until("what was made after the report is in the account", in_line, async || {
             Ok(mapped_by(&house, "acme", &made).await.map_err(|error| error.to_string()))
         })
         .await?;
