@@ -35,6 +35,15 @@ async fn row(house: &House, connection: &str) -> Result<Value, Error> {
     Ok(rows.into_iter().find(|row| row["connection"] == json!(connection)).unwrap_or_default())
 }
 
+/// Waits until a connection runs.
+async fn runs(house: &House, connection: &str) -> Result<(), Error> {
+    until(&format!("{connection} runs"), SOON, async || {
+        let row = row(house, connection).await?;
+        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
+    })
+    .await
+}
+
 /// The account's contact by its address: its properties.
 async fn contact(house: &House, scope: &str, email: &str) -> Result<Option<Value>, Error> {
     let dump = house.control.dump(house.customer(scope)?.info.portal_id).await?;
@@ -131,11 +140,7 @@ async fn connections_are_added_changed_paused_and_removed_by_the_api() -> Result
     let house = House::build(Plan::roomy(&[])).await?;
     house.drop_in("starter.wasm", &starter()?)?;
     house.rest_customer("acme", "").await?;
-    until("it runs", SOON, async || {
-        let row = row(&house, "acme").await?;
-        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
-    })
-    .await?;
+    runs(&house, "acme").await?;
     let (status, text) = request(&house, reqwest::Method::GET, "/v1/connections/acme", "").await?;
     assert_eq!((status, text.as_str()), (200, house.rest_connection("acme", "").as_str()));
 
@@ -202,11 +207,7 @@ async fn a_record_that_leaves_a_filter_is_left_alone_and_one_that_enters_brings_
     let house = House::build(Plan::roomy(&[])).await?;
     house.drop_in("starter.wasm", &starter()?)?;
     house.rest_customer("acme", rules).await?;
-    until("it runs", SOON, async || {
-        let row = row(&house, "acme").await?;
-        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
-    })
-    .await?;
+    runs(&house, "acme").await?;
     let system_a = house.system_a("acme");
     let person =
         json!({ "email": "ann@example.com", "family_name": "Ash", "city": "Ulm", "lifecycle_stage": "lead" });
@@ -509,11 +510,7 @@ async fn a_loosened_rule_lets_the_old_records_of_both_sides_in_after_a_look_at_a
     let house = House::build(Plan::roomy(&[])).await?;
     house.drop_in("starter.wasm", &starter()?)?;
     house.rest_customer("acme", only).await?;
-    until("it runs", SOON, async || {
-        let row = row(&house, "acme").await?;
-        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
-    })
-    .await?;
+    runs(&house, "acme").await?;
     let system_a = house.system_a("acme");
     system_a.create(&json!({ "email": "ours@example.com", "lifecycle_stage": "lead" })).await?;
     let person = json!({ "Mail": "theirs@example.com", "Stage": "Prospect" });
@@ -546,11 +543,7 @@ async fn rules_see_where_a_change_comes_from_and_deletions_outside_a_filter_stay
     let house = House::build(Plan::roomy(&[])).await?;
     house.drop_in("starter.wasm", &starter()?)?;
     house.rest_customer("acme", rules).await?;
-    until("it runs", SOON, async || {
-        let row = row(&house, "acme").await?;
-        Ok(if row["state"] == json!("running") { Ok(()) } else { Err(row.to_string()) })
-    })
-    .await?;
+    runs(&house, "acme").await?;
     let system_a = house.system_a("acme");
     let people = async || house.control.rest_people("acme").await;
     let person = json!({ "email": "ann@example.com", "city": "Ulm", "lifecycle_stage": "customer" });
