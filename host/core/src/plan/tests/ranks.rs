@@ -174,6 +174,21 @@ fn what_a_person_decided_is_nobody_elses_edit() {
 }
 
 #[test]
+fn a_crm_that_came_to_the_same_value_by_itself_has_given_it_too() {
+    let mut hub = three([Some(1), Some(3), Some(2)], [Class::Exact; 3], OnConflict::Review);
+    for (at, value) in [(1, "same"), (0, "same"), (2, "other")] {
+        hub.edit_external(at, "/a", json!(value), false);
+    }
+    // The lowest is told first; the highest finds its own value there.
+    for at in [1, 0, 2] {
+        let event = hub.crms[at].events.remove(0);
+        hub.deliver(at, &event);
+    }
+    hub.settle(&[0], 50);
+    assert_eq!(hub.everywhere("/a"), vec![json!("same"); 4]);
+}
+
+#[test]
 fn a_group_is_contested_as_a_whole_and_the_reason_names_the_connection() {
     let grouped = |rank| {
         let mut policy = ranked(rank, OnConflict::Review);
