@@ -278,6 +278,9 @@ pub struct Abilities {
     pub find_settles_after_ms: u64,
     /// Wanted time between two polls, in milliseconds.
     pub poll_every_ms: u64,
+    /// An event of one field tells in the attribute `occurred-at` when the field was edited, in milliseconds on the clock of the
+    /// records' stamps. Then an edit that our own write overtook is found afterwards.
+    pub event_times: bool,
 }
 
 impl Default for Abilities {
@@ -290,21 +293,62 @@ impl Default for Abilities {
             changes_show_deleted: false,
             find_settles_after_ms: 60_000,
             poll_every_ms: 60_000,
+            event_times: false,
         }
     }
 }
 
-/// How a write can be made conditional: the guarantee class of the CRM.
+impl Abilities {
+    /// What is promised of an edit in the CRM that nobody has seen yet when the same field is written.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        match self.condition {
+            Condition::Etag => Guarantee::Exact,
+            Condition::Second => Guarantee::ToTheSecond,
+            Condition::None if self.event_times => Guarantee::FoundAfterwards,
+            Condition::None => Guarantee::NarrowWindow,
+        }
+    }
+}
+
+/// How a write can be made conditional.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// Exact: an entity tag.
+    /// An entity tag.
     Etag,
-    /// To the second: a modification time in a precondition.
+    /// A modification time in a precondition.
     Second,
-    /// Narrow window, detected afterwards.
+    /// It cannot.
     #[default]
     None,
+}
+
+/// What is promised of an edit in the CRM between our last look and our write of the same field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarantee {
+    /// The write is refused: nothing is overwritten unseen.
+    Exact,
+    /// The same, but for an edit in the same second as the state that was seen.
+    ToTheSecond,
+    /// It is overwritten, found afterwards by its event, and then goes by policy like any conflict.
+    FoundAfterwards,
+    /// It is overwritten, and nothing tells of it.
+    NarrowWindow,
+}
+
+impl Guarantee {
+    /// The class's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::ToTheSecond => "to-the-second",
+            Self::FoundAfterwards => "found-afterwards",
+            Self::NarrowWindow => "narrow-window",
+        }
+    }
 }
 
 /// One quota.

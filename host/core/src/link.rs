@@ -28,6 +28,9 @@ pub struct Pair {
     /// The CRM's value is what was sent; it has not been seen since.
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
+    /// System A's value came from this CRM: it was written there from here, or the CRM had it by itself.
+    #[serde(rename = "g", default, skip_serializing_if = "std::ops::Not::not")]
+    pub given: bool,
 }
 
 /// The pairs of a link by field. Copies share them until one of them is changed: a plan copies its link at every step and changes
@@ -212,6 +215,43 @@ pub struct OwnWrite {
     pub fields: BTreeSet<String>,
 }
 
+/// The span in which an edit of a field in the CRM went under unseen: between the state that was last seen and our own write.
+/// Both ends are stamps of the record, on the CRM's clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overwrite {
+    /// Of the state that was last seen before the write: what was edited until then was seen.
+    #[serde(rename = "f")]
+    pub after: u64,
+    /// That the write left: what was edited later was not overwritten by it.
+    #[serde(rename = "u")]
+    pub until: u64,
+    /// What the CRM had before the write, as far as was known.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none", with = "present")]
+    pub before: Option<Value>,
+    /// What was sent, where the CRM made something else of it.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Value>,
+    /// When the newest edit was made that was found in this span.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<u64>,
+}
+
+/// An edit in the CRM that our own write overtook, until it is settled what becomes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overtaken {
+    /// What somebody had made of the field. None: it was cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "present")]
+    pub value: Option<Value>,
+    /// What the field had before that edit and before our write.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "present")]
+    pub before: Option<Value>,
+    /// When it was made, on the CRM's clock.
+    pub at: Millis,
+    /// It was ruled that it is written back to both sides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stands: bool,
+}
+
 /// One link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
@@ -269,6 +309,13 @@ pub struct Link {
     /// The internal version that our own last write to System A made.
     #[serde(default)]
     pub own_internal: Option<u64>,
+    /// Our last writes of each field to the CRM, oldest first, where its events tell the times of edits: what was edited in
+    /// between without our seeing it is found by them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overwrites: BTreeMap<String, Vec<Overwrite>>,
+    /// Edits in the CRM that our writes overtook, by field, until it is settled what becomes of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overtaken: BTreeMap<String, Overtaken>,
     /// The external half is not to be believed: the next plan has to see the record.
     #[serde(default)]
     pub look: bool,
@@ -304,6 +351,8 @@ impl Link {
             decided: BTreeMap::new(),
             own: None,
             own_internal: None,
+            overwrites: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
             look: false,
             outside: None,
             committed_at: 0,
@@ -337,6 +386,8 @@ impl Link {
         self.refused.clear();
         self.doubt = None;
         self.own = None;
+        self.overwrites.clear();
+        self.overtaken.clear();
         self.look = false;
         self.outside = None;
     }

@@ -20,6 +20,8 @@ mod delete;
 mod loops;
 mod merge;
 mod observe;
+mod overtaken;
+mod peers;
 mod review;
 mod sets;
 mod unsettled;
@@ -35,7 +37,11 @@ use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
-pub use review::{Choice, DecideError, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze};
+pub use overtaken::{Edit, may_be_overtaken, note_edits};
+pub use peers::Peer;
+pub use review::{
+    Choice, DecideError, decide_review, freeze, give_up_owed, owe, redirect, settle_owed, unfreeze,
+};
 pub use unsettled::Unsettled;
 
 /// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One
@@ -252,7 +258,7 @@ impl Draft {
     }
 }
 
-/// Decides what is written next.
+/// Decides what is written next, for an entity whose only link this is.
 ///
 /// `now` is the moment of the decision; `external` says what is known of the CRM's record, at best from a request that began
 /// after the link's last commit.
@@ -264,9 +270,24 @@ pub fn plan(
     policy: &ObjectPolicy,
     now: Millis,
 ) -> Plan {
+    plan_beside(link, &[], internal, external, policy, now)
+}
+
+/// Decides what is written next. `peers`: the entity's other links, which tell where System A's values came from and how often
+/// they changed hands.
+#[must_use]
+pub fn plan_beside(
+    link: &Link,
+    peers: &[Peer<'_>],
+    internal: &Internal,
+    external: &External,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Plan {
     let mut next = link.clone();
     let mut draft = Draft::default();
-    if draw_up(&mut next, link, internal, external, policy, now, &mut draft) == Drawn::MustLook {
+    let situation = Situation { before: link, peers, internal, external, policy, now };
+    if draw_up(&mut next, &situation, &mut draft) == Drawn::MustLook {
         next.clone_from(link);
         draft.ask = Some(Ask::ReadExternal);
         draft.say("a field was never compared with the external record; it is read first");
@@ -306,15 +327,19 @@ enum Drawn {
     MustLook,
 }
 
-fn draw_up(
-    link: &mut Link,
-    before: &Link,
-    internal: &Internal,
-    external: &External,
-    policy: &ObjectPolicy,
+/// What a plan is drawn up from.
+struct Situation<'a> {
+    /// The link before the plan.
+    before: &'a Link,
+    peers: &'a [Peer<'a>],
+    internal: &'a Internal,
+    external: &'a External,
+    policy: &'a ObjectPolicy,
     now: Millis,
-    draft: &mut Draft,
-) -> Drawn {
+}
+
+fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Drawn {
+    let Situation { before, peers, internal, external, policy, now } = *situation;
     if let Life::Detached { .. } = link.life {
         draft.say("the link was cut");
         return Drawn::Up;
@@ -376,8 +401,8 @@ fn draw_up(
         }
         Internal::Present { fields, version, changed_at } => {
             link.life = Life::Active;
-            let sides =
-                compare::Sides { policy, internal: fields, internal_at: *changed_at, state, link: before };
+            let internal_at = *changed_at;
+            let sides = compare::Sides { policy, internal: fields, internal_at, state, link: before, peers };
             let merged = merge::merge(link, &sides, own_internal, now);
             if merged.must_look {
                 return Drawn::MustLook;

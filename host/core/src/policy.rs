@@ -104,6 +104,10 @@ pub struct FieldPolicy {
     pub on_rewrite: OnRewrite,
     /// What a refusal by the CRM does.
     pub on_reject: OnReject,
+    /// The connection's place among those that serve the same records: where its edit and another connection's contend, the
+    /// smaller number wins. None: behind all that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
 }
 
 /// The policy of an object of one connection, whole: defaults applied, groups and sets taken from the canonical schema.
@@ -147,6 +151,8 @@ pub struct ObjectPolicy {
     pub loop_window_ms: u64,
     /// How long after the first miss an unconfirmed deletion is looked for again, in milliseconds. 0: [`CONFIRM_AFTER_MS`].
     pub confirm_after_ms: u64,
+    /// The CRM's events tell when a field was edited, on the clock of its records' stamps.
+    pub event_times: bool,
 }
 
 /// How long after the first miss a deletion is looked for again, unless the policy says otherwise.
@@ -188,6 +194,18 @@ impl ObjectPolicy {
             .or_else(|| fields.into_iter().find_map(|field| self.fields.get(field)))
             .copied()
             .unwrap_or(self.default)
+    }
+
+    /// Whether this connection's edit of a group stands against another's: true by its rank, false by the other's; None: both
+    /// have the same rank, or none.
+    #[must_use]
+    pub fn outranks(own: Option<u32>, other: Option<u32>) -> Option<bool> {
+        let place = |rank: Option<u32>| rank.unwrap_or(u32::MAX);
+        match place(own).cmp(&place(other)) {
+            std::cmp::Ordering::Less => Some(true),
+            std::cmp::Ordering::Equal => None,
+            std::cmp::Ordering::Greater => Some(false),
+        }
     }
 
     /// The policy of a field.

@@ -84,7 +84,7 @@ fn link(task: u64, n: u64) -> Link {
         let value = json!(format!("field {field} of commit {n} of task {task}"));
         link.base.insert(
             format!("/f{field}"),
-            Pair { internal: Some(value.clone()), external: Some(value), assumed: false },
+            Pair { internal: Some(value.clone()), external: Some(value), ..Pair::default() },
         );
     }
     link

@@ -79,6 +79,7 @@ pub(crate) fn connection(hubspot: &HubSpot) -> ConnectionDescriptor {
             changes_show_deleted: true,
             find_settles_after_ms: settings.settle_ms,
             poll_every_ms: settings.poll_every_ms,
+            event_times: true,
         },
     };
     ConnectionDescriptor {

@@ -279,6 +279,9 @@ pub struct Abilities {
     pub find_settles_after_ms: u64,
     /// Wanted time between polls.
     pub poll_every_ms: u64,
+    /// Events of single fields say when the field was edited (attribute `occurred-at`, milliseconds on the clock of the records'
+    /// stamps). Edits that the host's own write overtook are then found afterwards.
+    pub event_times: bool,
 }
 
 impl Default for Abilities {
@@ -291,6 +294,7 @@ impl Default for Abilities {
             changes_show_deleted: false,
             find_settles_after_ms: 60_000,
             poll_every_ms: 60_000,
+            event_times: false,
         }
     }
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::compare::{blank, flow, is_set, members, same};
 use super::merge::pair_of;
 use super::{
-    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source, loops, sets,
+    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source, loops, overtaken,
+    sets,
 };
 use crate::Millis;
 use crate::link::{Fields, Life, Link, OwnWrite, Pair, RECORD, Side};
@@ -95,8 +96,10 @@ pub fn after_external_write(
         next.refused.remove(pointer);
         if matches!(write, ExternalWrite::Update { .. }) {
             loops::record(&mut next, pointer, Side::External, policy, now);
+            overtaken::remember(&mut next, link, pointer, sent, written.stamp, policy);
         }
     }
+    overtaken::forget_old(&mut next, written.stamp);
     if let ExternalWrite::Create { .. } = write {
         // A new record has no value where none was sent, until it is seen to have one: most CRMs return only what they were
         // sent, and a later edit of such a field should not cost a read.
@@ -106,22 +109,26 @@ pub fn after_external_write(
         let unsent: Vec<String> = policy.mapped.iter().filter(unsent).cloned().collect();
         for pointer in unsent {
             let internal = source.get(&pointer).cloned();
-            next.base.insert(pointer, Pair { internal, external: None, assumed: true });
+            next.base.insert(pointer, Pair { internal, external: None, assumed: true, given: false });
         }
     }
     next
 }
 
-/// A decided value has reached a side; the decision is forgotten when it has reached all that it was meant for.
-fn decision_delivered(link: &mut Link, pointer: &str, side: Side) {
+/// A decided value has reached a side; the decision is forgotten when it has reached all that it was meant for. False: it was
+/// not decided.
+fn decision_delivered(link: &mut Link, pointer: &str, side: Side) -> bool {
+    let mut delivered = false;
     link.decided.retain(|_, decided| {
         let left = match side {
             Side::Internal => &mut decided.to_internal,
             Side::External => &mut decided.to_external,
         };
         let reached = left.remove(pointer);
+        delivered |= reached;
         !(reached && decided.to_internal.is_empty() && decided.to_external.is_empty())
     });
+    delivered
 }
 
 /// The pair of a field that was written to the CRM.
@@ -141,7 +148,8 @@ fn external_pair(
         let found = if adopt { None } else { returned.flatten() };
         let (here, there) =
             sets::delivered(chain, before.internal.as_ref(), before.external.as_ref(), internal, sent, found);
-        return Pair { internal: Some(here), external: Some(there), assumed: returned.is_none() };
+        let assumed = returned.is_none();
+        return Pair { internal: Some(here), external: Some(there), assumed, given: false };
     }
     // A decided value was not System A's: its half moves when it was written there.
     let here =
@@ -152,7 +160,9 @@ fn external_pair(
         Some(returned) => returned.cloned(),
         None => sent.cloned(),
     };
-    Pair { internal: here, external: there, assumed: returned.is_none() }
+    // What this CRM gave itself and is given back is still its own.
+    let given = before.given && same(policy, pointer, internal, before.internal.as_ref());
+    Pair { internal: here, external: there, assumed: returned.is_none(), given }
 }
 
 /// After a write to System A was done and gave `version`. `external` is the observation that the plan was made from.
@@ -192,18 +202,23 @@ pub fn after_internal_write(
                 }
                 // Where the record was seen, it says what it has: System A may have been given a value that it has not.
                 let there = whole.unwrap_or(fields).get(pointer);
-                let pair =
-                    Pair { internal: fields.get(pointer).cloned(), external: there.cloned(), assumed: false };
+                let internal = fields.get(pointer).cloned();
+                let given = internal.is_some() && there.is_some();
+                let pair = Pair { internal, external: there.cloned(), assumed: false, given };
                 next.base.insert(pointer.clone(), pair);
             }
         }
         InternalWrite::Update { fields, changed, .. } => {
             for pointer in changed.iter().filter(|pointer| policy.mapped.contains(pointer)) {
-                decision_delivered(&mut next, pointer, Side::Internal);
+                let decided = decision_delivered(&mut next, pointer, Side::Internal);
                 let before = pair_of(link, pointer);
                 let written = fields.get(pointer);
                 let there = whole.map(|fields| fields.get(pointer));
-                let pair = internal_pair(&before, pointer, written, there, policy);
+                let pair =
+                    Pair { given: !decided, ..internal_pair(&before, pointer, written, there, policy) };
+                if !same(policy, pointer, pair.external.as_ref(), before.external.as_ref()) {
+                    overtaken::supersede(&mut next, pointer);
+                }
                 next.base.insert(pointer.clone(), pair);
                 next.refused.remove(pointer);
                 loops::record(&mut next, pointer, Side::Internal, policy, now);
@@ -232,13 +247,14 @@ fn internal_pair(
             written,
             written,
         );
-        return Pair { internal: Some(here), external: Some(there), assumed: before.assumed };
+        return Pair { internal: Some(here), external: Some(there), assumed: before.assumed, given: true };
     }
     let there = match external {
         Some(external) if same(policy, pointer, external, written) => external.cloned(),
         _ => before.external.clone(),
     };
-    Pair { internal: written.cloned(), external: there, assumed: before.assumed && external.is_none() }
+    let assumed = before.assumed && external.is_none();
+    Pair { internal: written.cloned(), external: there, assumed, given: true }
 }
 
 /// After the CRM rejected some fields of a write: with `omit-and-flag` they are left out, with the whole of their groups,

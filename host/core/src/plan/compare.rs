@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::observe::State;
-use super::sets;
+use super::peers::Peer;
+use super::{overtaken, sets};
 use crate::Millis;
 use crate::link::{Fields, Link, Pair, RECORD};
 use crate::normalise::normal_form;
@@ -21,6 +22,8 @@ pub(super) struct Sides<'a> {
     pub(super) state: Option<State<'a>>,
     /// The link before this plan.
     pub(super) link: &'a Link,
+    /// The entity's other links.
+    pub(super) peers: &'a [Peer<'a>],
 }
 
 impl<'a> Sides<'a> {
@@ -139,8 +142,9 @@ pub(super) fn groups(policy: &ObjectPolicy) -> BTreeMap<&str, Vec<&str>> {
 pub(super) fn believed<'a>(link: &'a Link, pointer: &str) -> Option<&'a Value> {
     let held = link.held.iter().find(|(group, held)| *group != RECORD && held.fields.contains(pointer));
     match held {
-        Some((_, held)) => held.external.get(pointer),
-        None => link.base.get(pointer).and_then(|pair| pair.external.as_ref()),
+        // What is held of an overtaken edit is not there any more.
+        Some((_, held)) if !link.overtaken.contains_key(pointer) => held.external.get(pointer),
+        _ => link.base.get(pointer).and_then(|pair| pair.external.as_ref()),
     }
 }
 
@@ -181,7 +185,18 @@ pub(super) fn look<'a>(link: &Link, sides: &Sides<'a>, pointer: &'a str) -> Opti
 
 /// Both sides have agreed on what they have now, whether it is the same or one a rewrite of the other.
 pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
-    let pair = Pair { internal: look.internal.cloned(), external: look.external.cloned(), assumed: false };
+    // A value that the CRM came to by itself is as much its own as one that it gave.
+    let itself = look.equal && (look.external_changed || look.first && !blank(look.external));
+    let before = link.base.get(look.pointer).is_some_and(|pair| pair.given && !look.internal_changed);
+    let pair = Pair {
+        internal: look.internal.cloned(),
+        external: look.external.cloned(),
+        assumed: false,
+        given: itself || before,
+    };
+    if look.external_changed {
+        overtaken::supersede(link, look.pointer);
+    }
     if link.base.get(look.pointer) != Some(&pair) {
         link.base.insert(look.pointer.to_owned(), pair);
     }

@@ -1,10 +1,14 @@
-//! The loop breaker: a field that goes back and forth too often within a time is frozen until somebody unfreezes it.
+//! The loop breaker: a field that changes hands too often within a time is frozen until somebody unfreezes it.
 //!
-//! An alternation is a write to one side after a write to the other. Writes to the same side again are no loop.
+//! Counted for the entity, over all its links: how often System A's value of the field came from somewhere else than before, from
+//! one of the CRMs or from System A itself. What one CRM gave and the others are given is one change of hands and not several.
+//! With one link that is a write to one side after a write to the other. Writes to the same side again are no loop.
 
 use crate::Millis;
 use crate::link::{Link, Side};
 use crate::policy::ObjectPolicy;
+
+use super::peers::Peer;
 
 /// Remembers that a field was written on a side.
 pub(super) fn record(link: &mut Link, pointer: &str, side: Side, policy: &ObjectPolicy, now: Millis) {
@@ -24,9 +28,74 @@ pub(super) fn record(link: &mut Link, pointer: &str, side: Side, policy: &Object
     }
 }
 
-/// Why a write of the field to `side` would be one alternation too many. None: it is not.
+/// One write of a field: when, through which link, to which side.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    at: Millis,
+    link: &'a Link,
+    side: Side,
+}
+
+/// The writes of a field through all links, in their order. Each link keeps its own order; of two at the same moment the one
+/// to System A comes first, since the other one tells of it.
+fn merged<'a>(links: &[&'a Link], pointer: &str, oldest: Millis) -> Vec<Step<'a>> {
+    let mut queues: Vec<std::iter::Peekable<_>> = links
+        .iter()
+        .map(|link| {
+            let writes = link.alternations.get(pointer).map(|known| known.writes.as_slice());
+            writes
+                .unwrap_or_default()
+                .iter()
+                .filter(|(at, _)| *at >= oldest)
+                .map(|(at, side)| Step { at: *at, link, side: *side })
+                .peekable()
+        })
+        .collect();
+    let mut steps = Vec::new();
+    loop {
+        let next = queues
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(place, queue)| queue.peek().map(|step| (step.at, step.side, place)))
+            .min();
+        let Some((_, _, place)) = next else { return steps };
+        steps.extend(queues.get_mut(place).and_then(Iterator::next));
+    }
+}
+
+/// How often the value changed hands.
+fn changes_of_hands(steps: &[Step<'_>]) -> usize {
+    let mut count = 0_usize;
+    let mut owner: Option<Option<&Link>> = None;
+    let mut giver: Option<&Link> = None;
+    for step in steps {
+        let source = match step.side {
+            Side::Internal => {
+                giver = Some(step.link);
+                giver
+            }
+            // What another link gave is handed on; what this link gave itself was changed in System A since.
+            Side::External if giver.is_some_and(|giver| giver.connection != step.link.connection) => continue,
+            Side::External => None,
+        };
+        let same = |before: Option<&Link>| match (before, source) {
+            (Some(before), Some(source)) => before.connection == source.connection,
+            (before, source) => before.is_none() && source.is_none(),
+        };
+        match owner {
+            Some(before) if same(before) => {}
+            Some(_) => count = count.saturating_add(1),
+            None => {}
+        }
+        owner = Some(source);
+    }
+    count
+}
+
+/// Why a write of the field to `side` would be one change of hands too many. None: it is not.
 pub(super) fn too_many(
     link: &Link,
+    peers: &[Peer<'_>],
     pointer: &str,
     side: Side,
     policy: &ObjectPolicy,
@@ -36,20 +105,28 @@ pub(super) fn too_many(
         return None;
     }
     let oldest = now.saturating_sub(policy.loop_window_ms);
-    let writes = &link.alternations.get(pointer)?.writes;
-    let mut sequence: Vec<(Millis, Side)> = writes.iter().copied().filter(|(at, _)| *at >= oldest).collect();
-    if sequence.last().is_none_or(|(_, last)| *last != side) {
-        sequence.push((now, side));
+    let links: Vec<&Link> = std::iter::once(link).chain(peers.iter().map(|peer| peer.link)).collect();
+    let mut steps = merged(&links, pointer, oldest);
+    let is_repeated =
+        steps.last().is_some_and(|last| last.side == side && last.link.connection == link.connection);
+    if !is_repeated {
+        steps.push(Step { at: now, link, side });
     }
-    let alternations = sequence.len().saturating_sub(1);
-    if alternations <= usize::try_from(policy.loop_limit).unwrap_or(usize::MAX) {
+    if changes_of_hands(&steps) <= usize::try_from(policy.loop_limit).unwrap_or(usize::MAX) {
         return None;
     }
-    let steps: Vec<String> = sequence.iter().map(|(at, side)| format!("{} at {at}", side.name())).collect();
+    let told: Vec<String> = steps
+        .iter()
+        .map(|step| match (step.side, peers.is_empty()) {
+            (side, true) => format!("{} at {}", side.name(), step.at),
+            (Side::Internal, false) => format!("internal from {} at {}", step.link.connection, step.at),
+            (Side::External, false) => format!("external at {} at {}", step.link.connection, step.at),
+        })
+        .collect();
     Some(format!(
         "went back and forth more than {} times within {} ms: written {}",
         policy.loop_limit,
         policy.loop_window_ms,
-        steps.join(", ")
+        told.join(", ")
     ))
 }

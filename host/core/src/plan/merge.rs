@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::compare::{Look, Sides, blank, flow, groups, look, same, settle};
+use super::conflict::Contest;
 use super::observe::State;
-use super::{Conflict, Verdict, conflict, loops, review, sets};
+use super::{Conflict, Verdict, conflict, loops, overtaken, review, sets};
 use crate::Millis;
 use crate::link::{Chosen, Link, Pair, RECORD, Side};
-use crate::policy::{Flow, Hold, OnRewrite};
+use crate::policy::{FieldPolicy, Flow, Hold, OnRewrite};
 
 /// What the merge comes to. `None` as a value: the field is cleared.
 #[derive(Default)]
@@ -25,6 +26,12 @@ pub(super) struct Merge {
 impl Merge {
     fn say(&mut self, what: &str, fields: &[&str]) {
         self.reasons.push(format!("{what}: {}", fields.join(", ")));
+    }
+
+    fn found(&mut self, conflict: Conflict) {
+        let fields: Vec<&str> = conflict.fields.iter().map(String::as_str).collect();
+        self.reasons.push(format!("conflict on {}: {}", fields.join(", "), conflict.why));
+        self.conflicts.push(conflict);
     }
 }
 
@@ -122,8 +129,12 @@ fn merge_group(
         carry_decision(link, group, &looks, sides, now, merge);
         return;
     }
+    if !link.overtaken.is_empty() {
+        forget_superseded(link, sides, &looks, policy.flow, merge);
+    }
+    let late = looks.iter().any(|look| link.overtaken.contains_key(look.pointer));
     if link.held.contains_key(group) {
-        if looks.iter().all(|look| look.equal || !look.changed()) {
+        if !late && looks.iter().all(|look| look.equal || !look.changed()) {
             for look in looks.iter().filter(|look| look.changed() || look.first) {
                 settle(link, look);
             }
@@ -133,6 +144,9 @@ fn merge_group(
             review::refresh(link, group, &looks);
             merge.say("held for review", &fields);
         }
+        return;
+    }
+    if late && settle_late(link, group, &looks, sides, (policy, own_internal), now, merge) {
         return;
     }
     let rest: Vec<&Look<'_>> = looks.iter().filter(|look| look.changed() && !look.equal).collect();
@@ -172,23 +186,133 @@ fn merge_group(
                 (true, false) => to_external(link, group, &rest, sides, now, merge),
                 (false, true) => to_internal(link, &rest, sides, now, merge),
                 (true, true) => {
-                    let conflict =
-                        conflict::rule(sides, group, &looks_of(&rest), policy.on_conflict, own_internal);
+                    let contest =
+                        Contest { group, looks: &looks_of(&rest), policy, own_internal, late: false };
+                    let conflict = conflict::rule(sides, &contest);
                     match conflict.ruling {
                         Verdict::Internal => to_external(link, group, &rest, sides, now, merge),
                         Verdict::External => to_internal(link, &rest, sides, now, merge),
                         Verdict::Review => review::hold(link, group, &looks, &conflict.why, now),
                     }
-                    merge.reasons.push(format!(
-                        "conflict on {}: {}",
-                        conflict.fields.iter().cloned().collect::<Vec<_>>().join(", "),
-                        conflict.why
-                    ));
-                    merge.conflicts.push(conflict);
+                    merge.found(conflict);
                 }
             }
         }
     }
+}
+
+/// Lets go of overtaken edits that were followed by another edit of the field, or that are on both sides by now.
+fn forget_superseded(link: &mut Link, sides: &Sides<'_>, looks: &[Look<'_>], flow: Flow, merge: &mut Merge) {
+    for look in looks {
+        let Some(overtaken) = link.overtaken.get(look.pointer) else { continue };
+        let is_it = |value| same(sides.policy, look.pointer, value, overtaken.value.as_ref());
+        let reached = link.base.get(look.pointer).is_some_and(|pair| is_it(pair.internal.as_ref()));
+        if look.external_changed {
+            overtaken::supersede(link, look.pointer);
+            merge.say("edited again in the CRM after an overtaken edit", &[look.pointer]);
+        } else if is_it(look.internal) && (is_it(look.external) || !reached) || flow != Flow::Both {
+            // On both sides, or System A came to it by itself and passes it on.
+            link.overtaken.remove(look.pointer);
+        } else if reached && look.internal_changed {
+            link.overtaken.remove(look.pointer);
+            merge.say("edited again in System A after an overtaken edit", &[look.pointer]);
+        }
+    }
+}
+
+/// Settles edits of a group that a write of ours overtook: a conflict that was found late. False: System A's values stand, and
+/// the group goes on as though nothing had been found.
+fn settle_late(
+    link: &mut Link,
+    group: &str,
+    looks: &[Look<'_>],
+    sides: &Sides<'_>,
+    (policy, own_internal): (FieldPolicy, bool),
+    now: Millis,
+    merge: &mut Merge,
+) -> bool {
+    let found = link.overtaken.clone();
+    let contends = |look: &Look<'_>| found.contains_key(look.pointer) || look.changed() && !look.equal;
+    // What System A has of this CRM is an older edit there than the one that was found.
+    let older = |look: &Look<'_>| {
+        !look.internal_changed && link.base.get(look.pointer).is_some_and(|pair| pair.given)
+    };
+    let stands = looks.iter().any(|look| found.get(look.pointer).is_some_and(|overtaken| overtaken.stands));
+    if looks.iter().filter(|look| contends(look)).all(older) {
+        for look in looks {
+            if let Some(overtaken) = link.overtaken.get_mut(look.pointer) {
+                overtaken.stands = true;
+            }
+        }
+    } else if !stands {
+        let late: Vec<Look<'_>> = looks
+            .iter()
+            .filter(|look| contends(look))
+            .map(|look| match found.get(look.pointer) {
+                Some(overtaken) => Look {
+                    external: overtaken.value.as_ref(),
+                    internal_changed: !older(look),
+                    external_changed: true,
+                    ..*look
+                },
+                None => Look { ..*look },
+            })
+            .collect();
+        let contest = Contest { group, looks: &late, policy, own_internal, late: true };
+        let conflict = conflict::rule(sides, &contest);
+        let ruling = conflict.ruling;
+        match ruling {
+            Verdict::Internal => {
+                link.overtaken.retain(|pointer, _| !late.iter().any(|look| look.pointer == pointer));
+            }
+            Verdict::External => {
+                for (pointer, overtaken) in &mut link.overtaken {
+                    overtaken.stands |= late.iter().any(|look| look.pointer == pointer);
+                }
+            }
+            Verdict::Review => review::hold(link, group, looks, &conflict.why, now),
+        }
+        merge.found(conflict);
+        match ruling {
+            Verdict::Internal => return false,
+            Verdict::Review => return true,
+            Verdict::External => {}
+        }
+    }
+    write_back(link, group, looks, sides, now, merge);
+    true
+}
+
+/// Writes overtaken edits that stand back to both sides; the rest of their group goes the same way.
+fn write_back(
+    link: &mut Link,
+    group: &str,
+    looks: &[Look<'_>],
+    sides: &Sides<'_>,
+    now: Millis,
+    merge: &mut Merge,
+) {
+    let found = link.overtaken.clone();
+    let mut inward = Vec::new();
+    let mut outward = Vec::new();
+    for look in looks {
+        match found.get(look.pointer) {
+            Some(overtaken) => {
+                let value = overtaken.value.as_ref();
+                let has = |side| same(sides.policy, look.pointer, side, value);
+                if !has(look.internal) {
+                    inward.push(Look { external: value, ..*look });
+                }
+                if !has(look.external) {
+                    outward.push(Look { internal: value, ..*look });
+                }
+            }
+            None if look.changed() && !look.equal => inward.push(Look { ..*look }),
+            None => {}
+        }
+    }
+    to_internal(link, &inward.iter().collect::<Vec<_>>(), sides, now, merge);
+    to_external(link, group, &outward.iter().collect::<Vec<_>>(), sides, now, merge);
 }
 
 fn looks_of<'a>(looks: &[&Look<'a>]) -> Vec<Look<'a>> {
@@ -262,7 +386,7 @@ fn freeze(
 ) -> bool {
     let mut frozen = Vec::new();
     for name in names {
-        if let Some(why) = loops::too_many(link, name, side, sides.policy, now) {
+        if let Some(why) = loops::too_many(link, sides.peers, name, side, sides.policy, now) {
             link.frozen.insert((*name).to_owned(), why);
             frozen.push(*name);
         }
@@ -355,7 +479,19 @@ fn merge_set(link: &mut Link, sides: &Sides<'_>, pointer: &str, now: Millis, mer
             pair.external = Some(sets::rewritten(chain, &half, pair.external.as_ref(), look.external));
         }
     }
-    let merged = sets::merge(chain, link.base.get(pointer), look.internal, look.external, flow);
+    let mut merged = sets::merge(chain, link.base.get(pointer), look.internal, look.external, flow);
+    if let Some(overtaken) = link.overtaken.get(pointer) {
+        let half = link.base.get(pointer).and_then(|pair| pair.external.as_ref());
+        if flow != Flow::Both || !same(policy, pointer, look.external, half) {
+            overtaken::supersede(link, pointer);
+        } else {
+            let (before, edited) = (overtaken.before.as_ref(), overtaken.value.as_ref());
+            merged.lay_on(chain, before, edited, look.internal, look.external);
+            if merged.to_internal.is_none() && merged.to_external.is_none() {
+                link.overtaken.remove(pointer);
+            }
+        }
+    }
     let refused = link.refused.contains_key(pointer);
     if refused && merged.to_external.is_some() {
         merge.say("left out, the CRM refused it", &[pointer]);

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::compare::{believed, known, same};
-use super::{Ask, External, Source};
+use super::{Ask, External, Source, overtaken};
 use crate::Millis;
 use crate::exchange::Proof;
 use crate::id::ExternalId;
@@ -89,7 +89,7 @@ fn believe(link: &Link, policy: &ObjectPolicy, now: Millis, why: &'static str) -
     if link.base.is_empty() {
         return Seen::Ask(Ask::ReadExternal, "linked, and never compared");
     }
-    if link.look || link.held.contains_key(RECORD) {
+    if link.look || link.held.contains_key(RECORD) || overtaken::has_to_look(link) {
         return Seen::Ask(Ask::ReadExternal, "what the link knows of the external record may be outdated");
     }
     Seen::Believed(why)
@@ -270,6 +270,8 @@ pub(super) fn redirect_to(link: &mut Link, to: &ExternalId) {
     link.external_version = None;
     link.external_stamp = None;
     link.own = None;
+    link.overwrites.clear();
+    link.overtaken.clear();
     link.doubt = None;
     link.look = true;
 }

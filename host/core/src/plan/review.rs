@@ -1,6 +1,6 @@
 //! What waits for a person: holds, decisions, frozen fields.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::Look;
 use crate::Millis;
@@ -37,14 +37,19 @@ pub enum DecideError {
     NoValue,
 }
 
-fn values(looks: &[Look<'_>]) -> (Fields, Fields) {
+/// What both sides have of a group; of an edit that was overtaken, what it had made of the field.
+fn values(link: &Link, looks: &[Look<'_>]) -> (Fields, Fields) {
     let mut internal = Fields::new();
     let mut external = Fields::new();
     for look in looks {
         if let Some(value) = look.internal {
             internal.insert(look.pointer.to_owned(), value.clone());
         }
-        if let Some(value) = look.external {
+        let there = match link.overtaken.get(look.pointer) {
+            Some(overtaken) => overtaken.value.as_ref(),
+            None => look.external,
+        };
+        if let Some(value) = there {
             external.insert(look.pointer.to_owned(), value.clone());
         }
     }
@@ -53,7 +58,7 @@ fn values(looks: &[Look<'_>]) -> (Fields, Fields) {
 
 /// Holds a group with the values of both sides.
 pub(super) fn hold(link: &mut Link, group: &str, looks: &[Look<'_>], why: &str, now: Millis) {
-    let (internal, external) = values(looks);
+    let (internal, external) = values(link, looks);
     let fields = looks.iter().map(|look| look.pointer.to_owned()).collect();
     hold_values(link, group, Held { fields, internal, external, since: now, why: why.to_owned() });
 }
@@ -66,7 +71,7 @@ pub(super) fn hold_values(link: &mut Link, group: &str, held: Held) {
 
 /// A new look at a held group.
 pub(super) fn refresh(link: &mut Link, group: &str, looks: &[Look<'_>]) {
-    let (internal, external) = values(looks);
+    let (internal, external) = values(link, looks);
     if let Some(held) = link.held.get_mut(group) {
         held.internal = internal;
         held.external = external;
@@ -96,8 +101,12 @@ pub fn decide_review(link: &Link, group: &str, choice: Choice, now: Millis) -> R
         return Err(DecideError::NoValue);
     }
     let all = || held.fields.clone();
+    let late: BTreeSet<String> =
+        held.fields.iter().filter(|field| link.overtaken.contains_key(*field)).cloned().collect();
     let (choice, values, to_internal, to_external) = match choice {
         Choice::Internal => (Chosen::Internal, held.internal.clone(), BTreeSet::new(), all()),
+        // What was overtaken is on neither side any more.
+        Choice::External if !late.is_empty() => (Chosen::Value, held.external.clone(), all(), late.clone()),
         Choice::External => (Chosen::External, held.external.clone(), all(), BTreeSet::new()),
         Choice::Value(values) => (Chosen::Value, values, all(), all()),
     };
@@ -105,13 +114,16 @@ pub fn decide_review(link: &Link, group: &str, choice: Choice, now: Millis) -> R
     next.held.remove(group);
     if group != RECORD {
         for field in &held.fields {
-            let pair = Pair {
-                internal: held.internal.get(field).cloned(),
-                external: held.external.get(field).cloned(),
-                assumed: false,
+            let external = if late.contains(field) {
+                link.base.get(field).and_then(|pair| pair.external.as_ref())
+            } else {
+                held.external.get(field)
             };
+            let internal = held.internal.get(field).cloned();
+            let pair = Pair { internal, external: external.cloned(), ..Pair::default() };
             next.base.insert(field.clone(), pair);
             next.alternations.remove(field);
+            next.overtaken.remove(field);
         }
     }
     next.decided.insert(group.to_owned(), Decided { choice, values, to_internal, to_external });
@@ -121,13 +133,26 @@ pub fn decide_review(link: &Link, group: &str, choice: Choice, now: Millis) -> R
     Ok(next)
 }
 
-/// Lets a frozen field flow again; its memory of alternations is cleared.
+/// Freezes fields, each with its reason, that went back and forth through another link of the same entity.
+#[must_use]
+pub fn freeze(link: &Link, fields: &BTreeMap<String, String>, now: Millis) -> Link {
+    let mut next = link.clone();
+    for (field, why) in fields {
+        next.frozen.entry(field.clone()).or_insert_with(|| why.clone());
+    }
+    if next != *link {
+        next.committed_at = next.committed_at.max(now);
+    }
+    next
+}
+
+/// Lets a field flow again that is frozen in this link or in another one of the entity; its memory of alternations is cleared.
 #[must_use]
 pub fn unfreeze(link: &Link, field: &str, now: Millis) -> Link {
     let mut next = link.clone();
-    if next.frozen.remove(field).is_some() {
-        next.alternations.remove(field);
-        next.look = next.external.is_some();
+    let frozen = next.frozen.remove(field).is_some();
+    if next.alternations.remove(field).is_some() || frozen {
+        next.look |= frozen && next.external.is_some();
         next.committed_at = next.committed_at.max(now);
     }
     next
@@ -176,7 +201,7 @@ pub fn give_up_owed(link: &Link, field: &str, internal: &Fields, external: &Fiel
         let pair = Pair {
             internal: internal.get(field).cloned(),
             external: external.get(field).cloned(),
-            assumed: false,
+            ..Pair::default()
         };
         next.base.insert(field.to_owned(), pair);
         next.committed_at = next.committed_at.max(now);

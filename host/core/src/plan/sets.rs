@@ -84,6 +84,25 @@ pub(super) struct Merged {
     pub(super) moved: bool,
 }
 
+impl Merged {
+    /// Lays an edit on both sides that was made from `before` and is on neither: elements that it added and removed.
+    pub(super) fn lay_on(
+        &mut self,
+        chain: Option<&str>,
+        before: Option<&Value>,
+        edited: Option<&Value>,
+        internal: Option<&Value>,
+        external: Option<&Value>,
+    ) {
+        let (old, new) = (Elements::of(chain, before), Elements::of(chain, edited));
+        let (added, removed) = (new.minus(&old), old.minus(&new));
+        for (wanted, has) in [(&mut self.to_internal, internal), (&mut self.to_external, external)] {
+            let value = change(chain, wanted.as_ref().or(has), &removed, &added);
+            *wanted = if same(chain, Some(&value), has) { None } else { Some(value) };
+        }
+    }
+}
+
 /// Merges both sides against the base.
 pub(super) fn merge(
     chain: Option<&str>,

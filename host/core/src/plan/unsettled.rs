@@ -49,7 +49,8 @@ impl Unsettled {
         let Internal::Present { fields: from, .. } = internal else { return };
         for pointer in changed {
             let (from, to) = (from.get(pointer).cloned(), fields.get(pointer).cloned());
-            self.to_external.insert(pointer.clone(), Pair { internal: from, external: to, assumed: false });
+            let pair = Pair { internal: from, external: to, ..Pair::default() };
+            self.to_external.insert(pointer.clone(), pair);
         }
     }
 
@@ -68,8 +69,8 @@ impl Unsettled {
                 External::Whole { fields, .. } => fields.get(pointer),
                 _ => link.base.get(pointer).and_then(|pair| pair.external.as_ref()),
             };
-            let pair =
-                Pair { internal: fields.get(pointer).cloned(), external: from.cloned(), assumed: false };
+            let written = fields.get(pointer).cloned();
+            let pair = Pair { internal: written, external: from.cloned(), ..Pair::default() };
             self.to_internal.insert(pointer.clone(), pair);
         }
     }

@@ -682,6 +682,7 @@ fn whole_policy(
         identity: base.identity,
         normalise: base.normalise,
         mapped: offered.fields.keys().cloned().collect(),
+        event_times: offered.abilities.event_times,
         ..policy.clone()
     };
     for (pointer, field) in &offered.fields {

@@ -239,36 +239,58 @@ impl Engine {
     where
         F: FnOnce(&Link) -> Result<(Link, u64), ControlError>,
     {
+        let alone = |link: &Link, _: Vec<Link>| change(link).map(|(link, count)| (vec![link], count));
+        self.change_links(entity, connection, alone).await
+    }
+
+    /// The same for a link together with the entity's other links. What comes out is written in one commit.
+    async fn change_links<F>(
+        &self,
+        entity: &EntityKey,
+        connection: &ConnectionId,
+        change: F,
+    ) -> Result<Count, ControlError>
+    where
+        F: FnOnce(&Link, Vec<Link>) -> Result<(Vec<Link>, u64), ControlError>,
+    {
         self.known(connection)?;
         let hand = self
             .pipeline
             .hold_entity(entity)
             .await
             .ok_or_else(|| ControlError::Conflict(format!("{entity} is in work; ask again")))?;
-        let link = self
+        let (mut own, others): (Vec<Link>, Vec<Link>) = self
             .store
-            .link(entity, connection)
+            .links(entity)
             .map_err(store)?
+            .into_iter()
+            .partition(|link| link.connection == *connection);
+        let link = own
+            .pop()
             .ok_or_else(|| ControlError::NotFound(format!("{entity} has no link at {connection}")))?;
-        let (link, count) = change(&link)?;
+        let (links, count) = change(&link, others)?;
         let object = entity.object.as_str();
-        let hint = Hint {
-            seq: self.store.next_seq(),
-            connection: connection.clone(),
-            object: entity.object.clone(),
-            subject: Subject::Internal(entity.id.clone()),
-            class: Class::Interactive,
-            noticed_at: self.clock.now(),
-            due: 0,
-            attempts: 0,
-            cause: "review".into(),
-            observed: link.external.as_ref().map(|id| Observed::touched(object, id.as_str())),
-        };
         let mut commit = Commit::new();
-        commit.push(Op::PutLink(link)).push(Op::AddHint(hint.clone()));
+        let mut hints = Vec::with_capacity(links.len());
+        for link in links {
+            let hint = Hint {
+                seq: self.store.next_seq(),
+                connection: link.connection.clone(),
+                object: entity.object.clone(),
+                subject: Subject::Internal(entity.id.clone()),
+                class: Class::Interactive,
+                noticed_at: self.clock.now(),
+                due: 0,
+                attempts: 0,
+                cause: "review".into(),
+                observed: link.external.as_ref().map(|id| Observed::touched(object, id.as_str())),
+            };
+            commit.push(Op::PutLink(link)).push(Op::AddHint(hint.clone()));
+            hints.push(hint);
+        }
         self.store.commit(commit, Until::Durable).await.map_err(store)?;
         drop(hand);
-        self.pipeline.arrive(vec![hint]);
+        self.pipeline.arrive(hints);
         Ok(Count { count })
     }
 
@@ -523,23 +545,24 @@ impl Control for Engine {
 
     async fn unfreeze(&self, target: Unfreeze) -> Result<Count, ControlError> {
         let now = self.clock.now();
-        self.change_link(&target.entity(), &target.connection, |link| {
+        self.change_links(&target.entity(), &target.connection, |link, others| {
             let fields: Vec<String> = match &target.field {
                 Some(field) => vec![field.clone()],
                 None => link.frozen.keys().cloned().collect(),
             };
-            let mut changed = link.clone();
-            let mut count = 0;
-            for field in &fields {
-                if changed.frozen.contains_key(field) {
-                    changed = plan::unfreeze(&changed, field, now);
-                    count += 1;
-                }
-            }
-            if count == 0 {
+            let fields: Vec<String> =
+                fields.into_iter().filter(|field| link.frozen.contains_key(field)).collect();
+            if fields.is_empty() {
                 return Err(ControlError::NotFound(format!("nothing is frozen in {}", link.entity)));
             }
-            Ok((changed, count))
+            // A loop goes over all links of the entity, and so does what was counted of it.
+            let thaw = |link: &Link| {
+                fields.iter().fold(link.clone(), |link, field| plan::unfreeze(&link, field, now))
+            };
+            let changed = others.iter().map(|other| (thaw(other), other)).filter(|(new, old)| new != *old);
+            let mut links: Vec<Link> = changed.map(|(new, _)| new).collect();
+            links.insert(0, thaw(link));
+            Ok((links, fields.len() as u64))
         })
         .await
     }

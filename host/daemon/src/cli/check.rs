@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tandem_core::descriptor::{AuthKind, Verify, Webhooks};
+use tandem_core::descriptor::{AuthKind, Guarantee, Verify, Webhooks};
 use tandem_core::id::{ConnectionId, ProviderId};
 
 use super::args;
@@ -221,10 +221,28 @@ fn against(connection: &ConnectionConfig, view: &View) -> (Vec<String>, Vec<Stri
         None => {}
     }
     let missing = view.descriptor.webhooks.as_ref().and_then(webhook_secret);
-    let notes = missing.filter(|name| connection.secret(name).is_none()).map(|name| {
+    let missing = missing.filter(|name| connection.secret(name).is_none()).map(|name| {
         format!("webhooks are refused until there is a secret {name:?}: add it to [secrets], or to the app; polling works without")
     });
-    (problems, notes.into_iter().collect())
+    let guarantees = connection.enabled().filter_map(|(name, _)| {
+        let guarantee = descriptor.objects.get(name.as_str())?.abilities.guarantee();
+        Some(format!(
+            "objects.{name}: an edit in the CRM under a write of the same field: {}",
+            in_words(guarantee)
+        ))
+    });
+    (problems, missing.into_iter().chain(guarantees).collect())
+}
+
+fn in_words(guarantee: Guarantee) -> &'static str {
+    match guarantee {
+        Guarantee::Exact => "never overwritten unseen (exact)",
+        Guarantee::ToTheSecond => "never overwritten unseen, but within the same second (to-the-second)",
+        Guarantee::FoundAfterwards => {
+            "overwritten, found afterwards by its event, and decided by policy (found-afterwards)"
+        }
+        Guarantee::NarrowWindow => "overwritten (narrow-window)",
+    }
 }
 
 fn webhook_secret(webhooks: &Webhooks) -> Option<&str> {

@@ -438,6 +438,7 @@ struct Wishes {
     on_conflict: Option<OnConflict>,
     on_rewrite: Option<OnRewrite>,
     on_reject: Option<OnReject>,
+    rank: Option<u32>,
     hold: Option<Hold>,
     on_internal_delete: Option<OnDelete>,
     on_external_delete: Option<OnDelete>,
@@ -465,6 +466,7 @@ impl Wishes {
             on_conflict,
             on_rewrite,
             on_reject,
+            rank: read_rank(section),
             hold: section
                 .value("hold")
                 .and_then(|v| v.one_of(&[("group", Hold::Group), ("record", Hold::Record)])),
@@ -483,6 +485,7 @@ impl Wishes {
             on_conflict: self.on_conflict.or(defaults.on_conflict),
             on_rewrite: self.on_rewrite.or(defaults.on_rewrite),
             on_reject: self.on_reject.or(defaults.on_reject),
+            rank: self.rank.or(defaults.rank),
             hold: self.hold.or(defaults.hold),
             on_internal_delete: self.on_internal_delete.or(defaults.on_internal_delete),
             on_external_delete: self.on_external_delete.or(defaults.on_external_delete),
@@ -512,6 +515,11 @@ fn read_field_wishes(section: &Section<'_>) -> (Option<OnConflict>, Option<OnRew
     )
 }
 
+/// Which connection wins where two of them contend: the smaller number.
+fn read_rank(section: &Section<'_>) -> Option<u32> {
+    section.value("rank").and_then(|v| v.integer(1..=1_000)).and_then(|rank| u32::try_from(rank).ok())
+}
+
 fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(ObjectName, ObjectConfig)> {
     if !is_name(name) {
         value.fail::<()>(format!("{name:?} is not an object's name; {NAME_RULE}"));
@@ -529,6 +537,7 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
         flow: direction,
         on_rewrite: wishes.on_rewrite.unwrap_or_default(),
         on_reject: wishes.on_reject.unwrap_or_default(),
+        rank: wishes.rank,
     };
     let (mut fields, mut filled) = (BTreeMap::new(), BTreeMap::new());
     for (pointer, value) in object.section("fields").entries() {
@@ -588,6 +597,7 @@ fn read_field(pointer: &str, value: &Value<'_>, default: FieldPolicy) -> Option<
     }
     let field = value.section()?;
     let (on_conflict, on_rewrite, on_reject) = read_field_wishes(&field);
+    let rank = read_rank(&field);
     let flow = field.value("flow");
     let flow = match flow.as_ref().and_then(|v| v.one_of(&FLOWS)) {
         None | Some(Flow::Both) => default.flow,
@@ -603,6 +613,7 @@ fn read_field(pointer: &str, value: &Value<'_>, default: FieldPolicy) -> Option<
         flow,
         on_rewrite: on_rewrite.unwrap_or(default.on_rewrite),
         on_reject: on_reject.unwrap_or(default.on_reject),
+        rank: rank.or(default.rank),
     };
     Some(Field { policy, filled })
 }

@@ -160,8 +160,9 @@ fn without_lines(shown: &str) -> String {
 #[test]
 fn a_policy_takes_the_fields_then_the_objects_then_the_connections_word() {
     let text = "provider = 'hubspot'\nscope = 'acme'\nhosts = ['api.hubapi.com']\n\
-                [defaults]\non_conflict = 'external'\non_rewrite = 'adopt'\nclock_tolerance = '3s'\n\
-                [objects.contact]\non_conflict = 'internal'\nfields.'/email' = { on_conflict = 'newest', flow = 'to-external' }\n\
+                [defaults]\non_conflict = 'external'\non_rewrite = 'adopt'\nclock_tolerance = '3s'\nrank = 2\n\
+                [objects.contact]\non_conflict = 'internal'\nrank = 3\nfields.'/email' = { on_conflict = 'newest', flow = 'to-external' }\n\
+                fields.'/city'.rank = 1\n\
                 [objects.company]\ndirection = 'to-internal'\non_external_delete = 'detach'\nfields.'/name'.flow = 'both'\n";
     let connection = connection_file(text).expect("a connection");
     let contact = &connection.objects[&"contact".into()].policy;
@@ -170,8 +171,10 @@ fn a_policy_takes_the_fields_then_the_objects_then_the_connections_word() {
         flow: Flow::Both,
         on_rewrite: OnRewrite::Adopt,
         on_reject: OnReject::Hold,
+        rank: Some(3),
     };
     assert_eq!(contact.field("/phone"), default);
+    assert_eq!(contact.field("/city").rank, Some(1));
     let email = FieldPolicy { on_conflict: OnConflict::Newest, flow: Flow::ToExternal, ..default };
     assert_eq!(contact.field("/email"), email);
     assert_eq!(contact.clock_tolerance_ms, 3_000);
@@ -179,6 +182,7 @@ fn a_policy_takes_the_fields_then_the_objects_then_the_connections_word() {
 
     let company = &connection.objects[&"company".into()].policy;
     assert_eq!(company.field("/name").flow, Flow::ToInternal, "a field does not flow against its object");
+    assert_eq!(company.field("/name").rank, Some(2));
     assert_eq!((company.create_external, company.create_internal), (false, true));
     assert_eq!(company.on_internal_delete, OnDelete::Ignore, "nothing is deleted against the direction");
     assert_eq!(company.on_external_delete, OnDelete::Detach);

@@ -1,9 +1,12 @@
 //! What is worked on next: windows of waiting hints, merged by subject, and the hands that hold entities.
 //!
 //! Invariants: an entity, an unlinked external record and an identity value are each held by one hand at a time. Hints about
-//! one subject merge while they wait. Memory is bounded by the windows: what does not fit stays in the store and is loaded
-//! when the window runs low. Nothing here is durable; after a restart the windows are filled from the store again.
+//! one subject merge while they wait. No record of a connection is taken while a delivery of its account waits to be read or is
+//! being read, but for one after so many deliveries in a row; a delivery whose reading failed waits for its time and holds
+//! nobody up. Memory is bounded by the windows: what does not fit stays in the store and is loaded when the window runs low.
+//! Nothing here is durable; after a restart the windows are filled from the store again.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use tandem_core::Millis;
@@ -16,6 +19,10 @@ const WINDOW: usize = 512;
 
 /// A less urgent class is looked at first once in so many takes, so that it never starves.
 const AGEING: u32 = 16;
+
+/// Deliveries that are read in a row while records wait; then one record is taken all the same, so that a flood of webhooks
+/// starves nobody.
+const DELIVERIES_IN_A_ROW: u32 = 256;
 
 /// What a worker holds while it works.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,9 +76,13 @@ struct Window {
     unloaded: BTreeMap<Class, u64>,
     /// Workers at once.
     working: usize,
-    /// Deliveries that are being read. What they say of records is known first, so that an edit in System A meets the edits
-    /// that were told of before it.
+    /// Deliveries that wait to be read, in the order in which they came. What they say of records is known first, so that an
+    /// edit in System A meets the edits that were told of before it, and nothing is written over what was told already.
+    deliveries: VecDeque<Place>,
+    /// Deliveries that are being read.
     reading: usize,
+    /// Deliveries that were taken in a row while records waited.
+    in_a_row: u32,
     /// Nothing is taken before this moment.
     not_before: Millis,
     /// Subjects that are looked at again at a moment of their own.
@@ -90,7 +101,9 @@ impl Window {
             known: HashSet::new(),
             unloaded: BTreeMap::new(),
             working: 0,
+            deliveries: VecDeque::new(),
             reading: 0,
+            in_a_row: 0,
             not_before: 0,
             parked: BTreeSet::new(),
             parked_hints: HashMap::new(),
@@ -109,6 +122,16 @@ impl Window {
     fn enqueue(&mut self, hint: Hint) {
         let place = (hint.object.clone(), hint.subject.clone());
         let class = hint.class;
+        if matches!(hint.subject, Subject::Delivery(_)) {
+            match self.waiting.entry(place.clone()) {
+                Entry::Occupied(mut waiting) => waiting.get_mut().push(hint),
+                Entry::Vacant(waiting) => {
+                    waiting.insert(vec![hint]);
+                    self.deliveries.push_back(place);
+                }
+            }
+            return;
+        }
         match self.waiting.get_mut(&place) {
             Some(hints) => {
                 if hints.iter().all(|known| class < known.class) {
@@ -173,8 +196,12 @@ impl Dispatch {
         for hint in hints {
             let Some(window) = self.windows.get_mut(&hint.connection) else { continue };
             let connection = hint.connection.clone();
-            if hint.due == 0 && (window.waiting.len() >= WINDOW || window.unloaded.contains_key(&hint.class))
-            {
+            // A delivery says more than it takes up, and goes before the records that it is about.
+            let full = match hint.subject {
+                Subject::Delivery(_) => window.deliveries.len() >= WINDOW,
+                _ => window.waiting.len() >= WINDOW || window.unloaded.contains_key(&hint.class),
+            };
+            if hint.due == 0 && full {
                 // It waits in the store, behind those that came before it.
                 let from = window.unloaded.entry(hint.class).or_insert(hint.seq);
                 *from = (*from).min(hint.seq);
@@ -323,6 +350,49 @@ impl Dispatch {
         hands: &mut HashSet<Hand>,
         wanting: &mut HashMap<Hand, Vec<ConnectionId>>,
     ) -> Result<Option<Work>, StoreError> {
+        let passed_by = window.in_a_row >= DELIVERIES_IN_A_ROW;
+        if !passed_by && let Some(work) = Self::pick_delivery(window, connection, hands) {
+            return Ok(Some(work));
+        }
+        let work = if passed_by || window.reading == 0 {
+            Self::pick_record(window, store, connection, hands, wanting)?
+        } else {
+            None
+        };
+        Ok(match work {
+            Some(work) => {
+                window.in_a_row = 0;
+                Some(work)
+            }
+            // No record can be taken.
+            None => Self::pick_delivery(window, connection, hands),
+        })
+    }
+
+    fn pick_delivery(
+        window: &mut Window,
+        connection: &ConnectionId,
+        hands: &mut HashSet<Hand>,
+    ) -> Option<Work> {
+        let place = window.deliveries.pop_front()?;
+        let hints = window.waiting.remove(&place).unwrap_or_default();
+        let (object, subject) = place;
+        let Subject::Delivery(seq) = subject else { return None };
+        let hand = Hand::Delivery(seq);
+        hands.insert(hand.clone());
+        window.reading += 1;
+        let records_wait = window.waiting.len() > window.deliveries.len();
+        window.in_a_row = if records_wait { window.in_a_row.saturating_add(1) } else { 0 };
+        Some(Work { connection: connection.clone(), object, subject, hints, hand })
+    }
+
+    fn pick_record<S: Store>(
+        window: &mut Window,
+        store: &S,
+        connection: &ConnectionId,
+        hands: &mut HashSet<Hand>,
+        wanting: &mut HashMap<Hand, Vec<ConnectionId>>,
+    ) -> Result<Option<Work>, StoreError> {
         window.takes = window.takes.wrapping_add(1);
         let mut classes: Vec<Class> =
             window.order.iter().filter(|(_, queue)| !queue.is_empty()).map(|(class, _)| *class).collect();
@@ -337,10 +407,6 @@ impl Dispatch {
                     // Taken already through a place in another class.
                     continue;
                 }
-                if window.reading > 0 && !matches!(place.1, Subject::Delivery(_)) {
-                    queue.push_back(place);
-                    continue;
-                }
                 let hand = hand_of(store, connection, &window.scope, &place)?;
                 if hands.contains(&hand) {
                     let waiters = wanting.entry(hand).or_default();
@@ -351,9 +417,6 @@ impl Dispatch {
                     continue;
                 }
                 hands.insert(hand.clone());
-                if matches!(hand, Hand::Delivery(_)) {
-                    window.reading += 1;
-                }
                 let mut hints = window.waiting.remove(&place).unwrap_or_default();
                 let (object, subject) = place;
                 if let Hand::Entity(entity) = &hand {
@@ -446,3 +509,6 @@ fn hand_of<S: Store>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

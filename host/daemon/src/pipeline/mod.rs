@@ -34,6 +34,7 @@ mod inbox;
 mod intent;
 pub mod listing;
 mod observe;
+mod peers;
 mod probe;
 mod record;
 mod settle;

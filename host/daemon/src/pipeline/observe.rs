@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+use tandem_core::Millis;
 use tandem_core::exchange::{Observed, State};
 use tandem_core::id::ExternalId;
-use tandem_core::plan::{External, Source};
+use tandem_core::link::Link;
+use tandem_core::plan::{self, Edit, External, Source};
 
 use super::exchange::{Body, see};
 use super::{Clock, Connection, Object, Pipeline, Work};
@@ -81,6 +84,55 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             })
             .await
     }
+
+    /// Edits by others that the hints tell of, each with its time, as far as a write of ours may have overtaken them. A burst
+    /// that contradicts itself, or a hint that asks for a look, says these things all the same.
+    pub(super) async fn edits(
+        &self,
+        connection: &Arc<Connection>,
+        link: &Link,
+        work: &Work,
+    ) -> Result<Vec<Edit>, Fault> {
+        let told: Vec<(Observed, Millis)> = work
+            .hints
+            .iter()
+            .filter_map(|hint| hint.observed.as_ref())
+            .filter(|observed| observed.author.as_deref() != Some("own"))
+            .filter_map(|observed| Some((observed, edited_at(observed)?)))
+            .filter(|(_, at)| plan::may_be_overtaken(link, *at))
+            .map(|(observed, at)| (observed.clone(), at))
+            .collect();
+        if told.is_empty() {
+            return Ok(Vec::new());
+        }
+        let room = connection.clone();
+        self.rooms
+            .runtime
+            .visit(&connection.binding, move |provider| {
+                let mut edits = Vec::new();
+                for (observed, at) in told {
+                    if let Body::Partial(fields) = see(provider, &room, observed)?.body {
+                        let edit = |(pointer, value): (String, Value)| Edit {
+                            pointer,
+                            value: (!value.is_null()).then_some(value),
+                            at,
+                        };
+                        edits.extend(fields.into_iter().map(edit));
+                    }
+                }
+                Ok(edits)
+            })
+            .await
+    }
+}
+
+/// When the edit was made that a partial observation tells of, on the CRM's clock.
+fn edited_at(observed: &Observed) -> Option<Millis> {
+    if !matches!(observed.state, State::Partial(_)) {
+        return None;
+    }
+    let told = observed.attributes.iter().find(|attribute| attribute.name == "occurred-at")?;
+    told.value.parse().ok()
 }
 
 /// Two observations as one; "touched" when they contradict each other.

@@ -1,5 +1,6 @@
 //! One record: look at both sides, plan, write, and plan again until there is nothing left to do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -7,13 +8,14 @@ use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
-use tandem_core::link::{Fields, Life, Link};
-use tandem_core::plan::{self, Ask, External, Internal as InternalState, Source, Unsettled, Verdict};
+use tandem_core::link::{Fields, Life, Link, Pair};
+use tandem_core::plan::{self, Ask, External, Internal as InternalState, Peer, Source, Unsettled, Verdict};
 use tandem_core::rules::Action;
 
 use super::dispatch::{Dispatch, Hand};
 use super::exchange::{Body, Seen};
 use super::inbox::problem;
+use super::peers::Other;
 use super::settle::End;
 use super::trail::Trail;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
@@ -66,6 +68,8 @@ pub(super) struct Case<'a> {
     pub(super) link: Link,
     /// The link as it is stored.
     pub(super) stored: Option<Link>,
+    /// The entity's links at the scope's other connections. Nobody changes them meanwhile: the entity is in this hand.
+    pub(super) peers: Vec<Other>,
     pub(super) external: External,
     pub(super) trail: Trail,
     pub(super) provider: ProviderId,
@@ -107,11 +111,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Hand::Entity(entity) => {
                 let stored = self.rooms.store.link(entity, &connection.id)?;
                 let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), connection.id.clone()));
-                let external = match self.observe(connection, object, work).await {
-                    Ok(external) => external,
+                let seen = match self.observe(connection, object, work).await {
+                    Ok(external) => self.edits(connection, &link, work).await.map(|edits| (external, edits)),
+                    Err(fault) => Err(fault),
+                };
+                let (external, edits) = match seen {
+                    Ok(seen) => seen,
                     Err(fault) => {
                         return self.failed(connection, fault.into(), Some(entity.clone()), Commit::new());
                     }
+                };
+                let link = if edits.is_empty() {
+                    link
+                } else {
+                    plan::note_edits(&link, &edits, &object.policy, self.rooms.clock.now())
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
                 self.take_up(&mut case)?;
@@ -147,6 +160,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             class: work.class(),
             link,
             stored,
+            peers: Vec::new(),
             external,
             trail: Trail::new(cause, self.label(connection)),
             provider: self.provider_of(connection),
@@ -162,11 +176,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// Plans and writes until there is nothing left to do.
     pub(super) async fn rounds(&self, mut case: Case<'_>, held: &mut Held<'_>) -> Result<End, PipelineError> {
         case.connection.directions.note(&case.link.entity);
+        case.peers = self.peers(&case)?;
         let mut internal = self.read_internal(&case.link.entity).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
             self.settle_updates(&mut case, &internal, now);
-            let plan = plan::plan(&case.link, &internal, &case.external, &case.object.policy, now);
+            let plan = {
+                let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
+                plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
+            };
             if let Some(ask) = plan.ask {
                 match self.ask(&mut case, ask, plan.link, &plan.reason).await? {
                     Next::Round => continue,
@@ -350,7 +368,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     version: seen.version,
                     stamp: seen.stamp,
                     source: if read { Source::Read { began } } else { Source::Answer },
-                    changed_at: std::collections::BTreeMap::new(),
+                    changed_at: BTreeMap::new(),
                 }
             }
             Body::Gone(proof) => External::Gone { proof, at: began },
@@ -525,16 +543,31 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Verdict::Review => "held",
                 Verdict::Internal | Verdict::External => "conflict",
             };
-            case.trail.note(&plan.link, None, what, &conflict.why, now);
+            // What was overtaken is nowhere else any more.
+            let overtaken: Vec<(String, Pair)> = conflict
+                .fields
+                .iter()
+                .filter_map(|field| {
+                    let overtaken = case.link.overtaken.get(field)?;
+                    let internal = case.link.base.get(field).and_then(|pair| pair.internal.clone());
+                    let external = overtaken.value.clone();
+                    Some((field.clone(), Pair { internal, external, ..Pair::default() }))
+                })
+                .collect();
+            let what = if overtaken.is_empty() { what } else { "overtaken" };
+            case.trail.note_values(&plan.link, overtaken, what, &conflict.why, now);
         }
         if plan.link.base != case.link.base && plan.internal.is_none() && plan.external.is_none() {
             case.trail.note(&plan.link, Some(&case.link.base), "agreed", &plan.reason, now);
         }
+        let mut frozen = BTreeMap::new();
         for (field, why) in &plan.link.frozen {
             if !case.link.frozen.contains_key(field) {
                 case.trail.note(&plan.link, None, "frozen", &format!("{field}: {why}"), now);
+                frozen.insert(field.clone(), why.clone());
             }
         }
+        case.freeze_peers(&frozen, now);
     }
 }
 

@@ -33,6 +33,18 @@ impl Trail {
         at: Millis,
     ) {
         let delta = before.map(|before| delta(before, &link.base)).unwrap_or_default();
+        self.note_values(link, delta, what, why, at);
+    }
+
+    /// Adds an entry with values of its own.
+    pub(super) fn note_values(
+        &mut self,
+        link: &Link,
+        delta: Vec<(String, Pair)>,
+        what: &str,
+        why: &str,
+        at: Millis,
+    ) {
         self.entries.push(HistoryEntry {
             entity: link.entity.clone(),
             connection: link.connection.clone(),

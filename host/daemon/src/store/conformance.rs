@@ -72,7 +72,7 @@ pub(super) fn link(id: &str, connection: &str, external: Option<&str>) -> Link {
     let pair = |value: serde_json::Value| Pair {
         internal: Some(value.clone()),
         external: Some(value),
-        assumed: false,
+        ..Pair::default()
     };
     link.base.insert("/email".to_owned(), pair(json!("a@example.org")));
     link.base.insert("/nothing".to_owned(), pair(serde_json::Value::Null));
@@ -94,7 +94,7 @@ fn history(id: &str, at: u64) -> HistoryEntry {
         calls: 1,
         delta: vec![(
             "/phone".to_owned(),
-            Pair { internal: Some(json!("+358 2")), external: None, assumed: true },
+            Pair { internal: Some(json!("+358 2")), external: None, assumed: true, given: true },
         )],
     }
 }

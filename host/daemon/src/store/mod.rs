@@ -164,7 +164,7 @@ pub struct HistoryEntry {
     /// When.
     pub at: Millis,
     /// "observed", "wrote-internal", "wrote-external", "created-internal", "created-external", "removed-…", "linked",
-    /// "conflict", "held", "set-aside", "dismissed", "frozen".
+    /// "conflict", "held", "overtaken", "set-aside", "dismissed", "frozen".
     pub what: String,
     /// Why, in words, without record contents.
     pub why: String,
@@ -174,7 +174,7 @@ pub struct HistoryEntry {
     pub provider: String,
     /// API calls that it cost.
     pub calls: u32,
-    /// The base of each changed field afterwards.
+    /// The base of each changed field afterwards; of an overtaken edit, what it had made of the field.
     pub delta: Vec<(String, Pair)>,
 }
 

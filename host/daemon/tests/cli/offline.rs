@@ -119,6 +119,8 @@ fn check_is_content_with_what_is_right_and_leaves_no_trace() {
     assert_eq!(report["connections"][0]["problems"], json!([]));
     let note = report["connections"][0]["notes"][0].as_str().unwrap_or_default();
     assert!(note.contains("there is a secret \"webhook\""), "{note}");
+    let guarantee = report["connections"][0]["notes"][1].as_str().unwrap_or_default();
+    assert!(guarantee.starts_with("objects.contact: ") && guarantee.ends_with("(exact)"), "{guarantee}");
     let text = house.tandem(&["check"]).ok();
     assert!(text.starts_with("ok     configuration tandem.toml\nok     provider ledger@0.1.0#"), "{text}");
     assert!(text.contains("\nok     connection acme-ledger\n"), "{text}");

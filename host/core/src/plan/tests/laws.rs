@@ -56,8 +56,15 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn habits() -> impl Strategy<Value = Habits> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(rewrites, returns, stamps, versions)| Habits { rewrites, returns, stamps, versions })
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(rewrites, returns, stamps, versions, times)| Habits {
+            rewrites,
+            returns,
+            stamps,
+            versions,
+            times: times && stamps && (returns || !rewrites),
+        },
+    )
 }
 
 fn on_conflict() -> impl Strategy<Value = OnConflict> {
@@ -79,13 +86,13 @@ fn apply(world: &mut World, step: &Step) {
         Step::Event(which) => {
             if !world.events.is_empty() {
                 let event = world.events.remove(which % world.events.len());
-                world.work(world.event(&event), Mishap::default());
+                world.deliver(&event, Mishap::default());
             }
         }
         Step::OldEvent(which) => {
             if !world.events.is_empty() {
                 let event = world.events[which % world.events.len()].clone();
-                world.work(world.event(&event), Mishap::default());
+                world.deliver(&event, Mishap::default());
             }
         }
         Step::Row(which) => {
@@ -113,7 +120,7 @@ fn settle(world: &mut World, order: &[usize]) {
     while !world.events.is_empty() {
         let which = order.next().unwrap_or(0) % world.events.len();
         let event = world.events.remove(which);
-        world.work(world.event(&event), Mishap::default());
+        world.deliver(&event, Mishap::default());
     }
     world.work(External::Unseen, Mishap::default());
     let read = world.read();
@@ -162,7 +169,7 @@ proptest! {
         let before = (world.writes_in, world.writes_out, world.internal.clone(), world.external.clone());
         let link = world.link.clone();
         for event in &events {
-            world.work(world.event(event), Mishap::default());
+            world.deliver(event, Mishap::default());
         }
         for which in rows {
             let row = world.row(which);
@@ -249,6 +256,87 @@ proptest! {
         prop_assert_eq!(&ends[0], &ends[1]);
     }
 
+    /// Where nothing is conditional, but events tell the times of edits: an edit that our write overtook is found afterwards.
+    /// A group is left out: an edit of another field of it than was written is not overtaken, and stays beside what was written.
+    #[test]
+    fn with_events_that_tell_times_the_order_of_hints_does_not_matter_either(
+        rewrites in any::<bool>(),
+        by in on_conflict(),
+        edits in prop::collection::vec((any::<bool>(), prop_oneof![Just("/a"), Just("/b"), Just(IN), Just(OUT)]), 1..12),
+        tags in (any::<u8>(), any::<u8>()),
+        twice in any::<bool>(),
+        first in prop::collection::vec(any::<usize>(), 1..8),
+        second in prop::collection::vec(any::<usize>(), 1..8),
+    ) {
+        let habits = Habits { rewrites, returns: true, stamps: true, versions: false, times: true };
+        let mut start = World::new(habits, by);
+        let set = |bits: u8| value(6, Some(bits % 16));
+        start.edit_internal("/tags", set(tags.0).1);
+        start.edit_external("/tags", set(tags.1).1);
+        for (number, (inside, pointer)) in edits.iter().enumerate() {
+            // No value twice: what was taken back before our write came is another story (see `late`).
+            let value = Some(json!(format!("x{number}")));
+            if *inside { start.edit_internal(pointer, value) } else { start.edit_external(pointer, value) }
+        }
+        let mut ends = Vec::new();
+        for (early, order) in [(false, &first), (true, &second)] {
+            let mut world = start.clone();
+            let told = world.events.clone();
+            if early {
+                world.work(External::Unseen, Mishap::default());
+            }
+            settle(&mut world, order);
+            if twice {
+                for event in &told {
+                    world.deliver(event, Mishap::default());
+                }
+            }
+            let held: BTreeMap<String, (Fields, Fields)> = world
+                .link
+                .held
+                .iter()
+                .map(|(group, held)| (group.clone(), (held.internal.clone(), held.external.clone())))
+                .collect();
+            // What is held of an overtaken edit is not in the CRM any more.
+            world.external.retain(|pointer, _| !held.contains_key(pointer));
+            let sorted = |fields: &Fields| {
+                let mut fields = fields.clone();
+                if let Some(Value::Array(tags)) = fields.get_mut("/tags") {
+                    tags.sort_by_key(ToString::to_string);
+                }
+                fields
+            };
+            ends.push((sorted(&world.internal), sorted(&world.external), held));
+        }
+        prop_assert_eq!(&ends[0], &ends[1]);
+    }
+
+    #[test]
+    fn the_same_hint_again_changes_nothing(
+        habits in habits(),
+        by in on_conflict(),
+        steps in prop::collection::vec(step(), 0..15),
+        edit in step().prop_filter("edit", |step| matches!(step, Step::EditInternal(..) | Step::EditExternal(..))),
+        row in any::<usize>(),
+        which in any::<usize>(),
+    ) {
+        let mut world = World::new(habits, by);
+        for step in &steps {
+            apply(&mut world, step);
+        }
+        settle(&mut world, &[0]);
+        apply(&mut world, &edit);
+        let mut hints = vec![External::Unseen, External::Touched, world.row(row), world.read()];
+        hints.extend(world.events.iter().map(|event| world.event(event)).collect::<Vec<_>>());
+        let hint = hints.swap_remove(which % hints.len());
+        world.work(hint.clone(), Mishap::default());
+        let before = (world.writes_in, world.writes_out, world.internal.clone(), world.external.clone());
+        let held = world.link.held.clone();
+        world.work(hint, Mishap::default());
+        prop_assert_eq!(before, (world.writes_in, world.writes_out, world.internal, world.external));
+        prop_assert_eq!(held, world.link.held);
+    }
+
     #[test]
     fn a_plan_made_of_a_plan_is_the_same_plan(
         habits in habits(),
@@ -295,7 +383,7 @@ fn the_events_of_our_own_write_cause_no_call() {
 
 fn settle_events(world: &mut World) {
     while let Some(event) = world.events.pop() {
-        world.work(world.event(&event), Mishap::default());
+        world.deliver(&event, Mishap::default());
     }
 }
 
@@ -318,7 +406,7 @@ fn what_planning_costs() {
     link.base.clear();
     for (pointer, value) in &here {
         let half = Some(value.clone());
-        link.base.insert(pointer.clone(), Pair { internal: half.clone(), external: half, assumed: false });
+        link.base.insert(pointer.clone(), Pair { internal: half.clone(), external: half, ..Pair::default() });
     }
     let there = External::Whole {
         id: "e1".into(),

@@ -5,8 +5,12 @@ mod conflicts;
 mod defaults;
 mod deletes;
 mod halves;
+mod hub;
+mod late;
 mod laws;
+mod loops;
 mod observations;
+mod ranks;
 mod returns;
 mod rewrites;
 mod stamps;
@@ -68,7 +72,7 @@ fn agreed(values: &[(&str, Value)]) -> Link {
     link.committed_at = 1_000;
     for pointer in policy().mapped {
         let value = values.iter().find(|(name, _)| *name == pointer).map(|(_, value)| value.clone());
-        link.base.insert(pointer, Pair { internal: value.clone(), external: value, assumed: false });
+        link.base.insert(pointer, Pair { internal: value.clone(), external: value, ..Pair::default() });
     }
     link
 }

@@ -145,7 +145,7 @@ fn an_element_that_one_side_cannot_express_is_kept_and_order_is_no_change() {
     let mut link = agreed(&[]);
     link.base.insert(
         "/tags".into(),
-        Pair { internal: Some(json!(["a"])), external: Some(json!(["a", "opaque"])), assumed: false },
+        Pair { internal: Some(json!(["a"])), external: Some(json!(["a", "opaque"])), ..Pair::default() },
     );
     let plan = run(&link, &present(2, &[("/tags", json!(["a", "new"]))]), &External::Unseen, &policy());
     assert_eq!(sent_out(&plan), one("/tags", json!(["a", "opaque", "new"])));

@@ -1,6 +1,7 @@
 //! A small System A, a small CRM with its habits, and the loop that the pipeline runs between them.
 
 use super::*;
+use crate::plan::{Edit, note_edits};
 
 /// What a CRM does that others do not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Habits {
     pub(super) stamps: bool,
     /// Records carry a version, and a write may be conditional on it.
     pub(super) versions: bool,
+    /// Events tell when a field was edited, on the clock of the stamps, and bear no stamp of their own.
+    pub(super) times: bool,
 }
 
 pub(super) const PLAIN: [&str; 2] = ["/a", "/b"];
@@ -83,11 +86,11 @@ impl World {
         for (pointer, value) in &start {
             let half = Some(value.clone());
             link.base
-                .insert(pointer.clone(), Pair { internal: half.clone(), external: half, assumed: false });
+                .insert(pointer.clone(), Pair { internal: half.clone(), external: half, ..Pair::default() });
         }
         Self {
             habits,
-            policy: policy(on_conflict),
+            policy: ObjectPolicy { event_times: habits.times, ..policy(on_conflict) },
             now: 1_000,
             link,
             internal: start.clone(),
@@ -166,8 +169,15 @@ impl World {
     pub(super) fn event(&self, (pointer, value, stamp): &(String, Option<Value>, u64)) -> External {
         External::Partial {
             fields: [(pointer.clone(), value.clone().unwrap_or(Value::Null))].into(),
-            stamp: self.stamp_of(*stamp),
+            stamp: self.stamp_of(*stamp).filter(|_| !self.habits.times),
         }
+    }
+
+    /// An event arrives: what it says of edits that our writes overtook is found first. Nobody says who made the edit.
+    pub(super) fn deliver(&mut self, event: &(String, Option<Value>, u64), mishap: Mishap) {
+        let (pointer, value, at) = event.clone();
+        self.link = note_edits(&self.link, &[Edit { pointer, value, at }], &self.policy, self.now);
+        self.work(self.event(event), mishap);
     }
 
     pub(super) fn present(&self) -> Internal {

@@ -27,7 +27,7 @@ fn link(id: u64) -> Link {
         let value = json!(format!("value {field} of {id}"));
         link.base.insert(
             format!("/field_{field:02}"),
-            Pair { internal: Some(value.clone()), external: Some(value), assumed: false },
+            Pair { internal: Some(value.clone()), external: Some(value), ..Pair::default() },
         );
     }
     link
@@ -45,7 +45,7 @@ fn history(link: &Link) -> HistoryEntry {
         calls: 1,
         delta: vec![(
             "/field_03".to_owned(),
-            Pair { internal: Some(json!("a")), external: Some(json!("a")), assumed: true },
+            Pair { internal: Some(json!("a")), external: Some(json!("a")), assumed: true, given: false },
         )],
     }
 }

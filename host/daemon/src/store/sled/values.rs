@@ -25,6 +25,7 @@ const HAS_INTERNAL: u8 = 1;
 const HAS_EXTERNAL: u8 = 2;
 const ASSUMED: u8 = 4;
 const SAME: u8 = 8;
+const GIVEN: u8 = 16;
 
 fn put_length(out: &mut Vec<u8>, mut len: usize) {
     while len >= 0x80 {
@@ -152,6 +153,7 @@ pub(super) fn put_base(out: &mut Vec<u8>, base: &BTreeMap<String, Pair>) {
             (HAS_EXTERNAL, pair.external.is_some()),
             (ASSUMED, pair.assumed),
             (SAME, same),
+            (GIVEN, pair.given),
         ] {
             if is_set {
                 flags |= flag;
@@ -180,7 +182,8 @@ pub(super) fn base(from: &mut &[u8]) -> Option<BTreeMap<String, Pair>> {
             0 => None,
             _ => internal.clone(),
         };
-        base.insert(field, Pair { internal, external, assumed: flags & ASSUMED != 0 });
+        let (assumed, given) = (flags & ASSUMED != 0, flags & GIVEN != 0);
+        base.insert(field, Pair { internal, external, assumed, given });
     }
     Some(base)
 }
@@ -213,15 +216,13 @@ mod tests {
     fn any_pair() -> impl Strategy<Value = Pair> {
         let half = || prop::option::of(any_value());
         prop_oneof![
-            (half(), half(), any::<bool>()).prop_map(|(internal, external, assumed)| Pair {
-                internal,
-                external,
-                assumed
-            }),
-            (half(), any::<bool>()).prop_map(|(half, assumed)| Pair {
+            (half(), half(), any::<bool>(), any::<bool>())
+                .prop_map(|(internal, external, assumed, given)| Pair { internal, external, assumed, given }),
+            (half(), any::<bool>(), any::<bool>()).prop_map(|(half, assumed, given)| Pair {
                 internal: half.clone(),
                 external: half,
-                assumed
+                assumed,
+                given
             }),
         ]
     }
@@ -246,7 +247,7 @@ mod tests {
     fn the_order_of_members_stays() {
         let fields: BTreeMap<String, Pair> = [(
             "/a".to_owned(),
-            Pair { internal: Some(json!({"z": 1, "a": [2, -3.5]})), external: None, assumed: false },
+            Pair { internal: Some(json!({"z": 1, "a": [2, -3.5]})), external: None, ..Pair::default() },
         )]
         .into();
         let mut out = Vec::new();

@@ -1,0 +1,478 @@
+//! Edits in the CRM that our own write overtook, told of afterwards by their events.
+
+use super::hub::{Class, Event, Form, Hub, policy};
+use super::*;
+use crate::link::Overwrite;
+use crate::plan::{Edit, freeze, may_be_overtaken, note_edits};
+
+fn hub(by: OnConflict) -> Hub {
+    let mut policy = policy();
+    policy.default.on_conflict = by;
+    Hub::new(&[(Form::AsItIs, Class::FoundAfterwards, policy)])
+}
+
+/// A salesperson saves "S"; before anybody hears of it, System A's "I" is written over it.
+fn overtaken(by: OnConflict) -> (Hub, Event) {
+    let mut hub = hub(by);
+    hub.edit_external(0, "/a", json!("S"), false);
+    hub.edit_internal("/a", json!("I"));
+    hub.work(0, External::Unseen, &[]);
+    assert_eq!(hub.crms[0].fields["/a"], json!("I"));
+    let event = hub.crms[0].events.remove(0);
+    (hub, event)
+}
+
+#[test]
+fn under_external_the_overtaken_value_is_written_back_to_both_sides() {
+    let (mut hub, event) = overtaken(OnConflict::External);
+    hub.deliver(0, &event);
+    hub.settle(&[0], 20);
+    assert_eq!(hub.everywhere("/a"), vec![json!("S"); 2]);
+    let (writes, link) = (hub.writes, hub.crms[0].link.clone());
+    assert!(link.overtaken.is_empty());
+    hub.deliver(0, &event);
+    assert_eq!((hub.writes, &hub.crms[0].link.base), (writes, &link.base));
+}
+
+#[test]
+fn under_review_it_is_held_with_both_values_and_nothing_is_written() {
+    let (mut hub, event) = overtaken(OnConflict::Review);
+    let writes = hub.writes;
+    hub.deliver(0, &event);
+    hub.settle(&[0], 20);
+    hub.deliver(0, &event);
+    let read = hub.read(0);
+    hub.work(0, read, &[]);
+    let held = &hub.crms[0].link.held["/a"];
+    assert_eq!(held.internal, fields(&[("/a", json!("I"))]));
+    assert_eq!(held.external, fields(&[("/a", json!("S"))]));
+    assert!(held.why.contains("overtook an edit in the CRM"), "{}", held.why);
+    assert_eq!((hub.writes, hub.everywhere("/a")), (writes, vec![json!("I"); 2]));
+}
+
+#[test]
+fn a_decision_about_an_overtaken_edit_is_carried_out_on_the_sides_that_lack_it() {
+    for (choice, end) in [
+        (Choice::External, "S"),
+        (Choice::Internal, "I"),
+        (Choice::Value(fields(&[("/a", json!("V"))])), "V"),
+    ] {
+        let (mut hub, event) = overtaken(OnConflict::Review);
+        hub.deliver(0, &event);
+        hub.crms[0].link = decide_review(&hub.crms[0].link, "/a", choice, hub.now).unwrap();
+        let read = hub.read(0);
+        hub.work(0, read, &[]);
+        hub.settle(&[0], 20);
+        hub.deliver(0, &event);
+        assert_eq!(hub.everywhere("/a"), vec![json!(end); 2]);
+        let link = &hub.crms[0].link;
+        assert!(link.held.is_empty() && link.decided.is_empty() && link.overtaken.is_empty(), "{link:?}");
+    }
+}
+
+#[test]
+fn under_internal_it_is_recorded_as_lost_by_policy() {
+    let (mut hub, event) = overtaken(OnConflict::Internal);
+    let policy = hub.crms[0].policy.clone();
+    let edit = Edit { pointer: "/a".into(), value: event.value.clone(), at: event.at };
+    let found = note_edits(&hub.crms[0].link, &[edit], &policy, hub.now);
+    let internal = Internal::Present { fields: hub.internal.clone(), version: hub.version, changed_at: None };
+    let read = hub.read(0);
+    let plan = super::super::plan(&found, &internal, &read, &policy, hub.now);
+    assert!(quiet(&plan) && plan.link.overtaken.is_empty(), "{plan:?}");
+    assert_eq!(plan.conflicts.len(), 1);
+    assert_eq!(plan.conflicts[0].ruling, Verdict::Internal);
+    assert!(plan.conflicts[0].why.contains("overtook"), "{:?}", plan.conflicts);
+    let writes = hub.writes;
+    hub.deliver(0, &event);
+    assert_eq!((hub.writes, hub.everywhere("/a")), (writes, vec![json!("I"); 2]));
+}
+
+#[test]
+fn under_newest_the_times_decide_beyond_the_tolerance_of_the_clocks() {
+    // The overtaken edit is a moment older than System A's: too close to tell.
+    let (mut close, event) = overtaken(OnConflict::Newest);
+    close.deliver(0, &event);
+    assert!(close.crms[0].link.held.contains_key("/a"));
+    for (waited, end) in [(10_000, "I"), (0, "S")] {
+        let mut hub = hub(OnConflict::Newest);
+        if waited == 0 {
+            hub.edit_internal("/a", json!("I"));
+            hub.now += 10_000;
+            hub.edit_external(0, "/a", json!("S"), false);
+        } else {
+            hub.edit_external(0, "/a", json!("S"), false);
+            hub.now += waited;
+            hub.edit_internal("/a", json!("I"));
+        }
+        hub.work(0, External::Unseen, &[]);
+        let event = hub.crms[0].events.remove(0);
+        hub.deliver(0, &event);
+        assert_eq!(hub.everywhere("/a"), vec![json!(end); 2], "{waited}");
+        assert!(hub.crms[0].link.held.is_empty());
+    }
+}
+
+#[test]
+fn an_edit_that_was_seen_or_followed_is_not_overtaken() {
+    // Seen: a later look was made before the write.
+    let mut hub = hub(OnConflict::External);
+    hub.edit_external(0, "/a", json!("S1"), false);
+    hub.edit_external(0, "/a", json!("S2"), false);
+    let early = hub.crms[0].events.remove(0);
+    let event = hub.crms[0].events.remove(0);
+    hub.deliver(0, &event);
+    hub.edit_internal("/a", json!("I"));
+    hub.work(0, External::Unseen, &[]);
+    hub.deliver(0, &early);
+    assert_eq!(hub.everywhere("/a"), vec![json!("I"); 2]);
+    // Followed: somebody edited the field again, and that was seen.
+    let (mut hub, event) = overtaken(OnConflict::External);
+    hub.edit_external(0, "/a", json!("T"), false);
+    let later = hub.crms[0].events.pop().unwrap();
+    hub.deliver(0, &event);
+    assert_eq!(hub.everywhere("/a"), vec![json!("T"); 2]);
+    hub.deliver(0, &later);
+    hub.edit_internal("/a", json!("I2"));
+    hub.settle(&[0], 20);
+    hub.deliver(0, &event);
+    assert_eq!(hub.everywhere("/a"), vec![json!("I2"); 2]);
+}
+
+#[test]
+fn of_several_overtaken_edits_the_newest_counts_in_whatever_order_they_are_told() {
+    for order in [[0, 1], [1, 0]] {
+        for by in [OnConflict::External, OnConflict::Review] {
+            let mut hub = hub(by);
+            hub.edit_external(0, "/a", json!("S1"), false);
+            hub.edit_external(0, "/a", json!("S2"), false);
+            hub.edit_internal("/a", json!("I"));
+            hub.work(0, External::Unseen, &[]);
+            let events: Vec<Event> = hub.crms[0].events.drain(..2).collect();
+            for which in order {
+                hub.deliver(0, &events[which]);
+            }
+            hub.settle(&[0], 20);
+            if by == OnConflict::Review {
+                assert_eq!(hub.crms[0].link.held["/a"].external, fields(&[("/a", json!("S2"))]));
+            } else {
+                assert_eq!(hub.everywhere("/a"), vec![json!("S2"); 2]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_edit_between_later_writes_supersedes_one_from_before_in_whatever_order_they_are_told() {
+    for order in [[0, 1], [1, 0]] {
+        for by in [OnConflict::External, OnConflict::Review, OnConflict::Newest] {
+            let mut hub = hub(by);
+            for number in 1..3 {
+                hub.edit_external(0, "/a", json!(format!("S{number}")), false);
+                hub.now += 10_000;
+                hub.edit_internal("/a", json!(format!("I{number}")));
+                hub.now += 10_000;
+                hub.work(0, External::Unseen, &[]);
+            }
+            let events: Vec<Event> = hub.crms[0].events.iter().filter(|event| !event.own).cloned().collect();
+            for which in order {
+                hub.deliver(0, &events[which]);
+            }
+            hub.settle(&[0], 20);
+            match by {
+                OnConflict::External => assert_eq!(hub.everywhere("/a"), vec![json!("S2"); 2]),
+                OnConflict::Newest => assert_eq!(hub.everywhere("/a"), vec![json!("I2"); 2]),
+                _ => assert_eq!(hub.crms[0].link.held["/a"].external, fields(&[("/a", json!("S2"))])),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_edit_newer_than_the_one_that_system_a_has_of_this_crm_is_no_conflict_with_it() {
+    let mut hub = hub(OnConflict::External);
+    hub.edit_external(0, "/a", json!("S1"), false);
+    hub.edit_external(0, "/a", json!("S2"), false);
+    hub.edit_internal("/a", json!("I"));
+    hub.work(0, External::Unseen, &[]);
+    let events: Vec<Event> = hub.crms[0].events.drain(..2).collect();
+    hub.deliver(0, &events[0]);
+    assert_eq!(hub.everywhere("/a"), vec![json!("S1"); 2]);
+    // Whatever the policy has become meanwhile.
+    hub.crms[0].policy.default.on_conflict = OnConflict::Internal;
+    hub.deliver(0, &events[1]);
+    assert_eq!(hub.everywhere("/a"), vec![json!("S2"); 2]);
+}
+
+#[test]
+fn what_was_taken_back_before_our_write_was_not_lost() {
+    for order in [[0, 1], [1, 0]] {
+        let mut hub = hub(OnConflict::Review);
+        hub.edit_external(0, "/a", json!("S"), false);
+        hub.edit_external(0, "/a", json!("v0"), false);
+        hub.edit_internal("/a", json!("I"));
+        hub.work(0, External::Unseen, &[]);
+        let edit = |event: &Event| Edit { pointer: "/a".into(), value: event.value.clone(), at: event.at };
+        let edits: Vec<Edit> = order.iter().map(|which| edit(&hub.crms[0].events[*which])).collect();
+        let found = note_edits(&hub.crms[0].link, &edits, &hub.crms[0].policy, hub.now);
+        assert!(found.overtaken.is_empty(), "{found:?}");
+    }
+}
+
+#[test]
+fn an_edit_between_two_writes_of_ours_is_found_too() {
+    let mut hub = hub(OnConflict::External);
+    hub.edit_internal("/a", json!("I1"));
+    hub.work(0, External::Unseen, &[]);
+    hub.edit_external(0, "/a", json!("S"), false);
+    hub.edit_internal("/a", json!("I2"));
+    hub.work(0, External::Unseen, &[]);
+    // Our own events, told as though somebody else had written, are no edits.
+    for event in &mut hub.crms[0].events {
+        event.own = false;
+    }
+    hub.settle(&[2, 0, 1], 50);
+    assert_eq!(hub.everywhere("/a"), vec![json!("S"); 2]);
+}
+
+#[test]
+fn what_we_sent_is_nobodys_edit_also_where_the_crm_makes_something_else_of_it() {
+    let mut policy = policy();
+    policy.default.on_conflict = OnConflict::External;
+    let mut hub = Hub::new(&[(Form::Upper, Class::FoundAfterwards, policy)]);
+    hub.edit_internal("/a", json!("abc"));
+    hub.work(0, External::Unseen, &[]);
+    let stored = hub.crms[0].events.remove(0);
+    let sent = Event { value: Some(json!("abc")), own: false, ..stored.clone() };
+    for event in [sent, Event { own: false, ..stored }] {
+        hub.deliver(0, &event);
+        assert_eq!((hub.writes, hub.everywhere("/a")), (1, vec![json!("abc"), json!("ABC")]));
+    }
+}
+
+#[test]
+fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
+    let mut policy = super::policy();
+    policy.event_times = true;
+    let mut link = agreed(&[("/tags", json!(["old", "kept"]))]);
+    link.external_stamp = Some(100);
+    let internal = present(2, &[("/tags", json!(["old", "kept", "ours"]))]);
+    let plan = run(&link, &internal, &External::Unseen, &policy);
+    let answer =
+        ExternalWritten { stamp: Some(200), ..written(Some(&[("/tags", json!(["old", "kept", "ours"]))])) };
+    let link =
+        after_external_write(&plan.link, plan.external.as_ref().unwrap(), &internal, &answer, &policy, NOW);
+    let edit = Edit { pointer: "/tags".into(), value: Some(json!(["kept", "theirs"])), at: 150 };
+    let link = note_edits(&link, &[edit], &policy, NOW);
+    let external =
+        whole(Source::Read { began: NOW }, Some(200), &[("/tags", json!(["old", "kept", "ours"]))]);
+    let plan = run(&link, &internal, &external, &policy);
+    assert_eq!(sent_in(&plan), one("/tags", json!(["kept", "ours", "theirs"])));
+    assert_eq!(sent_out(&plan), one("/tags", json!(["kept", "ours", "theirs"])));
+    assert!(plan.conflicts.is_empty());
+}
+
+#[test]
+fn a_group_that_holds_an_overtaken_field_goes_back_as_a_whole() {
+    let mut policy = super::policy();
+    policy.event_times = true;
+    policy
+        .fields
+        .insert("address".into(), FieldPolicy { on_conflict: OnConflict::External, ..policy.default });
+    let mut link = agreed(&[("/street", json!("S")), ("/city", json!("C"))]);
+    link.external_stamp = Some(100);
+    let internal = present(2, &[("/street", json!("Ours 1")), ("/city", json!("C"))]);
+    let plan = run(&link, &internal, &External::Unseen, &policy);
+    let there = [("/street", json!("Ours 1")), ("/city", json!("C"))];
+    let answer = ExternalWritten { stamp: Some(200), ..written(Some(&there)) };
+    let link =
+        after_external_write(&plan.link, plan.external.as_ref().unwrap(), &internal, &answer, &policy, NOW);
+    let edit = Edit { pointer: "/street".into(), value: Some(json!("Theirs 2")), at: 150 };
+    let link = note_edits(&link, &[edit], &policy, NOW);
+    // Meanwhile System A's city was edited: the group stands or falls together.
+    let internal = present(3, &[("/street", json!("Ours 1")), ("/city", json!("Ourville"))]);
+    let external = whole(Source::Read { began: NOW }, Some(200), &there);
+    let plan = run(&link, &internal, &external, &policy);
+    assert_eq!(
+        sent_in(&plan),
+        vec![("/city".into(), Some(json!("C"))), ("/street".into(), Some(json!("Theirs 2")))]
+    );
+    assert_eq!(sent_out(&plan), one("/street", json!("Theirs 2")));
+}
+
+#[test]
+fn only_one_writes_to_system_a_after_it_was_read() {
+    // What one link's work wrote makes the other link's plan outdated: its write names the version that it was made from.
+    let crm = || (Form::AsItIs, Class::Exact, policy());
+    let mut hub = Hub::new(&[crm(), crm()]);
+    hub.edit_external(0, "/a", json!("x"), false);
+    hub.edit_external(1, "/b", json!("y"), false);
+    let internal = Internal::Present { fields: hub.internal.clone(), version: hub.version, changed_at: None };
+    let read = hub.read(1);
+    let stale = super::super::plan(&hub.crms[1].link, &internal, &read, &hub.crms[1].policy, hub.now);
+    let event = hub.crms[0].events.remove(0);
+    hub.deliver(0, &event);
+    match stale.internal {
+        Some(InternalWrite::Update { expected, .. }) => assert!(expected < hub.version),
+        other => panic!("{other:?}"),
+    }
+    hub.settle(&[0], 20);
+    assert_eq!((hub.everywhere("/a"), hub.everywhere("/b")), (vec![json!("x"); 3], vec![json!("y"); 3]));
+}
+
+/// A link after our write of `/phone` that was answered with this stamp, the last state having been seen at 100.
+fn wrote(policy: &ObjectPolicy, pointer: &str, stamp: Option<u64>) -> Link {
+    let mut link = agreed(&[(pointer, json!("old"))]);
+    link.external_stamp = Some(100);
+    wrote_again(&link, policy, pointer, "new", stamp)
+}
+
+fn wrote_again(link: &Link, policy: &ObjectPolicy, pointer: &str, value: &str, stamp: Option<u64>) -> Link {
+    let internal = present(2, &[(pointer, json!(value))]);
+    let write = ExternalWrite::Update {
+        fields: fields(&[(pointer, json!(value))]),
+        changed: names(&[pointer]),
+        version: None,
+        stamp: None,
+    };
+    let answer = ExternalWritten { stamp, ..written(Some(&[(pointer, json!(value))])) };
+    after_external_write(link, &write, &internal, &answer, policy, NOW)
+}
+
+fn timed() -> ObjectPolicy {
+    ObjectPolicy { event_times: true, ..super::policy() }
+}
+
+#[test]
+fn a_span_is_from_the_state_that_was_seen_to_the_one_that_our_write_left() {
+    let link = wrote(&timed(), "/phone", Some(200));
+    let span = Overwrite { after: 100, until: 200, before: Some(json!("old")), sent: None, found: None };
+    assert_eq!(link.overwrites["/phone"], vec![span]);
+    let finds = |at| {
+        let edit = Edit { pointer: "/phone".into(), value: Some(json!("theirs")), at };
+        let found = note_edits(&link, &[edit], &timed(), NOW + 9);
+        let is_found = found.overtaken.contains_key("/phone");
+        assert_eq!((is_found, found.look), (may_be_overtaken(&link, at), is_found));
+        assert_eq!(found.committed_at, if is_found { NOW + 9 } else { link.committed_at });
+        is_found
+    };
+    assert_eq!([100, 101, 200, 201].map(finds), [false, true, true, false]);
+    // The next one begins where this one ends, whether or not the record was seen in between.
+    let link = wrote_again(&link, &timed(), "/phone", "newer", Some(300));
+    assert_eq!((link.overwrites["/phone"][1].after, link.overwrites["/phone"][1].until), (200, 300));
+}
+
+#[test]
+fn nothing_is_remembered_where_nothing_could_be_told_by_it() {
+    let without = [wrote(&super::policy(), "/phone", Some(200)), wrote(&timed(), "/phone", None), {
+        let mut policy = timed();
+        let flow = Flow::ToExternal;
+        policy.fields.insert("/phone".into(), FieldPolicy { flow, ..policy.default });
+        wrote(&policy, "/phone", Some(200))
+    }];
+    for link in without {
+        assert!(link.overwrites.is_empty(), "{link:?}");
+    }
+    // An edit of a field that is not mapped any more, or of one that we did not write, was not overtaken.
+    let link = wrote(&timed(), "/phone", Some(200));
+    let mut narrower = timed();
+    narrower.mapped.retain(|pointer| pointer != "/phone");
+    let edit = |pointer: &str| Edit { pointer: pointer.into(), value: Some(json!("theirs")), at: 150 };
+    assert_eq!(note_edits(&link, &[edit("/phone")], &narrower, NOW), link);
+    assert_eq!(note_edits(&link, &[edit("/name")], &timed(), NOW), link);
+    assert_eq!(note_edits(&link, &[edit("/phone")], &super::policy(), NOW), link);
+}
+
+#[test]
+fn spans_are_bounded_in_number_and_by_age() {
+    let mut link = wrote(&timed(), "/phone", Some(200));
+    for number in 1..6 {
+        link = wrote_again(&link, &timed(), "/phone", &format!("n{number}"), Some(200 + number));
+    }
+    let begins: Vec<u64> = link.overwrites["/phone"].iter().map(|span| span.after).collect();
+    assert_eq!(begins, [201, 202, 203, 204]);
+    let link = wrote_again(&link, &timed(), "/name", "n", Some(204 + 3_600_000));
+    let left: Vec<u64> = link.overwrites["/phone"].iter().map(|span| span.until).collect();
+    assert_eq!(left, [204, 205]);
+    let link = wrote_again(&link, &timed(), "/name", "m", Some(206 + 3_600_000));
+    assert!(!link.overwrites.contains_key("/phone"));
+}
+
+#[test]
+fn nothing_of_it_outlives_the_record_or_its_redirection() {
+    let link = wrote(&timed(), "/phone", Some(200));
+    let edit = Edit { pointer: "/phone".into(), value: Some(json!("theirs")), at: 150 };
+    let link = note_edits(&link, &[edit], &timed(), NOW);
+    let moved = redirect(&link, &"e2".into(), NOW);
+    assert!(moved.overtaken.is_empty() && moved.overwrites.is_empty());
+    let gone = External::Gone { proof: Proof::Confirmed, at: NOW + 1 };
+    let buried = run(&link, &deleted(3), &gone, &timed()).link;
+    assert!(buried.overtaken.is_empty() && buried.overwrites.is_empty());
+}
+
+#[test]
+fn what_system_a_came_to_by_itself_is_passed_on_and_no_conflict() {
+    let (mut hub, event) = overtaken(OnConflict::Review);
+    hub.edit_internal("/a", json!("S"));
+    hub.deliver(0, &event);
+    assert_eq!(hub.everywhere("/a"), vec![json!("S"); 2]);
+    assert!(hub.crms[0].link.held.is_empty());
+}
+
+#[test]
+fn a_newer_edit_in_system_a_after_the_write_back_stands() {
+    let (mut hub, event) = overtaken(OnConflict::External);
+    let edit = Edit { pointer: "/a".into(), value: event.value.clone(), at: event.at };
+    let policy = hub.crms[0].policy.clone();
+    let found = note_edits(&hub.crms[0].link, &[edit], &policy, hub.now);
+    let read = hub.read(0);
+    let internal = Internal::Present { fields: hub.internal.clone(), version: hub.version, changed_at: None };
+    let plan = super::super::plan(&found, &internal, &read, &policy, hub.now);
+    let write = plan.internal.expect("the write back to System A");
+    // It is written there; the write to the CRM fails, and somebody edits System A meanwhile.
+    let link = after_internal_write(&plan.link, &write, hub.version + 1, &read, &policy, hub.now);
+    assert!(link.overtaken["/a"].stands);
+    let newer = present(hub.version + 2, &[("/a", json!("N")), ("/b", json!("v0"))]);
+    let read = hub.read(0);
+    let plan = super::super::plan(&link, &newer, &read, &policy, hub.now);
+    assert_eq!(sent_out(&plan), one("/a", json!("N")));
+    assert!(plan.internal.is_none() && plan.link.overtaken.is_empty());
+    // Without that edit, the CRM gets what is in System A already, and it is not ruled again.
+    let same = present(hub.version + 1, &[("/a", json!("S")), ("/b", json!("v0"))]);
+    let plan = super::super::plan(&link, &same, &read, &policy, hub.now);
+    assert_eq!(sent_out(&plan), one("/a", json!("S")));
+    assert!(plan.conflicts.is_empty() && plan.internal.is_none());
+}
+
+#[test]
+fn a_field_that_another_link_froze_is_frozen_with_its_first_reason() {
+    let link = agreed(&[("/phone", json!("1"))]);
+    let frozen = freeze(&link, &[("/phone".to_owned(), "why".to_owned())].into(), NOW);
+    assert_eq!((frozen.frozen["/phone"].as_str(), frozen.committed_at), ("why", NOW));
+    let again = freeze(&frozen, &[("/phone".to_owned(), "other".to_owned())].into(), NOW + 1);
+    assert_eq!(again, frozen);
+    let plan = run(&frozen, &present(2, &[("/phone", json!("2"))]), &External::Unseen, &super::policy());
+    assert!(quiet(&plan), "{plan:?}");
+}
+
+#[test]
+fn what_was_overtaken_is_settled_only_from_a_record_that_was_seen() {
+    let mut policy = timed();
+    policy.default.on_conflict = OnConflict::External;
+    let link = wrote(&policy, "/phone", Some(200));
+    let edit = Edit { pointer: "/phone".into(), value: Some(json!("theirs")), at: 150 };
+    let mut found = note_edits(&link, &[edit], &policy, NOW);
+    // It was looked at, and what followed failed: the next try looks again.
+    found.look = false;
+    let internal = present(2, &[("/phone", json!("new"))]);
+    let plan = run(&found, &internal, &External::Unseen, &policy);
+    assert_eq!(plan.ask, Some(Ask::ReadExternal));
+    // What is held or frozen waits for a person, and costs no look.
+    let frozen = freeze(&found, &[("/phone".to_owned(), "why".to_owned())].into(), NOW);
+    assert!(quiet(&run(&frozen, &internal, &External::Unseen, &policy)));
+    policy.default.on_conflict = OnConflict::Review;
+    let seen = whole(Source::Read { began: NOW }, Some(200), &[("/phone", json!("new"))]);
+    let held = run(&found, &internal, &seen, &policy).link;
+    assert!(held.held.contains_key("/phone"));
+    assert!(quiet(&run(&held, &internal, &External::Unseen, &policy)));
+}

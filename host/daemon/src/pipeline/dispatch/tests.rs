@@ -1,0 +1,110 @@
+use super::*;
+use crate::store::memory::MemoryStore;
+
+fn connection() -> ConnectionId {
+    ConnectionId::from("c")
+}
+
+fn hint(seq: u64, class: Class, subject: Subject) -> Hint {
+    Hint {
+        seq,
+        connection: connection(),
+        object: if matches!(subject, Subject::Delivery(_)) { "".into() } else { "contact".into() },
+        subject,
+        class,
+        noticed_at: 0,
+        due: 0,
+        attempts: 0,
+        cause: "test".into(),
+        observed: None,
+    }
+}
+
+fn edit(seq: u64) -> Hint {
+    hint(seq, Class::Interactive, Subject::Internal(format!("i{seq}").as_str().into()))
+}
+
+fn delivery(seq: u64) -> Hint {
+    hint(seq, Class::Live, Subject::Delivery(seq))
+}
+
+/// A dispatcher that has loaded what its store has: nothing.
+fn dispatch(store: &MemoryStore) -> Dispatch {
+    let mut dispatch = Dispatch::new(4);
+    dispatch.register(&connection(), &"s".into());
+    assert_eq!(dispatch.take(store, 0).unwrap(), None);
+    dispatch
+}
+
+fn taken(dispatch: &mut Dispatch, store: &MemoryStore) -> Option<Work> {
+    dispatch.take(store, 0).unwrap()
+}
+
+#[test]
+fn no_record_is_taken_before_the_deliveries_that_wait_were_read() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([edit(1), edit(2), delivery(3), delivery(4)]);
+    let first = taken(&mut dispatch, &store).expect("a delivery");
+    let second = taken(&mut dispatch, &store).expect("the other delivery");
+    assert_eq!((&first.subject, &second.subject), (&Subject::Delivery(3), &Subject::Delivery(4)));
+    assert_eq!(taken(&mut dispatch, &store), None, "both are still being read");
+    dispatch.finish(&first);
+    assert_eq!(taken(&mut dispatch, &store), None, "one is still being read");
+    dispatch.finish(&second);
+    let record = taken(&mut dispatch, &store).expect("a record");
+    assert_eq!(record.subject, Subject::Internal("i1".into()));
+    // One that comes meanwhile goes before the next record.
+    dispatch.arrived([delivery(5)]);
+    assert_eq!(taken(&mut dispatch, &store).expect("the delivery").subject, Subject::Delivery(5));
+}
+
+#[test]
+fn a_delivery_goes_before_records_also_when_the_window_is_full_of_them() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    let many = WINDOW as u64 + 100;
+    dispatch.arrived((1..=many).map(edit));
+    dispatch.arrived([delivery(many + 1)]);
+    assert_eq!(taken(&mut dispatch, &store).expect("work").subject, Subject::Delivery(many + 1));
+}
+
+#[test]
+fn a_delivery_that_could_not_be_read_holds_nobody_up_until_its_time() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([edit(1), edit(2), delivery(3)]);
+    let delivery = taken(&mut dispatch, &store).expect("the delivery");
+    dispatch.put_back(delivery, 1_000, false);
+    let record = taken(&mut dispatch, &store).expect("a record");
+    assert_eq!(record.subject, Subject::Internal("i1".into()));
+    let again = dispatch.take(&store, 1_000).unwrap().expect("the delivery again");
+    assert_eq!(again.subject, Subject::Delivery(3));
+}
+
+#[test]
+fn a_flood_of_deliveries_starves_no_record() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([edit(1)]);
+    let mut read = 0;
+    for seq in 2..2_000 {
+        dispatch.arrived([delivery(seq)]);
+        let work = taken(&mut dispatch, &store).expect("work");
+        dispatch.finish(&work);
+        if matches!(work.subject, Subject::Internal(_)) {
+            break;
+        }
+        read += 1;
+    }
+    assert_eq!(read, DELIVERIES_IN_A_ROW);
+    // Deliveries alone do not count: the next edit waits for those before it.
+    for seq in 3_000..3_600 {
+        dispatch.arrived([delivery(seq)]);
+        while let Some(work) = taken(&mut dispatch, &store) {
+            dispatch.finish(&work);
+        }
+    }
+    dispatch.arrived([edit(4_000), delivery(4_001)]);
+    assert_eq!(taken(&mut dispatch, &store).expect("work").subject, Subject::Delivery(4_001));
+}
