@@ -107,7 +107,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Hand::Entity(entity) => {
                 let stored = self.rooms.store.link(entity, &connection.id)?;
                 let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), connection.id.clone()));
-                let external = match self.observe(connection, object, work).await {
+                let external = match self.observe(connection, object, work, &link).await {
                     Ok(external) => external,
                     Err(fault) => {
                         return self.failed(connection, fault.into(), Some(entity.clone()), Commit::new());
