@@ -103,6 +103,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             }
         };
         case.trail.calls += concluded.calls;
+        case.begun |= concluded.calls > 0;
         let found = match concluded.answer {
             Answer::Found(_) => concluded.seen,
             answer => {
@@ -162,7 +163,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case.trail.note(&case.link, None, "linked", "the record of an open create was found", now);
     }
 
-    fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
     /// From now on the create counts as an update that may have been made: its intent becomes that of an update.
     fn doubt_create(&self, case: &mut Case<'_>, write: &ExternalWrite, sent: &Internal) {
         self.close_create(&case.link);
@@ -183,6 +183,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
     }
 
+    fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
         ExternalKey {
             connection: case.connection.id.clone(),
             object: case.link.entity.object.clone(),

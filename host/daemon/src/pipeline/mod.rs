@@ -136,6 +136,8 @@ pub struct Pipeline<S, R, D, I, C> {
     open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
     /// Entities whose last updates may be half done.
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
+    /// Connections of which something that has begun waits for the quota.
+    in_line: Mutex<HashSet<ConnectionId>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -150,6 +152,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
             open: Mutex::default(),
             unsettled: Mutex::default(),
+            in_line: Mutex::default(),
             arrived,
         }
     }

@@ -80,6 +80,8 @@ pub(super) struct Case<'a> {
     pub(super) settling: bool,
     /// The answer to an update was lost: what became of it is found out by the next try.
     pub(super) lost: bool,
+    /// Calls were made for it: what it learnt would be lost if it were put back.
+    pub(super) begun: bool,
 }
 
 /// Goes on, or ends here.
@@ -156,6 +158,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             update_open: false,
             settling: false,
             lost: false,
+            begun: false,
         }
     }
 
@@ -307,8 +310,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let operation =
             Operation::Read(Reference { object: case.link.entity.object.to_string(), id: id.to_string() });
         let entity = case.link.entity.clone();
-        let sent =
-            self.exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation))).await;
+        let sent = self
+            .exchange_guarded(case.connection, case.class, Some(&case.link), None, case.begun, move |_| {
+                Ok(Ok(operation))
+            })
+            .await;
         let mut concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
@@ -317,6 +323,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
         };
         case.trail.calls += concluded.calls;
+        case.begun |= concluded.calls > 0;
         let began = concluded.began;
         match (concluded.answer, concluded.seen.pop()) {
             (Answer::Current(_), Some(seen)) => {
