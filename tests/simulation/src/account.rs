@@ -87,7 +87,6 @@ pub(crate) struct Account {
 pub(crate) struct Asked {
     pub(crate) now: Millis,
     pub(crate) run: u64,
-    pub(crate) call: u64,
 }
 
 /// What the world knows of a change while it is made.
@@ -187,13 +186,13 @@ impl Account {
             return;
         }
         record.tag += 1;
-        record.modified = record.modified.max(clock);
+        // No two changes of a record have the same time, unless it is told to the second.
+        record.modified = clock.max(record.modified + 1);
         let record = record.clone();
         let visible = (pen.now + pen.lag).max(self.index.last().map_or(0, |entry| entry.visible));
         self.index.push(Entry { number: pen.number, visible, id: id.to_owned(), record });
         self.tell(id, &changed, &what, clock);
-        let asked = fields.keys().copied().collect();
-        let change = Change { number: pen.number, at: pen.now, who: pen.who, what, fields: changed, asked };
+        let change = Change { number: pen.number, at: pen.now, who: pen.who, what, fields: changed };
         pen.history.note(side, id, change);
     }
 
@@ -277,7 +276,7 @@ impl Account {
     }
 
     fn count(&mut self, searches: bool, asked: Asked, history: &mut History) -> Option<HttpResponse> {
-        let Asked { now, run, .. } = asked;
+        let Asked { now, run } = asked;
         let mut windows = vec![("burst", &mut self.burst, self.habits.burst)];
         if searches {
             windows.push(("search", &mut self.search, self.habits.search));
@@ -332,7 +331,9 @@ impl Account {
         let cursor = page.last().map_or(after, |entry| entry.number);
         let mut last: BTreeMap<&str, &Record> = BTreeMap::new();
         for entry in &page {
-            last.insert(&entry.id, &entry.record);
+            // An index that lags shows what it saw then; one that does not shows what there is.
+            let now = self.records.get(&entry.id).filter(|_| self.habits.consistent);
+            last.insert(&entry.id, now.unwrap_or(&entry.record));
         }
         let shown = last.into_iter().filter(|(_, record)| record.live() || self.habits.shows_deleted);
         let rows: Vec<Value> = shown.map(|(id, record)| self.row(id, record)).collect();

@@ -47,8 +47,6 @@ pub(crate) struct Change {
     pub(crate) what: What,
     /// The fields that have another value now, by pointer. Null: no value.
     pub(crate) fields: BTreeMap<&'static str, Value>,
-    /// The fields that were asked to change.
-    pub(crate) asked: Vec<&'static str>,
 }
 
 /// A record's life.
@@ -62,7 +60,6 @@ pub(crate) struct Track {
 /// One request of Tandem's to an account.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) sent: Millis,
     /// When Tandem had its answer.
     pub(crate) answered: Option<Millis>,
     /// The answer said what became of it, and was received.

@@ -14,7 +14,7 @@ use tandem_core::id::{InternalId, ObjectName, ScopeId};
 use crate::history::{Change, History, Side, What, Who};
 use crate::plant::Plant;
 use crate::shared::Shared;
-use crate::values::{CODE, EMAIL, FIELDS, OBJECT, SCHEMAS, blank};
+use crate::values::{CODE, FIELDS, OBJECT, SCHEMAS, blank};
 use crate::wire::Faults;
 use crate::world::Event;
 
@@ -113,9 +113,8 @@ impl SystemA {
             history.needless.push((Side::Here, id.to_owned(), 0));
         }
         self.shared.trace(|| format!("system a: {id} {who:?} {what:?} {fields:?}"));
-        let asked = fields.keys().copied().collect();
         let number = self.shared.number();
-        history.note(Side::Here, id, Change { number, at: now, who, what, fields, asked });
+        history.note(Side::Here, id, Change { number, at: now, who, what, fields });
         drop(history);
         let kept = Kept { version: state.version, changed_at: now, document };
         state.records.insert(id.to_owned(), kept.clone());
@@ -307,9 +306,4 @@ impl Internal for SystemA {
         })
         .await;
     }
-}
-
-/// The address of a document, for people who look.
-pub(crate) fn email(document: &Map<String, Value>) -> Option<&Value> {
-    document.get(EMAIL.trim_start_matches('/')).filter(|value| !blank(value))
 }

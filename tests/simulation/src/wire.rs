@@ -210,7 +210,7 @@ impl Deliver for Wire {
         let call = self.shared.number();
         let line = line(&request);
         self.shared.trace(|| format!("call {call} of {connection}: {line}"));
-        let record = Call { sent: self.shared.now(), answered: None, clean: false, line };
+        let record = Call { answered: None, clean: false, line };
         self.history.lock().calls.insert(call, record);
         let done = |clean: bool| {
             if let Some(record) = self.history.lock().calls.get_mut(&call) {
@@ -228,7 +228,9 @@ impl Deliver for Wire {
             done(true);
             return Ok(answered);
         }
-        let wait = self.shared.roll(|dice| if dice.chance(100) { dice.below(LONGEST_FLIGHT) } else { dice.below(20) });
+        let wait = self
+            .shared
+            .roll(|dice| if dice.chance(100) { dice.below(LONGEST_FLIGHT) } else { dice.below(20) });
         match self.put(wait, place, request, call, fate).wait().await {
             Ok(response) => {
                 done(response.status < 500);

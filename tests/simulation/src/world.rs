@@ -24,7 +24,7 @@ use crate::history::{History, Side, What, Who};
 use crate::plant::Plant;
 use crate::shared::{BEGINNING, Due, Shared};
 use crate::store::Disk;
-use crate::system_a::{SystemA, email};
+use crate::system_a::SystemA;
 use crate::values::{self, CODE, EDITED, EMAIL, NAME, SCHEMAS, TAGS};
 use crate::wire::{Fate, Faults, Sending, Slot};
 
@@ -422,7 +422,7 @@ impl World {
                 let Some(account) = self.accounts.get_mut(place) else { return };
                 account.working = own;
                 let pen = Pen { history: &mut history, now, number, who, lag };
-                let response = account.answer(&request, Asked { now, run, call }, pen);
+                let response = account.answer(&request, Asked { now, run }, pen);
                 match fate {
                     Fate::LostAfter => Err(()),
                     Fate::BrokenAfter { wait } => Ok(no_effect(502, wait, seconds)),
@@ -857,16 +857,15 @@ impl World {
         let mut wrong = std::mem::take(&mut self.wrong);
         wrong.extend(self.history.lock().wrong.iter().cloned());
         if wrong.is_empty() {
-            wrong.extend(crate::check::check(self));
+            let (found, let_pass) = crate::check::check(self);
+            wrong.extend(found);
+            for what in let_pass {
+                self.met(what);
+            }
         }
         for what in &wrong {
             self.shared.trace(|| format!("WRONG: {what}"));
         }
         wrong
-    }
-
-    /// The address of a record of System A, for the checker.
-    pub(crate) fn has_address(&self, id: &str) -> bool {
-        self.system_a.document(id).is_some_and(|document| email(&document).is_some())
     }
 }
