@@ -114,7 +114,11 @@ impl Daemon {
         };
         let rooms = Rooms {
             store: disk.clone(),
-            runtime: Arc::new(Natives { shared: shared.clone(), faults: parts.faults.clone() }),
+            runtime: Arc::new(Natives {
+                shared: shared.clone(),
+                faults: parts.faults.clone(),
+                plant: parts.plant,
+            }),
             deliver: Arc::new(wire),
             internal: parts.system_a.clone(),
             clock: Arc::new(VirtualClock(shared.clone())),

@@ -13,6 +13,7 @@ use tandem_core::id::ConnectionId;
 
 use crate::account::header;
 use crate::habits::Habits;
+use crate::plant::Plant;
 use crate::shared::Shared;
 use crate::values::{FIELDS, OBJECT, pointer_of, property_of};
 use crate::wire::Faults;
@@ -21,6 +22,7 @@ use crate::wire::Faults;
 pub(crate) struct Natives<E> {
     pub(crate) shared: Arc<Shared<E>>,
     pub(crate) faults: Arc<parking_lot::Mutex<Faults>>,
+    pub(crate) plant: Option<Plant>,
 }
 
 /// Binds a connection to the model provider.
@@ -53,7 +55,7 @@ impl<E: Send + 'static> Runtime for Natives<E> {
         if before {
             return Err(fault());
         }
-        let done = job(&mut Native { habits: &habits });
+        let done = job(&mut Native { habits: &habits, plant: self.plant });
         self.shared.nap(3).await;
         if after { Err(fault()) } else { done }
     }
@@ -61,6 +63,7 @@ impl<E: Send + 'static> Runtime for Natives<E> {
 
 struct Native<'a> {
     habits: &'a Habits,
+    plant: Option<Plant>,
 }
 
 type Mapped = Result<Result<Json, Vec<Problem>>, Fault>;
@@ -90,6 +93,11 @@ impl Provider for Native<'_> {
 
     fn to_canonical(&mut self, _: &str, document: &[u8]) -> Mapped {
         Ok(object(document).map(|mut members| {
+            if self.plant == Some(Plant::FieldsSwapped) {
+                let (city, zip) = (members.remove("City"), members.remove("Zip"));
+                members.extend(city.map(|city| ("Zip".to_owned(), city)));
+                members.extend(zip.map(|zip| ("City".to_owned(), zip)));
+            }
             let mut canonical = Map::new();
             for field in &FIELDS {
                 if let Some(value) = members.remove(field.property) {
