@@ -38,6 +38,11 @@ torture: guests build
     TANDEM_TORTURE=1 cargo test --locked --workspace --test crash -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked --workspace --test providers -- --nocapture --test-threads 1
 
+# Simulates the whole engine on virtual time, a world for each seed: `just simulate 1000000 --threads 2`; `just simulate --trace SEED` shows one.
+# Our own crates are built at full optimisation for it; assertions stay on.
+simulate *ARGS: _toolchain
+    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo run --locked -p tandem-simulation --target-dir target -- {{ARGS}}
+
 # Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
 # daemon's without assertions for debugging; what they depend on is built as always.
 bench *ARGS: guests

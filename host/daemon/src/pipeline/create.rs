@@ -14,7 +14,7 @@ use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
 use tandem_core::link::{Fields, Life, Link};
 use tandem_core::normalise;
-use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal, Returned};
+use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal, Returned, Unsettled};
 use tandem_core::policy::ObjectPolicy;
 
 use super::dispatch::Hand;
@@ -103,6 +103,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             }
         };
         case.trail.calls += concluded.calls;
+        case.begun |= concluded.calls > 0;
         let found = match concluded.answer {
             Answer::Found(_) => concluded.seen,
             answer => {
@@ -116,7 +117,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != entity) {
                 continue;
             }
-            self.recognise(case, &intent, &seen.id);
+            self.recognise(case, &intent, &seen);
             case.external = match self.external_of(case, (seen, concluded.began), true) {
                 Ok(external) => external,
                 Err(end) => return Ok(Next::End(end)),
@@ -126,32 +127,60 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         Ok(Next::Round)
     }
 
-    /// The record that an intent made: its base is what was sent.
-    fn recognise(&self, case: &mut Case<'_>, intent: &Intent, id: &ExternalId) {
+    /// A record that an open create may have made. With Tandem's key in it there is no doubt: both sides had what was sent, and
+    /// what is there now beside that is a change of the CRM's. Found by its identity it may as well be somebody's own: only where it
+    /// has just what was sent have both sides agreed; the rest is compared as between any two records that are linked.
+    fn recognise(&self, case: &mut Case<'_>, intent: &Intent, seen: &Seen) {
         let now = self.rooms.clock.now();
-        case.link.external = Some(id.clone());
-        if let Call::Create { sent, .. } = &intent.call
+        case.link.external = Some(seen.id.clone());
+        case.create_open = true;
+        if let Call::Create { key, sent, .. } = &intent.call
             && let Ok(value) = document::parse(sent)
         {
-            // As if the create had been answered without a record: both halves are what was sent.
             let fields = document::fields(&value);
             // What was filled in is not System A's. Had it the same value of its own, both sides are found to be equal.
             let mut own = fields.clone();
             own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
             let sent = Internal::Present { fields: own, version: 0, changed_at: None };
-            let answered = ExternalWritten {
-                id: id.clone(),
-                returned: Returned::Nothing,
-                unapplied: std::collections::BTreeSet::new(),
-                version: None,
-                stamp: None,
-                keep: None,
-            };
-            let write = ExternalWrite::Create { fields };
-            case.link =
-                plan::after_external_write(&case.link, &write, &sent, &answered, &case.object.policy, now);
+            if seen.key.as_ref() == Some(key) {
+                let answered = ExternalWritten {
+                    id: seen.id.clone(),
+                    returned: Returned::Whole(fields.clone()),
+                    unapplied: std::collections::BTreeSet::new(),
+                    version: None,
+                    stamp: None,
+                    keep: None,
+                };
+                let write = ExternalWrite::Create { fields };
+                let policy = &case.object.policy;
+                case.link = plan::after_external_write(&case.link, &write, &sent, &answered, policy, now);
+            } else {
+                let changed = fields.keys().cloned().collect();
+                let write = ExternalWrite::Update { fields, changed, version: None, stamp: None };
+                self.doubt_create(case, &write, &sent);
+            }
         }
         case.trail.note(&case.link, None, "linked", "the record of an open create was found", now);
+    }
+
+    /// From now on the create counts as an update that may have been made: its intent becomes that of an update.
+    fn doubt_create(&self, case: &mut Case<'_>, write: &ExternalWrite, sent: &Internal) {
+        self.close_create(&case.link);
+        case.create_open = false;
+        case.unsettled = Unsettled { external: case.link.external.clone(), ..Unsettled::default() };
+        case.unsettled.note_external(write, sent);
+        case.settling = true;
+        case.update_open = true;
+        if let Ok(unsettled) = serde_json::to_vec(&case.unsettled) {
+            let intent = Intent {
+                entity: case.link.entity.clone(),
+                connection: case.link.connection.clone(),
+                opened_at: self.rooms.clock.now(),
+                call: Call::Update { unsettled },
+            };
+            self.remember(&intent);
+            case.commit.push(Op::PutIntent(intent));
+        }
     }
 
     fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
@@ -332,8 +361,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case.link = case.stored.clone().unwrap_or_else(|| Link::new(entity, connection.id.clone()));
         match &intent {
             Some(intent) => {
-                self.recognise(&mut case, intent, &key.id);
-                case.create_open = true;
+                self.recognise(&mut case, intent, &seen);
             }
             None => {
                 if case.link.external.as_ref().is_some_and(|known| *known != key.id)

@@ -3,16 +3,18 @@
 //! Each step is one visit to the connection's lane: mapping, validation and the provider's calls happen together there.
 //! Before each request the quota is asked; nothing is sent twice here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{
     Answer, Attribute, Context, HttpRequest, Observed, Opaque, Operation, Problem, Proof, QuotaState,
     Reference, Reply, State, Step, Wait, Written,
 };
-use tandem_core::id::{ExternalId, ObjectName};
+use tandem_core::id::{ConnectionId, ExternalId, ObjectName};
 use tandem_core::link::{Fields, Link};
 use tandem_core::redact::{redact, redact_one};
 
@@ -21,9 +23,12 @@ use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{Fault, Provider, Runtime};
-use crate::quota::{Admission, Outcome};
+use crate::quota::{Admission, Cause, Outcome};
 use crate::store::{Class, Commit, Op, Store, Until};
 use crate::telemetry::Metrics;
+
+/// While something of a connection waits in line for its quota, the rest is looked at again after so many milliseconds.
+const LINE_MS: u64 = 100;
 
 /// A record of the CRM in canonical form, or why it has none.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,16 +136,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     where
         P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
     {
-        self.exchange_guarded(connection, class, link, None, prepare).await
+        self.exchange_guarded(connection, class, link, None, false, prepare).await
     }
 
-    /// As [`exchange`](Self::exchange); `guard` is on disk before the first request is sent.
+    /// As [`exchange`](Self::exchange); `guard` is on disk before the first request is sent. `begun`: calls were made for the
+    /// same piece of work already, and would have to be made again if it were put back.
     pub(super) async fn exchange_guarded<P>(
         &self,
         connection: &Arc<Connection>,
         class: Class,
         link: Option<&Link>,
         mut guard: Option<&mut Guard>,
+        begun: bool,
         prepare: P,
     ) -> Result<Concluded, ExchangeError>
     where
@@ -189,7 +196,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     if let (Some(written), Some(link)) = (so_far, link) {
                         self.keep_progress(link, &written).await.map_err(ExchangeError::Pipeline)?;
                     }
-                    let permit = self.admit(connection, &request, class, calls > 0).await?;
+                    let permit = self.admit(connection, &request, class, begun || calls > 0).await?;
                     if let Some(guard) = guard.take() {
                         self.open(guard).await.map_err(ExchangeError::Pipeline)?;
                     }
@@ -234,6 +241,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
+    /// Asks the quota, and waits for it. What has begun is worth a longer wait: starting again costs its first calls twice, and where
+    /// a quota frees one call at a time it would never come to its last one. One of each connection waits in line as long as a
+    /// connection may be held up, and nothing else of it begins meanwhile; the others give their turn to other connections.
     async fn admit(
         &self,
         connection: &Arc<Connection>,
@@ -242,15 +252,28 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         begun: bool,
     ) -> Result<crate::quota::Permit, ExchangeError> {
         let clock = &self.rooms.clock;
-        // An exchange that has begun is worth waiting longer for: starting again costs its first calls twice.
         let patience =
             if begun { self.limits.patience_ms.saturating_mul(100) } else { self.limits.patience_ms };
         let give_up = clock.now().saturating_add(patience);
+        let longest = clock.now().saturating_add(super::settle::LONGEST_HOLD);
+        let mut place = None;
         loop {
             let now = clock.now();
+            if !begun && self.in_line.lock().contains(&connection.id) {
+                return Err(ExchangeError::Held { until: now.saturating_add(LINE_MS) });
+            }
             match self.rooms.quotas.admit(&connection.id, &request.charges, class, now) {
                 Admission::Go(permit) => return Ok(permit),
                 Admission::Wait { until, .. } if until <= give_up => {
+                    clock.sleep(until.saturating_sub(now).max(1)).await;
+                }
+                Admission::Wait { until, cause: Cause::Quota, .. } if begun && until <= longest => {
+                    if place.is_none() {
+                        place = Place::take(&self.in_line, &connection.id);
+                    }
+                    if place.is_none() {
+                        return Err(ExchangeError::Held { until });
+                    }
                     clock.sleep(until.saturating_sub(now).max(1)).await;
                 }
                 Admission::Wait { until, .. } => {
@@ -269,6 +292,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         commit.push(Op::PutLink(link));
         self.rooms.store.commit(commit, Until::Durable).await?;
         Ok(())
+    }
+}
+
+/// The place of the one piece of work of a connection that waits for its quota in line.
+struct Place<'a> {
+    line: &'a Mutex<HashSet<ConnectionId>>,
+    connection: ConnectionId,
+}
+
+impl<'a> Place<'a> {
+    fn take(line: &'a Mutex<HashSet<ConnectionId>>, connection: &ConnectionId) -> Option<Self> {
+        let taken = line.lock().insert(connection.clone());
+        taken.then(|| Self { line, connection: connection.clone() })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.line.lock().remove(&self.connection);
     }
 }
 

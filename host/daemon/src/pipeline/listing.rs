@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tandem_core::descriptor::Condition;
 use tandem_core::exchange::{Answer, Listing, Observed, Operation, State};
 use tandem_core::id::{ExternalId, ExternalKey, ObjectName};
 
@@ -166,7 +167,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         let Some(entity) = self.rooms.store.entity_of(&external)? else { return Ok(false) };
         let Some(link) = self.rooms.store.link(&entity, &connection.id)? else { return Ok(false) };
+        // Of two edits in one second the second one leaves the stamp as it was: its row is planned, and dismissed by its values.
+        let coarse = connection
+            .objects
+            .get(&external.object)
+            .is_some_and(|object| object.abilities.condition == Condition::Second);
         Ok(match (row.stamp, link.external_stamp) {
+            (Some(row), Some(known)) if coarse => row < known,
             (Some(row), Some(known)) => row <= known,
             _ => row.version.is_some() && row.version == link.external_version,
         })

@@ -9,7 +9,7 @@
 //! - what went wrong with one record is that record's: it is tried again or set aside, and the next one goes on;
 //! - nothing is repeated whose outcome is unknown before the record was read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,13 +129,16 @@ impl Default for Limits {
 pub struct Pipeline<S, R, D, I, C> {
     rooms: Rooms<S, R, D, I, C>,
     limits: Limits,
-    connections: ArcSwap<HashMap<ConnectionId, Arc<Connection>>>,
+    /// In the order of their names, as everything that is gone through: what happens then depends on nothing but what came in.
+    connections: ArcSwap<BTreeMap<ConnectionId, Arc<Connection>>>,
     by_scope: ArcSwap<HashMap<ScopeId, Vec<Arc<Connection>>>>,
     dispatch: Mutex<dispatch::Dispatch>,
     /// Creates that are under way, by connection and object, with the moment they were opened.
     open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
     /// Entities whose last updates may be half done.
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
+    /// Connections of which something that has begun waits for the quota.
+    in_line: Mutex<HashSet<ConnectionId>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -150,6 +153,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
             open: Mutex::default(),
             unsettled: Mutex::default(),
+            in_line: Mutex::default(),
             arrived,
         }
     }
@@ -164,7 +168,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.connections.load().get(id).cloned()
     }
 
-    /// All connections, in no order.
+    /// All connections, by name.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
         self.connections.load().values().cloned().collect()
     }
@@ -183,7 +187,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let arrivals: Vec<(ConnectionId, ScopeId)> =
             connections.iter().map(|connection| (connection.id.clone(), connection.scope.clone())).collect();
-        let mut known = HashMap::clone(&self.connections.load());
+        let mut known = BTreeMap::clone(&self.connections.load());
         for connection in connections {
             known.insert(connection.id.clone(), Arc::new(connection));
         }
@@ -199,13 +203,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// Forgets a connection. Its queue stays in the store.
     pub fn disconnect(&self, id: &ConnectionId) {
-        let mut known = HashMap::clone(&self.connections.load());
+        let mut known = BTreeMap::clone(&self.connections.load());
         known.remove(id);
         self.publish(known);
         self.dispatch.lock().forget(id);
     }
 
-    fn publish(&self, known: HashMap<ConnectionId, Arc<Connection>>) {
+    fn publish(&self, known: BTreeMap<ConnectionId, Arc<Connection>>) {
         let mut by_scope: HashMap<ScopeId, Vec<Arc<Connection>>> = HashMap::new();
         for connection in known.values() {
             by_scope.entry(connection.scope.clone()).or_default().push(connection.clone());
@@ -319,6 +323,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         delayed.retain(|hint| ids.contains(&hint.connection));
         let mut dispatch = self.dispatch.lock();
         dispatch.arrived(delayed);
+        let ids: BTreeSet<&ConnectionId> = ids.iter().collect();
         for id in ids {
             dispatch.release(id);
         }

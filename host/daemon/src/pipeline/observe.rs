@@ -25,6 +25,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         connection: &Arc<Connection>,
         object: &Object,
         work: &Work,
+        link: &Link,
     ) -> Result<External, Fault> {
         let said: Vec<(&Observed, u64)> = work
             .hints
@@ -37,7 +38,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         match &first.state {
             State::Gone(proof) => {
-                return Ok(if said.iter().all(|(observed, _)| matches!(observed.state, State::Gone(_))) {
+                // When it was told is not when it happened: a late word of a deletion may be about a record that is back.
+                let all_newer = said.iter().all(|(observed, _)| {
+                    matches!(observed.state, State::Gone(_)) && is_newer(observed.stamp, link)
+                });
+                return Ok(if all_newer {
                     External::Gone { proof: *proof, at: first_noticed }
                 } else {
                     External::Touched
@@ -133,6 +138,13 @@ fn edited_at(observed: &Observed) -> Option<Millis> {
     }
     let told = observed.attributes.iter().find(|attribute| attribute.name == "occurred-at")?;
     told.value.parse().ok()
+}
+
+/// Whether a stamp is newer than all that the link knows of the record.
+fn is_newer(stamp: Option<u64>, link: &Link) -> bool {
+    let own = link.own.as_ref().map_or(Some(0), |own| own.stamp);
+    let (Some(stamp), Some(seen), Some(own)) = (stamp, link.external_stamp, own) else { return false };
+    stamp > seen && stamp > own
 }
 
 /// Two observations as one; "touched" when they contradict each other.

@@ -84,6 +84,8 @@ pub(super) struct Case<'a> {
     pub(super) settling: bool,
     /// The answer to an update was lost: what became of it is found out by the next try.
     pub(super) lost: bool,
+    /// Calls were made for it: what it learnt would be lost if it were put back.
+    pub(super) begun: bool,
 }
 
 /// Goes on, or ends here.
@@ -111,7 +113,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Hand::Entity(entity) => {
                 let stored = self.rooms.store.link(entity, &connection.id)?;
                 let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), connection.id.clone()));
-                let seen = match self.observe(connection, object, work).await {
+                let seen = match self.observe(connection, object, work, &link).await {
                     Ok(external) => self.edits(connection, &link, work).await.map(|edits| (external, edits)),
                     Err(fault) => Err(fault),
                 };
@@ -170,6 +172,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             update_open: false,
             settling: false,
             lost: false,
+            begun: false,
         }
     }
 
@@ -325,8 +328,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let operation =
             Operation::Read(Reference { object: case.link.entity.object.to_string(), id: id.to_string() });
         let entity = case.link.entity.clone();
-        let sent =
-            self.exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation))).await;
+        let sent = self
+            .exchange_guarded(case.connection, case.class, Some(&case.link), None, case.begun, move |_| {
+                Ok(Ok(operation))
+            })
+            .await;
         let mut concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
@@ -335,6 +341,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
         };
         case.trail.calls += concluded.calls;
+        case.begun |= concluded.calls > 0;
         let began = concluded.began;
         match (concluded.answer, concluded.seen.pop()) {
             (Answer::Current(_), Some(seen)) => {

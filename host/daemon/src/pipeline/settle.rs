@@ -93,9 +93,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 (commit, merged(&work, touched).map(|hint| Hint { seq: 0, due: until.max(1), ..hint }))
             }
             End::Again { problem, point, not_before, touched, commit } => match merged(&work, touched) {
-                Some(hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
+                Some(mut hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
                     outcome = "set-aside";
                     let mut commit = commit;
+                    about_entity(&mut hint, &work.hand, &commit);
                     let letter = self.letter(connection, &work, hint, point, vec![problem], None);
                     self.set_aside(&mut commit, connection, &work, letter?)?;
                     (commit, None)
@@ -113,7 +114,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             },
             End::SetAside { point, problems, entity, mut commit } => {
                 outcome = "set-aside";
-                if let Some(hint) = merged(&work, false) {
+                if let Some(mut hint) = merged(&work, false) {
+                    about_entity(&mut hint, &work.hand, &commit);
                     let letter = self.letter(connection, &work, hint, point, problems, entity)?;
                     self.set_aside(&mut commit, connection, &work, letter)?;
                 }
@@ -125,6 +127,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let goes_on = next.is_some();
         if let Some(mut hint) = next {
+            about_entity(&mut hint, &work.hand, &commit);
             hint.seq = self.rooms.store.next_seq();
             commit.push(Op::AddHint(hint));
         }
@@ -468,6 +471,22 @@ fn merged(work: &Work, touched: bool) -> Option<Hint> {
         observed,
         ..first.clone()
     })
+}
+
+/// Where the link has left the CRM's record that the hints were about (it is made anew), what is still to be done is about the
+/// entity: nobody would find it by the old id.
+fn about_entity(hint: &mut Hint, hand: &Hand, commit: &Commit) {
+    let (Hand::Entity(entity), Subject::External(id)) = (hand, &hint.subject) else { return };
+    let left = commit.ops.iter().any(|op| match op {
+        Op::PutLink(link) => {
+            link.entity == *entity && link.connection == hint.connection && link.external.as_ref() != Some(id)
+        }
+        _ => false,
+    });
+    if left {
+        hint.subject = Subject::Internal(entity.id.clone());
+        hint.observed = Some(touched_observation(hint));
+    }
 }
 
 /// The reason lies in what System A has: a work that came to its end has written it.

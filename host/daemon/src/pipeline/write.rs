@@ -160,6 +160,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Err(error) => return self.write_failed(case, error, creates).await.map(Next::End),
         };
         case.trail.calls += concluded.calls;
+        case.begun |= concluded.calls > 0;
         self.written(case, write, concluded, internal, reason, creates).await
     }
 
@@ -184,7 +185,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             ExternalWrite::Remove { version, stamp } => (Vec::new(), version.clone(), *stamp),
         };
-        self.exchange_guarded(case.connection, case.class, Some(link), guard, move |provider| {
+        self.exchange_guarded(case.connection, case.class, Some(link), guard, case.begun, move |provider| {
             let Some(after) = after else {
                 return Ok(Ok(Operation::Remove(Remove {
                     object: object.to_string(),

@@ -530,6 +530,8 @@ impl Quotas {
         if !changed {
             return Vec::new();
         }
+        // The same counters are the same bytes.
+        all.sort_by(|(left, _), (right, _)| left.cmp(right));
         postcard::to_extend(&all, vec![FORMAT]).unwrap_or_default()
     }
 

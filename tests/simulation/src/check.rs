@@ -1,0 +1,607 @@
+//! The checker: from the public history of both sides to what was wrong.
+//!
+//! It knows what people did, what each record looked like when, which calls were answered and when the process died; and from Tandem only
+//! what an operator can ask for: what is under review, frozen, refused or set aside, and which records are linked. It does not know how
+//! anything was decided. How an edit relates to another one it finds out from what could be *seen*: who edits a field has seen every
+//! value that the record had before on that side. An edit that saw another one is newer than that one. Two edits that did not
+//! see each other are a conflict, and what becomes of them is a matter of policy.
+#![expect(clippy::indexing_slicing, reason = "a place is that of one of the world's accounts")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use tandem::store::Store as _;
+use tandem_core::Millis;
+use tandem_core::descriptor::Condition;
+use tandem_core::link::RECORD;
+use tandem_core::policy::{OnConflict, OnRewrite};
+
+use crate::daemon::connection_id;
+use crate::habits::Returns;
+use crate::history::{Change, History, Side, Track, What, Who};
+use crate::values::{self, CODE, EMAIL, FIELDS, TAGS, blank};
+use crate::world::World;
+
+/// A write counts as accounted for when its answer came and the process lived on for so long.
+const ACCOUNTED: Millis = 5_000;
+
+/// A person's edit of one field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edit {
+    side: Side,
+    number: u64,
+    at: Millis,
+    /// None: it was cleared.
+    token: Option<u64>,
+}
+
+/// What an operator is shown of one person's records at one account.
+#[derive(Default)]
+struct Shown {
+    /// Fields that wait for a person, are frozen or were refused.
+    fields: BTreeSet<String>,
+    /// The record as a whole is under review or was set aside.
+    whole: bool,
+}
+
+struct Checker<'a> {
+    world: &'a World,
+    history: &'a History,
+    wrong: Vec<String>,
+    /// What is not promised, and was met.
+    passed: Vec<&'static str>,
+}
+
+/// Finds what is wrong, and what was met that no promise covers.
+pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
+    let history = world.history.lock();
+    let mut checker = Checker { world, history: &history, wrong: Vec::new(), passed: Vec::new() };
+    let codes: BTreeSet<&str> = history.tracks.values().map(|track| track.code.as_str()).collect();
+    for code in codes {
+        checker.person(code);
+    }
+    checker.causes();
+    checker.needless();
+    (checker.wrong, checker.passed)
+}
+
+impl Checker<'_> {
+    fn fail(&mut self, what: String) {
+        self.wrong.push(what);
+    }
+
+    fn tracks(&self, side: Side, code: &str) -> Vec<(&str, &Track)> {
+        let all = self.history.tracks.iter().filter(|((at, _), track)| *at == side && track.code == code);
+        all.map(|((_, id), track)| (id.as_str(), track)).collect()
+    }
+
+    fn live(&self, side: Side, code: &str) -> Vec<String> {
+        let live = match side {
+            Side::Here => self.world.system_a.live(),
+            Side::There(place) => self.world.accounts.get(place).map(|it| it.live()).unwrap_or_default(),
+        };
+        let own: BTreeSet<&str> = self.tracks(side, code).into_iter().map(|(id, _)| id).collect();
+        live.into_iter().filter(|id| own.contains(id.as_str())).collect()
+    }
+
+    fn value(&self, side: Side, id: &str, pointer: &str) -> Value {
+        match side {
+            Side::Here => {
+                let document = self.world.system_a.document(id).unwrap_or_default();
+                document.get(pointer.trim_start_matches('/')).cloned().unwrap_or(Value::Null)
+            }
+            Side::There(place) => {
+                let record = self.world.accounts.get(place).and_then(|it| it.records.get(id));
+                record.and_then(|record| record.fields.get(pointer).cloned()).unwrap_or(Value::Null)
+            }
+        }
+    }
+
+    /// What an operator is shown of a person's records at an account.
+    fn shown(&self, place: usize, code: &str) -> Shown {
+        let connection = connection_id(place);
+        let here: BTreeSet<&str> = self.tracks(Side::Here, code).into_iter().map(|(id, _)| id).collect();
+        let there: BTreeSet<&str> =
+            self.tracks(Side::There(place), code).into_iter().map(|(id, _)| id).collect();
+        let mut shown = Shown::default();
+        for link in self.world.disk.scan_links(&connection, None, 10_000).unwrap_or_default() {
+            let external = link.external.as_ref().is_some_and(|id| there.contains(id.as_str()));
+            if !external && !here.contains(link.entity.id.as_str()) {
+                continue;
+            }
+            for (group, held) in &link.held {
+                shown.whole |= group == RECORD;
+                shown.fields.extend(held.fields.iter().cloned());
+            }
+            shown.fields.extend(link.frozen.keys().cloned());
+            shown.fields.extend(link.refused.keys().cloned());
+        }
+        for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
+            use tandem::store::Subject;
+            let entity = letter.entity.as_ref().is_some_and(|entity| here.contains(entity.id.as_str()));
+            let external = letter.external.as_ref().is_some_and(|id| there.contains(id.as_str()));
+            let subject = match &letter.hint.subject {
+                Subject::Internal(id) => here.contains(id.as_str()),
+                Subject::External(id) => there.contains(id.as_str()),
+                Subject::Delivery(_) => true,
+            };
+            shown.whole |= entity || external || subject;
+        }
+        shown
+    }
+
+    /// Whether nothing but edits happened to a person's records, one on each side.
+    fn is_calm(&self, code: &str) -> bool {
+        let accounts = 0..self.world.accounts.len();
+        let sides = std::iter::once(Side::Here).chain(accounts.map(Side::There));
+        sides.into_iter().all(|side| {
+            let tracks = self.tracks(side, code);
+            let plain = |change: &Change| matches!(change.what, What::Born | What::Edited);
+            tracks.len() <= 1 && tracks.iter().all(|(_, track)| track.changes.iter().all(plain))
+        })
+    }
+
+    fn is_merged(&self, code: &str) -> bool {
+        let own = self.history.tracks.values().filter(|track| track.code == code);
+        let mut winners: BTreeSet<&str> = BTreeSet::new();
+        for ((_, id), track) in &self.history.tracks {
+            for change in &track.changes {
+                if let What::Merged(to) = &change.what {
+                    winners.insert(id);
+                    winners.insert(to);
+                }
+            }
+        }
+        let merged = self
+            .history
+            .tracks
+            .iter()
+            .any(|((_, id), track)| track.code == code && winners.contains(id.as_str()));
+        merged
+            || own.into_iter().any(|track| track.changes.iter().any(|it| matches!(it.what, What::Merged(_))))
+    }
+
+    fn person(&mut self, code: &str) {
+        if code.is_empty() {
+            return;
+        }
+        let merged = self.is_merged(code);
+        let calm = self.is_calm(code);
+        let here = self.live(Side::Here, code);
+        for place in 0..self.world.accounts.len() {
+            let side = Side::There(place);
+            let there = self.live(side, code);
+            if !merged {
+                self.doubles(place, code, &there, here.len());
+            }
+            let shown = self.shown(place, code);
+            if shown.whole {
+                continue;
+            }
+            match (here.as_slice(), there.as_slice()) {
+                ([], []) => {}
+                _ if merged => {}
+                ([a], [x]) => {
+                    let (a, x) = (a.clone(), x.clone());
+                    self.equal(place, code, &a, &x, &shown);
+                    if calm {
+                        self.newest(place, code, &x, &shown);
+                        self.tags(place, code, &x, &shown);
+                        self.order(Side::Here, code);
+                        self.order(side, code);
+                    }
+                }
+                (a, x) if a.len() > 1 || x.len() > 1 => {}
+                (a, x) => {
+                    self.fail(format!("{code}: {a:?} in system a and {x:?} in account {place}"));
+                }
+            }
+            if !merged {
+                self.deleted(place, code, &here, &there);
+            }
+        }
+    }
+
+    /// No duplicate where a key exists.
+    fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize) {
+        if live.len() <= here.max(1) {
+            return;
+        }
+        let habits = &self.world.accounts[place].habits;
+        let mut by_tandem = 0;
+        let mut addressed = true;
+        let mut renamed = false;
+        for (id, track) in self.tracks(Side::There(place), code) {
+            if live.iter().any(|it| it == id) {
+                let born = track.changes.first();
+                by_tandem += usize::from(born.is_some_and(|it| matches!(it.who, Who::Tandem(..))));
+                addressed &= born.is_some_and(|it| it.fields.contains_key(EMAIL));
+                renamed |= track
+                    .changes
+                    .iter()
+                    .skip(1)
+                    .any(|it| it.who == Who::Person && it.fields.contains_key(EMAIL));
+            }
+        }
+        let twice = by_tandem >= 2 && (habits.key || addressed && !renamed);
+        let beside = by_tandem >= 1 && habits.unique && addressed && !renamed;
+        if twice || beside {
+            self.fail(format!("{code}: doubled in account {place}: {live:?}"));
+        }
+    }
+
+    /// In quiet both sides are equal, or one is a rewrite of the other.
+    fn equal(&mut self, place: usize, code: &str, a: &str, x: &str, shown: &Shown) {
+        let side = Side::There(place);
+        let rewrites = !self.world.accounts[place].habits.rewrites.is_empty();
+        for field in &FIELDS {
+            let pointer = field.pointer;
+            if shown.fields.contains(pointer) {
+                continue;
+            }
+            let (here, there) = (self.value(Side::Here, a, pointer), self.value(side, x, pointer));
+            let same = match (&here, &there) {
+                (Value::Array(left), Value::Array(right)) => {
+                    let set = |all: &[Value]| all.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+                    set(left) == set(right)
+                }
+                _ if blank(&here) || blank(&there) => blank(&here) && blank(&there),
+                _ if rewrites => values::token(&here) == values::token(&there),
+                _ => {
+                    let plain = |value: &Value| value.as_str().map(|it| it.trim().to_lowercase());
+                    plain(&here) == plain(&there)
+                }
+            };
+            if !same && self.taken_for_rewrite(place, x, pointer) {
+                self.passed.push("edits that a CRM's own word did not tell from a rewrite");
+            } else if !same {
+                self.fail(format!(
+                    "{code}: {pointer} is {here} in system a ({a}) and {there} in account {place} ({x})"
+                ));
+            }
+        }
+    }
+
+    /// A CRM that answers a write with nothing, and whose version and time do not tell whether the record was changed since (there
+    /// are none, or only to the second): a person's edit of what Tandem has just written cannot be told from a rewrite by the server.
+    fn taken_for_rewrite(&self, place: usize, x: &str, pointer: &str) -> bool {
+        let habits = &self.world.accounts[place].habits;
+        let vague = match habits.condition {
+            Condition::Etag => false,
+            Condition::Second => true,
+            Condition::None => !habits.stamps,
+        };
+        if habits.returns != Returns::Nothing || !vague {
+            return false;
+        }
+        let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
+        let mut of_field = track.changes.iter().filter(|change| change.fields.contains_key(pointer)).rev();
+        let (Some(last), Some(before)) = (of_field.next(), of_field.next()) else { return false };
+        let at_once = habits.condition != Condition::Second || last.at.abs_diff(before.at) <= 1_000;
+        last.who == Who::Person && matches!(before.who, Who::Tandem(..)) && at_once
+    }
+
+    /// Persons' edits of a field of a person's records on one side, oldest first.
+    fn edits(&self, side: Side, code: &str, pointer: &str) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        for (_, track) in self.tracks(side, code) {
+            for change in track.changes.iter().filter(|change| change.who == Who::Person) {
+                if let Some(value) = change.fields.get(pointer) {
+                    edits.push(Edit {
+                        side,
+                        number: change.number,
+                        at: change.at,
+                        token: values::token(value),
+                    });
+                }
+            }
+        }
+        edits.sort_by_key(|edit| edit.number);
+        edits
+    }
+
+    /// Whether Tandem surely knows that a write of its own took effect.
+    fn accounted(&self, change: &Change) -> bool {
+        let Who::Tandem(_, call) = change.who else { return true };
+        let from = change.at;
+        let until = match call {
+            0 => change.at,
+            call => match self.history.calls.get(&call) {
+                Some(call) if call.clean => call.answered.unwrap_or(change.at),
+                _ => return false,
+            },
+        };
+        !self.history.crashes.iter().any(|crash| (from..=until + ACCOUNTED).contains(crash))
+    }
+
+    /// Whether an edit was made on a side where the other edit's value was seen before. None: it was, but Tandem may not know.
+    fn saw(&self, edit: &Edit, other: &Edit, code: &str, pointer: &str) -> Option<bool> {
+        let mut seen = Some(false);
+        for (_, track) in self.tracks(edit.side, code) {
+            for change in track.changes.iter().filter(|change| change.number < edit.number) {
+                let Some(value) = change.fields.get(pointer) else { continue };
+                if values::token(value) == other.token
+                    && (other.token.is_some() || change.number > other.number)
+                {
+                    if self.accounted(change) {
+                        return Some(true);
+                    }
+                    seen = None;
+                }
+            }
+        }
+        seen
+    }
+
+    /// Whether every call about a record was answered, and the process never died.
+    fn undisturbed(&self, x: &str) -> bool {
+        let about = format!("/{x} ");
+        self.history.crashes.is_empty()
+            && self.history.calls.values().all(|call| {
+                call.clean || !(call.line.contains(&about) || call.line.starts_with("POST /people "))
+            })
+    }
+
+    /// No older value stands where a newer one should.
+    fn newest(&mut self, place: usize, code: &str, x: &str, shown: &Shown) {
+        let policy = &self.world.setting.accounts[place].1;
+        let single = self.world.accounts.len() == 1;
+        for field in FIELDS.iter().filter(|field| field.pointer != CODE && field.pointer != TAGS) {
+            let pointer = field.pointer;
+            if shown.fields.contains(pointer) {
+                continue;
+            }
+            let mut sides = vec![Side::Here];
+            sides.extend((0..self.world.accounts.len()).map(Side::There));
+            let all: Vec<Vec<Edit>> = sides.iter().map(|side| self.edits(*side, code, pointer)).collect();
+            let last: Vec<Edit> = all.iter().filter_map(|edits| edits.last().copied()).collect();
+            let grouped = policy.groups.contains_key(pointer);
+            if grouped && self.group_contested(place, code, pointer) {
+                continue;
+            }
+            let mut allowed: Vec<Edit> = Vec::new();
+            let mut certain = true;
+            for edit in &last {
+                let overtaken = last.iter().filter(|other| other.side != edit.side).map(|other| {
+                    let saw = self.saw(other, edit, code, pointer);
+                    certain &= saw.is_some();
+                    saw == Some(true)
+                });
+                if !overtaken.collect::<Vec<_>>().into_iter().any(|it| it) {
+                    allowed.push(*edit);
+                }
+            }
+            let stands = values::token(&self.value(Side::There(place), x, pointer));
+            if !allowed.iter().any(|edit| edit.token == stands) && !last.is_empty() {
+                self.fail(format!(
+                    "{code}: {pointer} of {x} in account {place} has token {stands:?}; it should be one of {allowed:?}"
+                ));
+                continue;
+            }
+            let exact = self.world.accounts[place].habits.condition == Condition::Etag;
+            if exact && single && certain && allowed.len() == 2 && !grouped && self.undisturbed(x) {
+                let of =
+                    |wanted: Side| allowed.iter().find(|edit| edit.side == wanted).and_then(|it| it.token);
+                let (here, there) = (of(Side::Here), of(Side::There(place)));
+                if here.is_none() || there.is_none() || here == there {
+                    continue;
+                }
+                let right = match policy.default.on_conflict {
+                    OnConflict::Internal => stands == here,
+                    OnConflict::External => stands == there,
+                    OnConflict::Review | OnConflict::Newest => false,
+                };
+                if !right {
+                    self.fail(format!(
+                        "{code}: {pointer} of {x}: {here:?} in system a and {there:?} in the account did not see each other; {stands:?} stands against policy {:?}",
+                        policy.default.on_conflict
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Both sides edited fields of a group, or the CRM's rewrite of one of them is adopted: who wins takes all of it.
+    fn group_contested(&self, place: usize, code: &str, pointer: &str) -> bool {
+        let policy = &self.world.setting.accounts[place].1;
+        if policy.default.on_rewrite == OnRewrite::Adopt
+            && !self.world.accounts[place].habits.rewrites.is_empty()
+        {
+            return true;
+        }
+        let group = policy.groups.get(pointer);
+        let fields = FIELDS.iter().filter(|field| policy.groups.get(field.pointer) == group);
+        let mut sides = BTreeSet::new();
+        for field in fields {
+            for side in 0..self.world.accounts.len() {
+                if !self.edits(Side::There(side), code, field.pointer).is_empty() {
+                    sides.insert(Side::There(side));
+                }
+            }
+            if !self.edits(Side::Here, code, field.pointer).is_empty() {
+                sides.insert(Side::Here);
+            }
+        }
+        sides.len() > 1
+    }
+
+    /// An element that somebody added and nobody removed is there; one that somebody removed is not.
+    fn tags(&mut self, place: usize, code: &str, x: &str, shown: &Shown) {
+        let exact = self.world.accounts.iter().all(|it| it.habits.condition == Condition::Etag);
+        if shown.fields.contains(TAGS) || !exact || !self.undisturbed(x) || self.world.accounts.len() > 1 {
+            return;
+        }
+        let elements = |value: &Value| -> BTreeSet<String> {
+            value.as_array().into_iter().flatten().map(ToString::to_string).collect()
+        };
+        let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
+        for side in [Side::Here, Side::There(place)] {
+            for (_, track) in self.tracks(side, code) {
+                let mut now = BTreeSet::new();
+                for change in &track.changes {
+                    let Some(value) = change.fields.get(TAGS) else { continue };
+                    let next = elements(value);
+                    if change.who == Who::Person {
+                        added.extend(next.difference(&now).cloned());
+                        removed.extend(now.difference(&next).cloned());
+                    }
+                    now = next;
+                }
+            }
+        }
+        let wanted: BTreeSet<String> = added.difference(&removed).cloned().collect();
+        let stands = elements(&self.value(Side::There(place), x, TAGS));
+        if wanted != stands {
+            self.fail(format!(
+                "{code}: tags of {x} in account {place} are {stands:?}; {wanted:?} were left by people"
+            ));
+        }
+    }
+
+    /// Who made a value: the first edit of a person with its token.
+    fn origins(&self, code: &str, pointer: &str) -> BTreeMap<u64, (Side, u64)> {
+        let mut origins = BTreeMap::new();
+        for ((side, _), track) in self.history.tracks.iter().filter(|(_, track)| track.code == code) {
+            for change in track.changes.iter().filter(|change| change.who == Who::Person) {
+                if let Some(token) = change.fields.get(pointer).and_then(values::token) {
+                    let origin = (*side, change.number);
+                    let known = origins.entry(token).or_insert(origin);
+                    if known.1 > origin.1 {
+                        *known = origin;
+                    }
+                }
+            }
+        }
+        origins
+    }
+
+    /// What Tandem carries to a side comes there in the order in which it was made.
+    fn order(&mut self, side: Side, code: &str) {
+        let tracks: Vec<(String, Vec<Change>)> = self
+            .tracks(side, code)
+            .into_iter()
+            .map(|(id, track)| (id.to_owned(), track.changes.clone()))
+            .collect();
+        for field in FIELDS.iter().filter(|field| field.pointer != CODE && field.pointer != TAGS) {
+            let grouped = self.world.setting.accounts[0].1.groups.contains_key(field.pointer);
+            if grouped {
+                continue;
+            }
+            let origins = self.origins(code, field.pointer);
+            for (id, changes) in &tracks {
+                let mut newest: BTreeMap<Side, u64> = BTreeMap::new();
+                for change in changes.iter().filter(|change| matches!(change.who, Who::Tandem(..))) {
+                    let Some(token) = change.fields.get(field.pointer).and_then(values::token) else {
+                        continue;
+                    };
+                    let Some((from, number)) = origins.get(&token).copied() else { continue };
+                    if newest.get(&from).is_some_and(|known| *known > number) {
+                        self.fail(format!(
+                            "{code}: {} of {id} at {side:?}: an older value ({token}) was written after a newer one",
+                            field.pointer
+                        ));
+                    }
+                    newest.insert(from, number);
+                }
+            }
+        }
+    }
+
+    /// A deletion that saw everything stands.
+    fn deleted(&mut self, place: usize, code: &str, here: &[String], there: &[String]) {
+        if self.world.accounts.len() > 1 || here.is_empty() && there.is_empty() {
+            return;
+        }
+        let mut last: Option<(Side, Change)> = None;
+        let mut edits: Vec<(Side, Change)> = Vec::new();
+        for side in [Side::Here, Side::There(place)] {
+            for (_, track) in self.tracks(side, code) {
+                for change in track.changes.iter().filter(|change| change.who == Who::Person) {
+                    if last.as_ref().is_none_or(|(_, known)| known.number < change.number) {
+                        last = Some((side, change.clone()));
+                    }
+                    edits.push((side, change.clone()));
+                }
+            }
+        }
+        let Some((side, death)) = last.filter(|(_, change)| change.what == What::Died) else { return };
+        let seen = edits.iter().filter(|(of, _)| *of != side).all(|(of, change)| {
+            change.fields.iter().all(|(pointer, value)| {
+                if *pointer == TAGS {
+                    return false;
+                }
+                let edit = Edit { side, number: death.number, at: death.at, token: None };
+                let other =
+                    Edit { side: *of, number: change.number, at: change.at, token: values::token(value) };
+                *pointer == CODE || self.saw(&edit, &other, code, pointer) == Some(true)
+            }) && matches!(change.what, What::Born | What::Edited)
+        });
+        // Somebody else's record of the same person, or one that was never carried over, is not meant.
+        let single =
+            [Side::Here, Side::There(place)].into_iter().all(|side| self.tracks(side, code).len() == 1);
+        if seen && single {
+            self.fail(format!(
+                "{code}: was deleted at {side:?}, which saw everything, and is there: {here:?} {there:?}"
+            ));
+        }
+    }
+
+    /// Every value that Tandem wrote was on the other side before.
+    fn causes(&mut self) {
+        let mut wrong = Vec::new();
+        for ((side, id), track) in &self.history.tracks {
+            for change in &track.changes {
+                let Who::Tandem(place, _) = change.who else { continue };
+                let from = match side {
+                    Side::Here => Side::There(place),
+                    Side::There(_) => Side::Here,
+                };
+                for (pointer, value) in &change.fields {
+                    let before = self.history.tracks.iter().filter(|((at, _), _)| *at == from);
+                    let mut before = before
+                        .flat_map(|(_, other)| &other.changes)
+                        .filter(|other| other.number < change.number)
+                        .filter_map(|other| other.fields.get(pointer));
+                    let caused = match value {
+                        Value::Array(all) => {
+                            let here = track.changes.iter().filter(|other| other.number < change.number);
+                            let here = here.filter_map(|other| other.fields.get(pointer));
+                            let known: BTreeSet<String> = before
+                                .chain(here)
+                                .filter_map(Value::as_array)
+                                .flatten()
+                                .map(ToString::to_string)
+                                .collect();
+                            all.iter().all(|one| known.contains(&one.to_string()))
+                        }
+                        value => {
+                            let wanted = values::token(value);
+                            wanted.is_none() || before.any(|other| values::token(other) == wanted)
+                        }
+                    };
+                    if !caused {
+                        wrong.push(format!(
+                            "{pointer} of {id} at {side:?} was written as {value} without a cause"
+                        ));
+                    }
+                }
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
+    /// No update that changes nothing, unless an answer or a commit was lost.
+    fn needless(&mut self) {
+        if !self.history.crashes.is_empty() {
+            return;
+        }
+        let mut wrong = Vec::new();
+        for (side, id, call) in &self.history.needless {
+            if self.undisturbed(id) {
+                let line = self.history.calls.get(call).map(|call| call.line.clone()).unwrap_or_default();
+                wrong.push(format!("{id} at {side:?} was written and nothing changed: {line}"));
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+}

@@ -1,0 +1,66 @@
+//! Bugs that are planted on purpose, in the models and wrappers, to see that the checker finds them.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// The store says that it took a commit and did not.
+    StoreLosesCommit,
+    /// The disk says that it synced and did not: a crash loses what was durable.
+    DiskLies,
+    /// The store takes the drop of a hint and forgets the link that came with it.
+    StoreTearsCommit,
+    /// A create is sent twice.
+    CreateTwice,
+    /// An update is sent again some seconds later.
+    UpdateAgain,
+    /// The precondition of an update is left out.
+    NoPrecondition,
+    /// An update is answered as done and never sent.
+    UpdateSwallowed,
+    /// An update carries one more property.
+    UpdateTooMuch,
+    /// A deletion is followed by a create of the same record.
+    Resurrect,
+    /// Reads are sent twice.
+    ReadTwice,
+    /// System A takes a write whatever its version.
+    VersionIgnored,
+    /// System A's feed leaves changes out.
+    FeedSkips,
+    /// A webhook is acknowledged and not stored.
+    HookForgotten,
+    /// The mapping swaps two fields on the way back.
+    FieldsSwapped,
+    /// The CRM's search never finds anything.
+    SearchBlind,
+    /// An answer comes from another record.
+    WrongAnswer,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::StoreLosesCommit,
+        Self::DiskLies,
+        Self::StoreTearsCommit,
+        Self::CreateTwice,
+        Self::UpdateAgain,
+        Self::NoPrecondition,
+        Self::UpdateSwallowed,
+        Self::UpdateTooMuch,
+        Self::Resurrect,
+        Self::ReadTwice,
+        Self::VersionIgnored,
+        Self::FeedSkips,
+        Self::HookForgotten,
+        Self::FieldsSwapped,
+        Self::SearchBlind,
+        Self::WrongAnswer,
+    ];
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|plant| format!("{plant:?}").eq_ignore_ascii_case(name))
+    }
+}

@@ -1,0 +1,871 @@
+//! One world from one seed: accounts, System A, people, a network, and a daemon that is killed now and then.
+//!
+//! Phases: people edit while everything goes wrong; then faults and people stop, and everything has to drain within a bound; what
+//! was set aside is tried once more; then nothing may be written any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use tandem::pipeline::Limits;
+use tandem::telemetry::Metrics;
+use tandem_core::Millis;
+use tandem_core::descriptor::Condition;
+use tandem_core::exchange::HttpResponse;
+use tandem_core::policy::{FieldPolicy, ObjectPolicy, OnConflict, OnDeleteConflict, OnReject, OnRewrite};
+
+use crate::account::{Account, Asked, Pen, answer, header};
+use crate::daemon::{Daemon, Parts, connection_id};
+use crate::dice::Dice;
+use crate::habits::Habits;
+use crate::history::{History, Side, What, Who};
+use crate::plant::Plant;
+use crate::shared::{BEGINNING, Due, Shared};
+use crate::store::Disk;
+use crate::system_a::SystemA;
+use crate::values::{self, CODE, EDITED, EMAIL, NAME, SCHEMAS, TAGS};
+use crate::wire::{Fate, Faults, Sending, Slot};
+
+/// What happens in a world.
+pub(crate) enum Event {
+    /// A request reaches its account.
+    Arrive(Box<Sending>),
+    /// The account is done with a request of a run.
+    Free(usize, u64),
+    /// An answer reaches the daemon, or the wait for it ends.
+    Answer(Arc<Slot>, Result<HttpResponse, ()>),
+    /// A webhook is sent, for the first time or again.
+    Hook(u64),
+    /// Somebody does something.
+    Act,
+    /// Somebody edits a record that was just looked at.
+    React(Side, String),
+    /// The process dies after so many more steps.
+    Crash(u64),
+    /// The process is started again.
+    Start,
+    /// The pipeline may have something to do.
+    Timer,
+}
+
+/// A webhook that was not acknowledged yet.
+struct Hook {
+    place: usize,
+    body: Vec<u8>,
+    tries: u32,
+    precious: bool,
+}
+
+/// How a world is drawn beside its seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A bug that is planted.
+    pub plant: Option<Plant>,
+    /// The trace is kept.
+    pub traced: bool,
+}
+
+/// What came of a world.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was wrong, each in a line. Empty: nothing.
+    pub wrong: Vec<String>,
+    /// What happened, line by line, if it was asked for.
+    pub trace: String,
+    /// What the world was like, in a line.
+    pub setting: String,
+    /// How often what was met, for the summary of many worlds.
+    pub met: BTreeMap<&'static str, u64>,
+}
+
+/// A request is on its way no longer than this.
+pub(crate) const LONGEST_FLIGHT: Millis = 1_000;
+
+pub(crate) struct Setting {
+    pub(crate) accounts: Vec<(Arc<Habits>, ObjectPolicy)>,
+    limits: Limits,
+    workers: usize,
+    faults: Faults,
+    acts: u64,
+    people: u64,
+    crashes: u64,
+    refuses: bool,
+}
+
+impl Setting {
+    fn draw(dice: &mut Dice) -> Self {
+        let count = match dice.below(10) {
+            0..=6 => 1,
+            7..=8 => 2,
+            _ => 3,
+        };
+        let mut accounts = Vec::new();
+        for _ in 0..count {
+            let condition = match dice.below(3) {
+                0 => Condition::Etag,
+                1 => Condition::Second,
+                _ => Condition::None,
+            };
+            let mut habits = Habits::draw(dice, condition);
+            if count > 1 {
+                // Two accounts that rewrite differently are a world of their own.
+                habits.rewrites.clear();
+            }
+            let policy = draw_policy(dice);
+            accounts.push((Arc::new(habits), policy));
+        }
+        let wild = dice.below(4);
+        let mut some = |most: u64| if wild == 0 { 0 } else { dice.below(most * wild / 3 + 1) };
+        let faults = Faults {
+            unsent: some(50),
+            lost_before: some(80),
+            lost_after: some(120),
+            broken_before: some(60),
+            broken_after: some(60),
+            throttled: some(60),
+            hook_lost: some(200),
+            hook_twice: some(300),
+            hook_late: some(300),
+            react: some(200),
+            component: some(15),
+            cursor_lost: some(20),
+        };
+        Self {
+            accounts,
+            limits: Limits {
+                per_connection: usize::try_from(dice.between(1, 6)).unwrap_or(1),
+                attempts: 12,
+                backoff_ms: 500,
+                backoff_max_ms: 20_000,
+                ..Limits::default()
+            },
+            workers: usize::try_from(dice.between(1, 8)).unwrap_or(1),
+            faults,
+            acts: dice.between(4, 24),
+            people: dice.between(1, 3),
+            crashes: if dice.chance(600) { dice.between(1, 4) } else { 0 },
+            refuses: dice.chance(200),
+        }
+    }
+
+    fn line(&self) -> String {
+        let accounts: Vec<String> = self
+            .accounts
+            .iter()
+            .map(|(habits, policy)| {
+                format!(
+                    "{habits:?} on_conflict {:?} on_rewrite {:?} on_reject {:?} on_delete_conflict {:?} loop_limit {}",
+                    policy.default.on_conflict,
+                    policy.default.on_rewrite,
+                    policy.default.on_reject,
+                    policy.on_delete_conflict,
+                    policy.loop_limit
+                )
+            })
+            .collect();
+        format!(
+            "{} workers, {} acts, {} people, {} crashes, {:?}; {}",
+            self.workers,
+            self.acts,
+            self.people,
+            self.crashes,
+            self.faults,
+            accounts.join("; ")
+        )
+    }
+}
+
+fn draw_policy(dice: &mut Dice) -> ObjectPolicy {
+    let base = SCHEMAS.as_ref().map(|schemas| schemas.canonical.policy_base()).unwrap_or_default();
+    let mut pick = |per_mille| dice.chance(per_mille);
+    let default = FieldPolicy {
+        on_conflict: match (pick(500), pick(500)) {
+            (true, true) => OnConflict::Internal,
+            (true, false) => OnConflict::External,
+            (false, true) => OnConflict::Review,
+            (false, false) => OnConflict::Newest,
+        },
+        on_rewrite: if pick(300) { OnRewrite::Adopt } else { OnRewrite::Keep },
+        on_reject: if pick(300) { OnReject::OmitAndFlag } else { OnReject::Hold },
+        ..FieldPolicy::default()
+    };
+    ObjectPolicy {
+        default,
+        mapped: values::FIELDS.iter().map(|field| field.pointer.to_owned()).collect(),
+        on_delete_conflict: match (pick(600), pick(500)) {
+            (true, _) => OnDeleteConflict::Update,
+            (false, true) => OnDeleteConflict::Delete,
+            (false, false) => OnDeleteConflict::Review,
+        },
+        loop_limit: if pick(200) { base.loop_limit } else { 0 },
+        ..base
+    }
+}
+
+/// A simulated world.
+pub(crate) struct World {
+    pub(crate) shared: Arc<Shared<Event>>,
+    pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) system_a: Arc<SystemA>,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) disk: Arc<Disk<Event>>,
+    pub(crate) setting: Setting,
+    faults: Arc<Mutex<Faults>>,
+    metrics: Arc<Metrics>,
+    daemon: Option<Daemon>,
+    run: u64,
+    dies_in: Option<u64>,
+    hooks: BTreeMap<u64, Hook>,
+    busy: Vec<(usize, u64)>,
+    persons: u64,
+    token: u64,
+    acts_left: u64,
+    awake: bool,
+    plant: Option<Plant>,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) met: BTreeMap<&'static str, u64>,
+}
+
+thread_local! {
+    /// Metrics are counted and never looked at: one set for all worlds of a thread.
+    static METRICS: Arc<Metrics> = Arc::new(Metrics::new());
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
+        let shared = Shared::new(seed, options.traced);
+        let setting = shared.roll(Setting::draw);
+        let history = Arc::new(Mutex::new(History::default()));
+        let accounts = setting.accounts.iter().enumerate();
+        let accounts =
+            accounts.map(|(place, (habits, _))| Account::new(place, Habits::clone(habits))).collect();
+        let faults = Arc::new(Mutex::new(setting.faults));
+        Self {
+            system_a: Arc::new(SystemA::new(shared.clone(), history.clone(), faults.clone(), options.plant)),
+            disk: Arc::new(Disk::new(shared.clone(), options.plant)),
+            acts_left: setting.acts,
+            shared,
+            history,
+            accounts,
+            faults,
+            setting,
+            metrics: METRICS.with(Arc::clone),
+            daemon: None,
+            run: 0,
+            dies_in: None,
+            hooks: BTreeMap::new(),
+            busy: Vec::new(),
+            persons: 0,
+            token: 0,
+            awake: true,
+            plant: options.plant,
+            wrong: Vec::new(),
+            met: BTreeMap::new(),
+        }
+    }
+
+    fn roll<R>(&self, ask: impl FnOnce(&mut Dice) -> R) -> R {
+        self.shared.roll(ask)
+    }
+
+    fn chance(&self, per_mille: u64) -> bool {
+        self.roll(|dice| dice.chance(per_mille))
+    }
+
+    fn met(&mut self, what: &'static str) {
+        *self.met.entry(what).or_default() += 1;
+    }
+
+    fn fail(&mut self, what: String) {
+        self.shared.trace(|| format!("WRONG: {what}"));
+        self.wrong.push(what);
+    }
+
+    // ---- the daemon
+
+    fn start(&mut self) {
+        self.run += 1;
+        self.shared.trace(|| format!("the daemon starts, run {}", self.run));
+        let parts = Parts {
+            shared: self.shared.clone(),
+            history: self.history.clone(),
+            disk: self.disk.clone(),
+            system_a: self.system_a.clone(),
+            faults: self.faults.clone(),
+            metrics: self.metrics.clone(),
+            accounts: self.setting.accounts.clone(),
+            limits: self.setting.limits,
+            workers: self.setting.workers,
+            run: self.run,
+            plant: self.plant,
+        };
+        match Daemon::start(parts) {
+            Ok(daemon) => self.daemon = Some(daemon),
+            Err(error) => self.fail(format!("the daemon does not start: {error}")),
+        }
+    }
+
+    fn crash(&mut self) {
+        self.dies_in = None;
+        if self.daemon.take().is_none() {
+            return;
+        }
+        self.met("crashes");
+        self.shared.trace(|| "the daemon is killed".into());
+        self.history.lock().crashes.push(self.shared.now());
+        self.disk = Arc::new(self.disk.crash());
+        // What was sent before arrives before the next run begins, or never.
+        let down = self.roll(|dice| if dice.chance(300) { dice.below(20_000) } else { dice.below(500) });
+        let down = down + LONGEST_FLIGHT;
+        self.shared.after(down, Event::Start);
+    }
+
+    /// Lets everything happen until `end`, or until nothing is left to do where `until_idle`. True: it was reached.
+    fn go(&mut self, end: Millis, until_idle: bool) -> bool {
+        loop {
+            while let Some(daemon) = &mut self.daemon {
+                if let Err(error) = daemon.hand_out() {
+                    self.fail(format!("nothing can be taken: {error}"));
+                    return false;
+                }
+                if !daemon.step() {
+                    break;
+                }
+                if let Some(why) = daemon.why_failed() {
+                    self.fail(format!("the daemon ended: {why}"));
+                    return false;
+                }
+                if let Some(left) = &mut self.dies_in {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        self.crash();
+                    }
+                }
+            }
+            if until_idle && self.idle() {
+                return true;
+            }
+            match self.shared.next(end) {
+                None => {
+                    self.shared.set(end);
+                    return !until_idle;
+                }
+                Some(Due::Wake(waker)) => waker.wake(),
+                Some(Due::Event(event)) => self.happen(event),
+            }
+            let disk = self.disk.clone();
+            let mut late = std::pin::pin!(disk.sync_late());
+            let _at_once = late.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
+    fn idle(&self) -> bool {
+        self.hooks.is_empty() && self.busy.is_empty() && self.daemon.as_ref().is_some_and(Daemon::idle)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive(sending) => self.arrive(*sending),
+            Event::Free(place, run) => {
+                if let Some(at) = self.busy.iter().position(|busy| *busy == (place, run)) {
+                    self.busy.swap_remove(at);
+                }
+            }
+            Event::Answer(slot, result) => slot.fill(result),
+            Event::Hook(number) => self.hook(number),
+            Event::Act => self.act(),
+            Event::React(side, id) => {
+                if self.awake {
+                    self.edit(side, &id);
+                }
+            }
+            Event::Crash(steps) => {
+                if self.awake {
+                    self.dies_in = Some(steps);
+                }
+            }
+            Event::Start => self.start(),
+            Event::Timer => {}
+        }
+    }
+
+    // ---- the network
+
+    fn pen(&self, who: Who, place: usize) -> (u64, Millis, Who, Millis) {
+        let lag = self.accounts.get(place).map_or(0, |account| account.habits.lag);
+        (self.shared.number(), self.shared.now(), who, self.roll(|dice| dice.below(lag + 1)))
+    }
+
+    fn arrive(&mut self, sending: Sending) {
+        let Sending { slot, place, request, run, call, fate } = sending;
+        let no_effect = |status: u16, wait: bool, seconds: u64| {
+            let mut response = answer(status, &json!({ "message": "not now" }));
+            if wait {
+                response.headers.push(header("retry-after", seconds.to_string()));
+            }
+            response
+        };
+        let seconds = self.roll(|dice| dice.between(1, 5));
+        let (number, now, who, lag) = self.pen(Who::Tandem(place, call), place);
+        self.busy.push((place, run));
+        let own = self.busy.iter().filter(|busy| **busy == (place, run)).count() as u64;
+        let result = match fate {
+            Fate::LostBefore => Err(()),
+            Fate::BrokenBefore { wait } => Ok(no_effect(503, wait, seconds)),
+            Fate::Throttled { wait } => Ok(no_effect(429, wait, seconds)),
+            Fate::Fine | Fate::LostAfter | Fate::BrokenAfter { .. } => {
+                let cursor_lost = self.faults.lock().cursor_lost;
+                let lost = crate::wire::line(&request).contains("/changes") && self.chance(cursor_lost);
+                let mut history = self.history.lock();
+                let Some(account) = self.accounts.get_mut(place) else { return };
+                account.working = own;
+                let pen = Pen { history: &mut history, now, number, who, lag };
+                let response = account.answer(&request, Asked { now, run }, pen);
+                match fate {
+                    Fate::LostAfter => Err(()),
+                    Fate::BrokenAfter { wait } => Ok(no_effect(502, wait, seconds)),
+                    _ if lost => Ok(answer(410, &json!({ "message": "the cursor is not known" }))),
+                    _ => Ok(response),
+                }
+            }
+        };
+        let line = crate::wire::line(&request);
+        self.shared.trace(|| format!("call {call} reaches account {place}: {fate:?} {line}"));
+        if let Some(id) = line.strip_prefix("GET /people/").and_then(|rest| rest.split(' ').next()) {
+            let react = self.faults.lock().react;
+            if self.awake && self.chance(react) {
+                let wait = self.roll(|dice| dice.below(60));
+                self.shared.after(wait, Event::React(Side::There(place), id.to_owned()));
+            }
+        }
+        let work = self.roll(|dice| if dice.chance(50) { dice.below(2_000) } else { dice.below(40) });
+        self.shared.after(work, Event::Free(place, run));
+        let waits = if result.is_err() { self.roll(|dice| dice.between(3_000, 10_000)) } else { work };
+        self.shared.after(waits, Event::Answer(slot, result));
+        self.tell(place);
+    }
+
+    /// Sends what an account has to tell.
+    fn tell(&mut self, place: usize) {
+        let Some(account) = self.accounts.get_mut(place) else { return };
+        let notices = std::mem::take(&mut account.notices);
+        let faults = *self.faults.lock();
+        for notice in notices {
+            if !notice.precious && self.chance(faults.hook_lost) {
+                self.met("webhooks lost");
+                continue;
+            }
+            let times = if self.chance(faults.hook_twice) { 2 } else { 1 };
+            for _ in 0..times {
+                let wait = if self.chance(faults.hook_late) {
+                    self.roll(|dice| dice.below(30_000))
+                } else {
+                    self.roll(|dice| dice.below(60))
+                };
+                let number = self.shared.number();
+                let body = Value::Array(vec![notice.event.clone()]).to_string().into_bytes();
+                self.hooks.insert(number, Hook { place, body, tries: 0, precious: notice.precious });
+                self.shared.after(wait, Event::Hook(number));
+            }
+        }
+    }
+
+    fn hook(&mut self, number: u64) {
+        if let Some(daemon) = &self.daemon {
+            for done in daemon.acknowledged.lock().drain(..) {
+                self.hooks.remove(&done);
+            }
+        }
+        let Some(hook) = self.hooks.get_mut(&number) else { return };
+        hook.tries += 1;
+        if hook.tries > 6 && !hook.precious && !self.awake {
+            self.hooks.remove(&number);
+            return;
+        }
+        let (place, body) = (hook.place, hook.body.clone());
+        if let Some(daemon) = &mut self.daemon {
+            self.shared.trace(|| format!("webhook {number}: {}", String::from_utf8_lossy(&body)));
+            daemon.take_in(number, place, body);
+        }
+        let wait = self.roll(|dice| dice.between(1_000, 8_000));
+        self.shared.after(wait, Event::Hook(number));
+    }
+
+    // ---- people
+
+    fn next_token(&mut self) -> u64 {
+        self.token += 1;
+        self.token
+    }
+
+    fn act(&mut self) {
+        if self.acts_left == 0 || !self.awake {
+            return;
+        }
+        self.acts_left -= 1;
+        self.one_act();
+        let wait = self.roll(|dice| match dice.below(10) {
+            0..=3 => dice.below(50),
+            4..=7 => dice.below(2_000),
+            _ => dice.below(20_000),
+        });
+        self.shared.after(wait, Event::Act);
+    }
+
+    fn some_side(&self) -> Side {
+        let accounts = self.accounts.len();
+        self.roll(|dice| if dice.chance(450) { Side::Here } else { Side::There(dice.place(accounts)) })
+    }
+
+    fn live(&self, side: Side) -> Vec<String> {
+        match side {
+            Side::Here => self.system_a.live(),
+            Side::There(place) => self.accounts.get(place).map(Account::live).unwrap_or_default(),
+        }
+    }
+
+    fn code(&self, side: Side, id: &str) -> String {
+        match side {
+            Side::Here => self.system_a.code(id),
+            Side::There(place) => self.accounts.get(place).map(|it| it.code(id)).unwrap_or_default(),
+        }
+    }
+
+    fn one_act(&mut self) {
+        let side = self.some_side();
+        let ids = self.live(side);
+        let anybody = self.persons == 0;
+        if anybody || self.persons < self.setting.people && self.chance(350) {
+            self.create(side);
+            return;
+        }
+        let Some(id) = self.roll(|dice| dice.pick(&ids).cloned()) else {
+            self.bring_back(side);
+            return;
+        };
+        match self.roll(|dice| dice.below(100)) {
+            0..=5 => self.delete(side, &id),
+            6..=8 => self.bring_back(side),
+            9..=11 => self.merge(side),
+            _ => {
+                self.edit(side, &id);
+                if self.chance(300) {
+                    self.edit_elsewhere(side, &id);
+                }
+            }
+        }
+    }
+
+    /// Somebody at another side edits the same person's record at the same moment.
+    fn edit_elsewhere(&mut self, side: Side, id: &str) {
+        let code = self.code(side, id);
+        let other = match side {
+            Side::Here => Side::There(self.roll(|dice| dice.place(self.accounts.len()))),
+            Side::There(_) => Side::Here,
+        };
+        let same = self.live(other).into_iter().find(|it| self.code(other, it) == code);
+        if let Some(same) = same {
+            self.met("edits on both sides");
+            self.edit(other, &same);
+        }
+    }
+
+    fn person_pen<R>(&mut self, place: usize, write: impl FnOnce(&mut Account, Pen<'_>) -> R) -> Option<R> {
+        let (number, now, who, lag) = self.pen(Who::Person, place);
+        let history = self.history.clone();
+        let mut history = history.lock();
+        let account = self.accounts.get_mut(place)?;
+        let done = write(account, Pen { history: &mut history, now, number, who, lag });
+        drop(history);
+        self.tell(place);
+        Some(done)
+    }
+
+    fn create(&mut self, side: Side) {
+        self.persons += 1;
+        let person = self.persons;
+        let with_address = self.chance(800);
+        let mut address = Value::Null;
+        if with_address {
+            let token = self.next_token();
+            address = self.roll(|dice| values::text(dice, EMAIL, person, token));
+        }
+        self.create_at(side, person, &address);
+        if self.chance(200) {
+            let other = match side {
+                Side::Here => Side::There(self.roll(|dice| dice.place(self.accounts.len()))),
+                Side::There(_) => Side::Here,
+            };
+            self.met("creates on both sides");
+            self.create_at(other, person, &address);
+        }
+    }
+
+    fn create_at(&mut self, side: Side, person: u64, address: &Value) {
+        let mut fields = BTreeMap::from([(CODE, values::code(person))]);
+        if !address.is_null() {
+            fields.insert(EMAIL, address.clone());
+        }
+        for pointer in EDITED {
+            if self.chance(700) {
+                let token = self.next_token();
+                fields.insert(pointer, self.roll(|dice| values::text(dice, pointer, person, token)));
+            }
+        }
+        self.shared.trace(|| format!("a person creates at {side:?}: {fields:?}"));
+        match side {
+            Side::Here => {
+                let document = fields
+                    .iter()
+                    .map(|(pointer, value)| (pointer.trim_start_matches('/').to_owned(), value.clone()));
+                let _taken = self.system_a.create(document.collect());
+            }
+            Side::There(place) => {
+                let _taken = self.person_pen(place, |account, pen| account.create(&fields, None, pen));
+            }
+        }
+    }
+
+    fn person_of(&self, side: Side, id: &str) -> u64 {
+        self.code(side, id).trim_start_matches('p').parse().unwrap_or(0)
+    }
+
+    fn field_of(&self, side: Side, id: &str, pointer: &'static str) -> Value {
+        match side {
+            Side::Here => {
+                let document = self.system_a.document(id).unwrap_or_default();
+                document.get(pointer.trim_start_matches('/')).cloned().unwrap_or(Value::Null)
+            }
+            Side::There(place) => {
+                let record = self.accounts.get(place).and_then(|account| account.records.get(id));
+                record.and_then(|record| record.fields.get(pointer).cloned()).unwrap_or(Value::Null)
+            }
+        }
+    }
+
+    fn edit(&mut self, side: Side, id: &str) {
+        let person = self.person_of(side, id);
+        let mut changes: Vec<(&'static str, Value)> = Vec::new();
+        let which = self.roll(|dice| dice.below(100));
+        if which < 15 {
+            let mut tags = match self.field_of(side, id, TAGS) {
+                Value::Array(tags) => tags,
+                _ => Vec::new(),
+            };
+            if !tags.is_empty() && self.chance(400) {
+                let place = self.roll(|dice| dice.place(tags.len()));
+                tags.remove(place);
+            } else {
+                let token = self.next_token();
+                tags.push(Value::String(format!("t{token}")));
+            }
+            changes.push((TAGS, Value::Array(tags)));
+        } else if which < 20 {
+            let token = self.next_token();
+            changes.push((EMAIL, self.roll(|dice| values::text(dice, EMAIL, person, token))));
+        } else {
+            for _ in 0..self.roll(|dice| dice.between(1, 2)) {
+                let pointer = self.roll(|dice| dice.pick(&EDITED).copied()).unwrap_or(NAME);
+                if changes.iter().any(|(known, _)| *known == pointer) {
+                    continue;
+                }
+                let token = self.next_token();
+                let mut value = self.roll(|dice| values::text(dice, pointer, person, token));
+                if self.chance(80) {
+                    value = Value::Null;
+                } else if self.setting.refuses && side == Side::Here && pointer == NAME && self.chance(150) {
+                    value = Value::String(format!("Na{token}!"));
+                }
+                changes.push((pointer, value));
+            }
+        }
+        self.lay(side, id, &changes);
+    }
+
+    fn lay(&mut self, side: Side, id: &str, changes: &[(&'static str, Value)]) {
+        self.shared.trace(|| format!("a person edits {id} at {side:?}: {changes:?}"));
+        match side {
+            Side::Here => {
+                let _taken = self.system_a.edit(id, changes);
+            }
+            Side::There(place) => {
+                let fields: BTreeMap<&'static str, Value> = changes.iter().cloned().collect();
+                self.person_pen(place, |account, pen| {
+                    let live = account.records.get(id).is_some_and(|record| record.live());
+                    let free = fields.get(EMAIL).is_none_or(|address| account.takes(id, address));
+                    if live && free {
+                        account.change(id, &fields, What::Edited, pen);
+                    }
+                });
+            }
+        }
+    }
+
+    fn delete(&mut self, side: Side, id: &str) {
+        self.met("deletions");
+        self.shared.trace(|| format!("a person deletes {id} at {side:?}"));
+        match side {
+            Side::Here => self.system_a.delete(id),
+            Side::There(place) => {
+                self.person_pen(place, |account, pen| account.change(id, &BTreeMap::new(), What::Died, pen));
+            }
+        }
+    }
+
+    fn bring_back(&mut self, side: Side) {
+        match side {
+            Side::Here => {
+                let gone = self.system_a.deleted();
+                let Some(id) = self.roll(|dice| dice.pick(&gone).cloned()) else { return };
+                let history = self.history.lock();
+                let code = history.tracks.get(&(Side::Here, id.clone())).map(|track| track.code.clone());
+                drop(history);
+                let token = self.next_token();
+                let mut document = Map::new();
+                document.insert("code".into(), Value::String(code.unwrap_or_default()));
+                let name = self.roll(|dice| values::text(dice, NAME, 0, token));
+                document.insert("name".into(), name);
+                self.shared.trace(|| format!("a person puts {id} back at {side:?}: {document:?}"));
+                if self.system_a.put_back(&id, document) {
+                    self.met("records put back");
+                }
+            }
+            Side::There(place) => {
+                let bin = self.accounts.get(place).map(Account::bin).unwrap_or_default();
+                let Some(id) = self.roll(|dice| dice.pick(&bin).cloned()) else { return };
+                self.shared.trace(|| format!("a person restores {id} at {side:?}"));
+                let done = self.person_pen(place, |account, pen| {
+                    let address =
+                        account.records.get(&id).and_then(|record| record.fields.get(EMAIL)).cloned();
+                    let free = address.is_none_or(|address| account.takes(&id, &address));
+                    if free {
+                        account.change(&id, &BTreeMap::new(), What::Back, pen);
+                    }
+                    free
+                });
+                if done == Some(true) {
+                    self.met("records put back");
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, side: Side) {
+        let Side::There(place) = side else { return };
+        let ids = self.live(side);
+        let (Some(loser), Some(winner)) =
+            (self.roll(|dice| dice.pick(&ids).cloned()), self.roll(|dice| dice.pick(&ids).cloned()))
+        else {
+            return;
+        };
+        if loser == winner {
+            return;
+        }
+        self.met("merges");
+        self.shared.trace(|| format!("a person merges {loser} into {winner} at {side:?}"));
+        let to = winner.clone();
+        self.person_pen(place, |account, pen| {
+            account.change(&loser, &BTreeMap::new(), What::Merged(to), pen)
+        });
+        let token = self.next_token();
+        let title = self.roll(|dice| values::text(dice, "/title", 0, token));
+        self.lay(side, &winner, &[("/title", title)]);
+    }
+
+    // ---- the whole
+
+    pub(crate) fn run(mut self) -> Outcome {
+        self.start();
+        self.shared.after(self.roll(|dice| dice.below(3_000)), Event::Act);
+        for _ in 0..self.setting.crashes {
+            let (at, steps) = self.roll(|dice| (dice.below(90_000), dice.between(1, 60)));
+            self.shared.after(at, Event::Crash(steps));
+        }
+        let active = BEGINNING + self.roll(|dice| dice.between(20_000, 120_000));
+        if self.go(active, false) {
+            self.finish();
+        }
+        let outcome = Outcome {
+            setting: self.setting.line(),
+            wrong: self.judged(),
+            trace: self.shared.take_trace(),
+            met: std::mem::take(&mut self.met),
+        };
+        outcome
+    }
+
+    /// Everything drains, and then nothing happens any more.
+    fn finish(&mut self) {
+        *self.faults.lock() = Faults::default();
+        self.awake = false;
+        self.dies_in = None;
+        self.shared.trace(|| "---- faults and people stop".into());
+        let longest = self.setting.accounts.iter().map(|(habits, _)| habits.poll + habits.lag).max();
+        let stretch = longest.unwrap_or(0) * 2 + 40_000;
+        for round in 0..2 {
+            if !self.drain() {
+                return;
+            }
+            self.go(self.shared.now() + stretch, false);
+            if !self.drain() {
+                return;
+            }
+            if round == 0 {
+                let letters = self.daemon.as_mut().map_or(0, Daemon::replay);
+                self.shared.trace(|| format!("---- {letters} letters are replayed"));
+                if letters > 0 {
+                    self.met("letters replayed");
+                }
+            }
+        }
+        self.shared.trace(|| "---- quiet".into());
+        let quiet = self.shared.number();
+        self.go(self.shared.now() + stretch, false);
+        let late = self.history.lock().writes_since(quiet);
+        for write in late {
+            self.fail(format!("written although nobody did anything: {write}"));
+        }
+    }
+
+    fn drain(&mut self) -> bool {
+        let bound = 30 * 60_000;
+        let done = self.go(self.shared.now() + bound, true);
+        if !done && self.wrong.is_empty() {
+            let busy: Vec<String> = self
+                .setting
+                .accounts
+                .iter()
+                .enumerate()
+                .filter_map(|(place, _)| {
+                    use tandem::store::Store as _;
+                    let backlog = self.disk.backlog(&connection_id(place)).ok()?;
+                    Some(format!("c{place}: {backlog:?}"))
+                })
+                .collect();
+            self.fail(format!(
+                "not drained within {bound} ms: {}, {} webhooks",
+                busy.join(", "),
+                self.hooks.len()
+            ));
+        }
+        done
+    }
+
+    fn judged(&mut self) -> Vec<String> {
+        let mut wrong = std::mem::take(&mut self.wrong);
+        wrong.extend(self.history.lock().wrong.iter().cloned());
+        if wrong.is_empty() {
+            let (found, let_pass) = crate::check::check(self);
+            wrong.extend(found);
+            for what in let_pass {
+                self.met(what);
+            }
+        }
+        for what in &wrong {
+            self.shared.trace(|| format!("WRONG: {what}"));
+        }
+        wrong
+    }
+}

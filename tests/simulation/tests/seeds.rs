@@ -1,0 +1,59 @@
+//! As many worlds as the time of a normal test run allows, and those that once failed.
+#![expect(clippy::panic, reason = "a test: it fails by panicking")]
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use tandem_simulation::{Options, Plan, run, simulate};
+
+/// Seeds of the normal test run; `TANDEM_SEEDS` asks for more, without a bound of time.
+const SEEDS: u64 = 10_000;
+
+/// The normal test run begins no world after this.
+const MOST: Duration = Duration::from_secs(60);
+
+#[test]
+fn every_world_ends_with_nothing_lost_doubled_flipped_back_or_written_without_a_cause() {
+    let asked = std::env::var("TANDEM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let report = run(&Plan {
+        from: 0,
+        seeds: asked.unwrap_or(SEEDS),
+        threads: 1,
+        most: asked.is_none().then_some(MOST),
+        plant: None,
+        stop_at: 5,
+    });
+    // Not captured: whoever reads the log of CI sees how many there were.
+    let _shown = writeln!(std::io::stderr(), "simulation: {report}");
+    assert!(report.failed.is_empty(), "{report}");
+    assert!(report.seeds > 100, "only {} worlds were simulated", report.seeds);
+}
+
+#[test]
+fn seeds_that_failed_once_do_not_fail_again() {
+    let mut count = 0;
+    for line in include_str!("../regressions.txt").lines() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (seed, why) = line.split_once(' ').unwrap_or((line, ""));
+        let Ok(seed) = seed.parse() else { panic!("not a seed: {line}") };
+        let outcome = simulate(seed, Options::default());
+        assert!(outcome.wrong.is_empty(), "seed {seed} ({why}): {:#?}", outcome.wrong);
+        count += 1;
+    }
+    assert!(count > 0, "there are no regressions");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let options = Options { traced: true, ..Options::default() };
+    for seed in 0..40 {
+        let (first, second) = (simulate(seed, options), simulate(seed, options));
+        let differs = first.trace.lines().zip(second.trace.lines()).position(|(left, right)| left != right);
+        assert!(first.trace == second.trace, "seed {seed}: the traces differ in line {differs:?}");
+        assert!(first.trace.len() > 1_000, "seed {seed} has no trace");
+        assert_eq!(first.wrong, simulate(seed, Options::default()).wrong, "seed {seed}: looking changes it");
+    }
+}
