@@ -12,6 +12,7 @@ pub use crate::hubspot::webhooks::{Subscription, Timing, WebhookCounts, WebhookS
 pub use crate::operation::OperationCounts;
 pub use crate::rest::{NewRestAccount, RestAccount, RestCounts};
 pub use crate::strict::{Violation, Violations};
+pub use crate::writes::{NotedWrite, WriteKind, Writer};
 
 /// An app to be made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

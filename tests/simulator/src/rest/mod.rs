@@ -15,13 +15,15 @@
 //! others are refused. `Id`, `Rev` and `Changed` are the account's. `Rev` is also the entity tag. Every request needs the
 //! account's bearer token (401). More than the account's limit in a second is 429 with `Retry-After`. Events go to the
 //! account's `target`, if it has one, as `[{"account", "id", "event"}]` with `X-Rest-Time` (milliseconds) and
-//! `X-Rest-Signature`: the hexadecimal HMAC-SHA-256 of time and body.
+//! `X-Rest-Signature`: the hexadecimal HMAC-SHA-256 of time and body. An account may rewrite texts of members that are named when
+//! it is made (`rewrites`): whoever writes, the rewritten text is stored, answered, and compared with what was there.
 
 mod people;
 mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, StatusCode};
 use parking_lot::{Mutex, RwLock};
@@ -29,7 +31,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Answer, Call, Outcome};
+use crate::faults::Rewrite;
 use crate::world::World;
+use crate::writes::{NotedWrite, Writer};
 use people::{People, Refused};
 
 /// An account to be made.
@@ -46,6 +50,11 @@ pub struct NewRestAccount {
     pub target: Option<String>,
     /// Requests in a second; otherwise 1000.
     pub limit: Option<u32>,
+    /// How the account rewrites texts, by member: whoever writes, the rewritten value is what is stored and answered. `Mail` and
+    /// `ExternalKey` are never rewritten.
+    pub rewrites: BTreeMap<String, Rewrite>,
+    /// Each write of a person is noted, to be read by the control API.
+    pub journal: bool,
 }
 
 /// An account.
@@ -71,6 +80,9 @@ pub struct RestCounts {
     pub calls: BTreeMap<String, u64>,
     /// Answers with 429.
     pub throttled: u64,
+    /// Events that are neither delivered nor given up yet.
+    #[serde(default)]
+    pub under_way: u64,
 }
 
 /// All accounts.
@@ -86,6 +98,7 @@ struct Account {
     /// The second, and how many requests it has seen.
     window: Mutex<(i64, u32)>,
     counts: Mutex<RestCounts>,
+    telling: Arc<AtomicU64>,
 }
 
 impl Rest {
@@ -105,9 +118,10 @@ impl Rest {
         }
         let account = Account {
             info: RwLock::new(info.clone()),
-            people: Mutex::default(),
+            people: Mutex::new(People::new(new.rewrites, new.journal)),
             window: Mutex::default(),
             counts: Mutex::default(),
+            telling: Arc::default(),
         };
         accounts.insert(name, Arc::new(account));
         Some(info)
@@ -129,9 +143,26 @@ impl Rest {
         self.accounts.read().get(account).map(|account| account.people.lock().all())
     }
 
-    /// Calls of an account.
+    /// Calls of an account, or of all of them together.
     pub(crate) fn counts(&self, account: &str) -> Option<RestCounts> {
-        self.accounts.read().get(account).map(|account| account.counts.lock().clone())
+        let accounts = self.accounts.read();
+        if account != "all" {
+            return accounts.get(account).map(|account| account.counts());
+        }
+        let mut sum = RestCounts::default();
+        for one in accounts.values().map(|account| account.counts()) {
+            for (call, count) in one.calls {
+                *sum.calls.entry(call).or_default() += count;
+            }
+            sum.throttled += one.throttled;
+            sum.under_way += one.under_way;
+        }
+        Some(sum)
+    }
+
+    /// Writes to the people of an account.
+    pub(crate) fn writes(&self, account: &str) -> Option<Vec<NotedWrite>> {
+        self.accounts.read().get(account).map(|account| account.people.lock().writes())
     }
 
     pub(crate) fn clear(&self) {
@@ -154,9 +185,9 @@ impl Rest {
         let now = world.clock.now();
         let mut people = account.people.lock();
         let done = match (id, members) {
-            (None, Some(members)) => people.create(members, now),
-            (Some(id), Some(members)) => people.update(id, members, None, now),
-            (Some(id), None) => people.delete(id, None, now).map(|()| json!({ "Id": id })),
+            (None, Some(members)) => people.create(members, Writer::Person, now),
+            (Some(id), Some(members)) => people.update(id, members, None, Writer::Person, now),
+            (Some(id), None) => people.delete(id, None, Writer::Person, now).map(|()| json!({ "Id": id })),
             (None, None) => return Err("nobody is named".to_owned()),
         };
         drop(people);
@@ -166,7 +197,7 @@ impl Rest {
             (_, Some(_)) => "changed",
             _ => "deleted",
         };
-        webhooks::tell(world, &account.info.read(), &person, event);
+        webhooks::tell(world, &account.info.read(), &account.telling, &person, event);
         Ok(person)
     }
 }
@@ -211,6 +242,10 @@ pub(crate) fn serve(call: &Call) -> Outcome {
 }
 
 impl Account {
+    fn counts(&self) -> RestCounts {
+        RestCounts { under_way: self.telling.load(Ordering::SeqCst), ..self.counts.lock().clone() }
+    }
+
     /// Seconds to wait, when this request is one too many.
     fn over_limit(&self, now: i64) -> Option<u16> {
         let second = now / 1_000;
@@ -262,15 +297,15 @@ impl Account {
                 self.people.lock().read(id).map(|found| (StatusCode::OK, found, None))
             }
             (&Method::POST, ["people"]) => members(call)
-                .and_then(|members| self.people.lock().create(&members, now))
+                .and_then(|members| self.people.lock().create(&members, Writer::Api, now))
                 .map(|made| (StatusCode::CREATED, made, Some("created"))),
             (&Method::PATCH, ["people", id]) => members(call)
-                .and_then(|members| self.people.lock().update(id, &members, tag.as_deref(), now))
+                .and_then(|members| self.people.lock().update(id, &members, tag.as_deref(), Writer::Api, now))
                 .map(|changed| (StatusCode::OK, changed, Some("changed"))),
             (&Method::DELETE, ["people", id]) => self
                 .people
                 .lock()
-                .delete(id, tag.as_deref(), now)
+                .delete(id, tag.as_deref(), Writer::Api, now)
                 .map(|()| (StatusCode::NO_CONTENT, json!({ "Id": id }), Some("deleted"))),
             _ => {
                 call.violation(None, "there is no such path or method");
@@ -280,7 +315,7 @@ impl Account {
         match done {
             Ok((status, about, event)) => {
                 if let Some(event) = event {
-                    webhooks::tell(&call.world, &self.info.read(), &about, event);
+                    webhooks::tell(&call.world, &self.info.read(), &self.telling, &about, event);
                 }
                 if status == StatusCode::NO_CONTENT {
                     return answer(status, &Value::Null);

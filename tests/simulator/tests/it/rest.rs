@@ -9,7 +9,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tandem_simulator::control::types::{NewRestAccount, RestAccount};
+use tandem_simulator::control::types::{NewRestAccount, RestAccount, Rewrite, WriteKind, Writer};
 use tandem_simulator::{Config, Handle, Simulator, control};
 
 struct Rest {
@@ -191,4 +191,38 @@ async fn events_are_posted_with_a_signature_over_time_and_body() {
     mac.update(body.as_bytes());
     let expected: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(header("x-rest-signature"), expected);
+}
+
+#[tokio::test]
+async fn texts_are_rewritten_whoever_writes_and_every_write_is_noted() {
+    let rewrites = [("Title".to_owned(), Rewrite::Title), ("Company".to_owned(), Rewrite::Squeeze)].into();
+    let rest = Rest::new(NewRestAccount { rewrites, journal: true, ..NewRestAccount::default() }).await;
+    let made =
+        rest.make(json!({ "Mail": "a@example.com", "Title": "head OF it", "Company": " A  b " })).await;
+    assert_eq!((&made["Title"], &made["Company"]), (&json!("Head Of It"), &json!("A b")));
+    let (_, same, tag) =
+        rest.call(Method::PATCH, "/people/p-1", json!({ "Title": "HEAD of it" }), None).await;
+    assert_eq!((&same, tag.as_deref()), (&made, Some("1")));
+    let told = rest
+        .control
+        .rest_person_edits(&rest.account.account, "p-1", &json!({ "Title": "boss" }))
+        .await
+        .unwrap();
+    assert_eq!(told["Title"], json!("Boss"));
+    assert_eq!(rest.call(Method::PATCH, "/people/p-1", json!({ "Title": "x" }), Some("1")).await.0, 412);
+    let writes = rest.control.rest_writes(&rest.account.account).await.unwrap();
+    let told: Vec<_> = writes
+        .iter()
+        .map(|write| (write.by, write.kind, write.members["Title"].as_str().unwrap(), write.taken))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Writer::Api, WriteKind::Create, "head OF it", true),
+            (Writer::Api, WriteKind::Update, "HEAD of it", true),
+            (Writer::Person, WriteKind::Update, "boss", true),
+            (Writer::Api, WriteKind::Update, "x", false),
+        ]
+    );
+    assert!(writes.iter().all(|write| write.id.as_deref() == Some("p-1")));
 }
