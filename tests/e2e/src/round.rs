@@ -18,7 +18,8 @@ pub enum Policy {
     Internal,
     /// The CRM.
     External,
-    /// Whose edit is newer. Neither HubSpot's provider nor the starter has times of fields, and without them it means review.
+    /// Whose edit is newer. The starter has no times of fields, and without them it means review; so does what is closer together than
+    /// the clocks can be trusted.
     Newest,
     /// Nobody, until a person decides.
     Review,
@@ -42,7 +43,9 @@ impl Policy {
 pub enum Guarantee {
     /// The CRM compares an entity tag: the write is refused, and the record looked at again.
     Exact,
-    /// The CRM compares nothing: such an edit is overwritten.
+    /// The CRM compares nothing, and its webhooks tell of each edit: such an edit is overwritten, found, and then goes by policy.
+    FoundAfterwards,
+    /// The CRM compares nothing, and nothing tells of the edit: it is overwritten.
     NarrowWindow,
 }
 
@@ -105,7 +108,7 @@ impl Facts {
 pub enum Outcome {
     /// Both sides have this value.
     Both(String),
-    /// Each side has its own value, and both stand in the review.
+    /// Both values stand in the review; each side has its own still, unless one was overwritten before it was found.
     Held,
 }
 
@@ -243,6 +246,16 @@ mod tests {
             [both("there"), both("here")]
         );
         assert_eq!(promised(Policy::Internal, Guarantee::NarrowWindow, &facts), [both("here")]);
+    }
+
+    #[test]
+    fn where_webhooks_tell_of_each_edit_an_overwritten_one_goes_by_policy() {
+        let changes = [change(5, 100, "api"), change(6, 140, "tandem:c")];
+        let writes = [write(Writer::Person, 110, "there", true), write(Writer::Api, 130, "here", true)];
+        let facts = facts(&changes, &writes);
+        assert!(facts.overtaken);
+        assert_eq!(promised(Policy::External, Guarantee::FoundAfterwards, &facts), [both("there")]);
+        assert_eq!(promised(Policy::Review, Guarantee::FoundAfterwards, &facts), [Outcome::Held]);
     }
 
     #[test]
