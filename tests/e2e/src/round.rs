@@ -43,6 +43,9 @@ impl Policy {
 pub enum Guarantee {
     /// The CRM compares an entity tag: the write is refused, and the record looked at again.
     Exact,
+    /// The CRM compares the time of the last change, to the second: refused as well, unless the edit was made in the second of the state
+    /// that was last seen.
+    ToTheSecond,
     /// The CRM compares nothing, and its webhooks tell of each edit: such an edit is overwritten, found, and then goes by policy.
     FoundAfterwards,
     /// The CRM compares nothing, and nothing tells of the edit: it is overwritten.
@@ -92,6 +95,8 @@ pub struct Facts {
     pub refused: usize,
     /// The daemon wrote System A's value over the CRM's.
     pub overtaken: bool,
+    /// The CRM's edit was made in the second of an earlier change of the record.
+    pub same_second: bool,
 }
 
 impl Facts {
@@ -122,19 +127,25 @@ impl fmt::Display for Outcome {
 }
 
 impl Round {
-    /// What happened, from what both sides noted since the round began. `name`: the CRM's name of the field.
+    /// What happened, from what both sides noted since the round began. `name`: the CRM's name of the field; `earlier`: what the CRM
+    /// noted before.
     ///
     /// # Errors
     /// An edit is not in the log, or two logs contradict each other.
-    pub fn facts(&self, changes: &[Change], writes: &[NotedWrite], name: &str) -> Result<Facts, String> {
+    pub fn facts(
+        &self,
+        changes: &[Change],
+        (earlier, writes): (&[NotedWrite], &[NotedWrite]),
+        name: &str,
+    ) -> Result<Facts, String> {
         let own: Vec<&Change> = changes.iter().filter(|change| change.id == self.internal).collect();
         let here = own
             .iter()
             .find(|change| change.version == self.version)
             .ok_or("System A's feed left the edit out")?;
         let carried = own.iter().find(|change| change.is_tandems());
-        let there: Vec<&NotedWrite> =
-            writes.iter().filter(|write| write.id.as_ref() == Some(&self.external)).collect();
+        let of_record = |write: &&NotedWrite| write.id.as_ref() == Some(&self.external);
+        let there: Vec<&NotedWrite> = writes.iter().filter(of_record).collect();
         let carries = |write: &NotedWrite, value: &str| {
             write.taken && write.members.get(name).and_then(Value::as_str) == Some(value)
         };
@@ -152,6 +163,10 @@ impl Round {
             (None, Some(carried)) if carried.version < self.version => Order::CrmFirst,
             (None, _) => Order::Conflict,
         };
+        let second = |write: &NotedWrite| write.at.div_euclid(1_000);
+        let edited_in = there.get(edit).map(|write| second(write));
+        let before = earlier.iter().filter(of_record).chain(there.iter().take(edit).copied());
+        let same_second = before.filter(|write| write.taken).any(|write| Some(second(write)) == edited_in);
         let made = |write: &&&NotedWrite| write.by == Writer::Api;
         Ok(Facts {
             order,
@@ -166,6 +181,7 @@ impl Round {
             ],
             refused: there.iter().filter(made).filter(|write| !write.taken).count(),
             overtaken: there.iter().skip(edit).any(|write| by_tandem(write)),
+            same_second,
         })
     }
 
@@ -181,8 +197,12 @@ impl Round {
             (Order::CrmFirst, _) | (Order::Conflict, Policy::Internal) => here.clone(),
             (Order::Conflict, Policy::Newest | Policy::Review) => Outcome::Held,
         };
-        let window =
-            guarantee == Guarantee::NarrowWindow && facts.order == Order::Conflict && facts.overtaken;
+        let granted = match guarantee {
+            Guarantee::Exact | Guarantee::FoundAfterwards => false,
+            Guarantee::ToTheSecond => facts.same_second,
+            Guarantee::NarrowWindow => true,
+        };
+        let window = granted && facts.order == Order::Conflict && facts.overtaken;
         let overtaken = (window && by_policy != here).then_some(here);
         std::iter::once(by_policy).chain(overtaken).collect()
     }
@@ -215,7 +235,7 @@ mod tests {
     }
 
     fn facts(changes: &[Change], writes: &[NotedWrite]) -> Facts {
-        round().facts(changes, writes, "Title").unwrap()
+        round().facts(changes, (&[], writes), "Title").unwrap()
     }
 
     fn promised(policy: Policy, guarantee: Guarantee, facts: &Facts) -> Vec<Outcome> {
@@ -259,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn where_times_are_compared_a_window_is_granted_in_the_second_of_an_earlier_change_alone() {
+        let changes = [change(5, 100, "api"), change(6, 1_140, "tandem:c")];
+        let writes = [write(Writer::Person, 1_110, "there", true), write(Writer::Api, 1_130, "here", true)];
+        for (at, granted) in [(999, false), (1_000, true)] {
+            let earlier = [write(Writer::Api, at, "before", true)];
+            let facts = round().facts(&changes, (&earlier, &writes), "Title").unwrap();
+            let outcomes = promised(Policy::External, Guarantee::ToTheSecond, &facts);
+            assert_eq!(outcomes.contains(&both("here")), granted, "{at}");
+        }
+    }
+
+    #[test]
     fn nothing_is_granted_for_a_window_that_the_log_does_not_show() {
         let changes = [change(5, 100, "api")];
         let writes = [write(Writer::Person, 110, "there", true), write(Writer::Api, 120, "here", false)];
@@ -286,10 +318,10 @@ mod tests {
     #[test]
     fn what_the_logs_do_not_show_or_cannot_be_is_an_error() {
         let edit = [write(Writer::Person, 110, "there", true)];
-        assert!(round().facts(&[change(6, 100, "api")], &edit, "Title").is_err());
-        assert!(round().facts(&[change(5, 100, "api")], &[], "Title").is_err());
+        assert!(round().facts(&[change(6, 100, "api")], (&[], &edit), "Title").is_err());
+        assert!(round().facts(&[change(5, 100, "api")], (&[], &[]), "Title").is_err());
         let writes = [write(Writer::Api, 105, "here", true), write(Writer::Person, 110, "there", true)];
         let changes = [change(4, 90, "tandem:c"), change(5, 100, "api")];
-        assert!(round().facts(&changes, &writes, "Title").is_err());
+        assert!(round().facts(&changes, (&[], &writes), "Title").is_err());
     }
 }

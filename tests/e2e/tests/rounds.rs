@@ -6,7 +6,7 @@
 //! System A's change feed and the CRM's log of writes; of the paused rounds at least 95 in 100 must be conflicts by the clock alone,
 //! otherwise the run does not count.
 //!
-//! The exact class is the REST account (`If-Match`). HubSpot compares nothing: as long as its webhooks arrive, what was overwritten is
+//! The exact class is the REST account (`If-Match`), and so is the one to the second (`If-Unmodified-Since`). HubSpot compares nothing: as long as its webhooks arrive, what was overwritten is
 //! found afterwards; when all of them are lost, the window is narrow and nothing tells of it. `newest` means review here: the REST
 //! account has no times of fields, and both edits are closer together than clocks are trusted. `TANDEM_TORTURE=1` plays 1,000 rounds
 //! of each kind; each test prints what it counted.
@@ -24,7 +24,7 @@ use tandem_e2e::people::Dice;
 use tandem_e2e::rest::starter;
 use tandem_e2e::round::{Facts, Guarantee, Order, Outcome, Policy, Round};
 use tandem_e2e::{Error, until};
-use tandem_simulator::control::types::{FaultKind, FaultOrder, NewRestAccount, NotedWrite, Writer};
+use tandem_simulator::control::types::{Compares, FaultKind, FaultOrder, NewRestAccount, NotedWrite, Writer};
 use tokio::task::JoinSet;
 
 const SCOPE: &str = "acme";
@@ -117,11 +117,14 @@ impl Stage {
                 let crm = house.crm(SCOPE)?;
                 (house, crm)
             }
-            Guarantee::Exact => {
+            Guarantee::Exact | Guarantee::ToTheSecond => {
+                let by_time = guarantee == Guarantee::ToTheSecond;
                 let house = House::build(Plan::roomy(&[])).await?;
                 house.drop_in("starter.wasm", &starter()?)?;
-                let new = NewRestAccount { journal: true, ..NewRestAccount::default() };
-                let text = format!("poll_every = \"1s\"\n{object}");
+                let compares = if by_time { Compares::Time } else { Compares::Tag };
+                let new = NewRestAccount { journal: true, compares, ..NewRestAccount::default() };
+                let setting = if by_time { "settings.compares = \"time\"\n" } else { "" };
+                let text = format!("poll_every = \"1s\"\n{setting}{object}");
                 let account = house.rest_account(SCOPE, SCOPE, new, &text).await?;
                 let crm = house.rest_crm(&account);
                 until("the account is asked for what changed", SOON, async || {
@@ -225,11 +228,12 @@ impl Stage {
         let last = here.values().map(|(version, _)| *version).max().unwrap_or(0);
         self.feed.reaches(last, SOON).await?;
         let changes = self.feed.changes();
-        let writes = self.crm.writes().await?.split_off(from);
+        let mut earlier = self.crm.writes().await?;
+        let writes = earlier.split_off(from);
         ensure(self.feed.left_out() == 0, || format!("the feed left out {} changes", self.feed.left_out()))?;
         for round in rounds {
             let name = self.crm.name_of(round.member)?;
-            let facts = round.facts(&changes, &writes, name)?;
+            let facts = round.facts(&changes, (&earlier, &writes), name)?;
             let documents = [
                 here.get(&round.internal).map(|(_, document)| document).ok_or("not in system a")?,
                 there.get(&round.external).ok_or("not in the crm")?,
@@ -480,7 +484,10 @@ async fn people(house: &House, crm: &Crm, count: usize) -> Result<Vec<Contact>, 
 /// Plays all rounds; where something is not as promised, the house's folder is kept and named.
 async fn rounds(guarantee: Guarantee, policy: Policy) -> Result<(), Error> {
     let mut stage = Stage::new(guarantee, policy).await?;
-    let plays = if guarantee == Guarantee::Exact { Dialect::Rest } else { Dialect::HubSpot };
+    let plays = match guarantee {
+        Guarantee::Exact | Guarantee::ToTheSecond => Dialect::Rest,
+        Guarantee::FoundAfterwards | Guarantee::NarrowWindow => Dialect::HubSpot,
+    };
     ensure(stage.crm.dialect() == plays, || "the wrong CRM plays".to_owned())?;
     match Box::pin(stage.play()).await {
         Ok(()) => Ok(()),
@@ -507,6 +514,26 @@ async fn without_times_of_fields_the_newest_is_a_review_where_the_crm_compares_a
 #[tokio::test]
 async fn a_person_decides_where_the_crm_compares_an_entity_tag() -> Result<(), Error> {
     rounds(Guarantee::Exact, Policy::Review).await
+}
+
+#[tokio::test]
+async fn system_a_wins_by_policy_where_the_crm_compares_times() -> Result<(), Error> {
+    rounds(Guarantee::ToTheSecond, Policy::Internal).await
+}
+
+#[tokio::test]
+async fn the_crm_wins_by_policy_where_it_compares_times() -> Result<(), Error> {
+    rounds(Guarantee::ToTheSecond, Policy::External).await
+}
+
+#[tokio::test]
+async fn without_times_of_fields_the_newest_is_a_review_where_the_crm_compares_times() -> Result<(), Error> {
+    rounds(Guarantee::ToTheSecond, Policy::Newest).await
+}
+
+#[tokio::test]
+async fn a_person_decides_where_the_crm_compares_times() -> Result<(), Error> {
+    rounds(Guarantee::ToTheSecond, Policy::Review).await
 }
 
 #[tokio::test]

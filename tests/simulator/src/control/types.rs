@@ -10,7 +10,7 @@ pub use crate::hubspot::account::{AccountSettings, TokenKind};
 pub use crate::hubspot::quota::QuotaSizes;
 pub use crate::hubspot::webhooks::{Subscription, Timing, WebhookCounts, WebhookSettings};
 pub use crate::operation::OperationCounts;
-pub use crate::rest::{NewRestAccount, RestAccount, RestCounts};
+pub use crate::rest::{Compares, NewRestAccount, RestAccount, RestCounts};
 pub use crate::strict::{Violation, Violations};
 pub use crate::writes::{NotedWrite, WriteKind, Writer};
 

@@ -5,14 +5,15 @@
 //! | `GET /rest/v1/me` | 200 `{"account", "name"}` |
 //! | `POST /rest/v1/people` | 201 and the person; 409 `{"error", "id"}` when `ExternalKey` or `Mail` exists |
 //! | `GET /rest/v1/people/{id}` | 200 and the person; 404 |
-//! | `PATCH /rest/v1/people/{id}` | 200 and the person: members that are named change, null clears; 412 with another `If-Match` |
+//! | `PATCH /rest/v1/people/{id}` | 200 and the person: members that are named change, null clears; 412 with another `If-Match`, or when it was changed after `If-Unmodified-Since` |
 //! | `DELETE /rest/v1/people/{id}` | 204; 404; 412 |
 //! | `GET /rest/v1/people?after=&limit=` | 200 `{"items": [person], "next"}`, in order of ids; also `?mail=` and `?externalKey=` |
 //! | `GET /rest/v1/changes?since=&limit=` | 200 `{"items": [{"id", "deleted", "person"}], "cursor", "more"}`; 410 for a cursor that is not known |
 //!
 //! A person is `{"Id", "Rev", "Changed", "ExternalKey", "Mail", "GivenName", "FamilyName", "Phone", "Company", "Title",
 //! "City", "Notes", "Stage", "Staff", "Labels"}`; any other member whose name begins with a small letter is kept as it is, and
-//! others are refused. `Id`, `Rev` and `Changed` are the account's. `Rev` is also the entity tag. Every request needs the
+//! others are refused. `Id`, `Rev` and `Changed` (milliseconds) are the account's. `Rev` is also the entity tag. An account compares
+//! either tags or times (`compares`), times to the second (RFC 9110, section 13.1.4). Every request needs the
 //! account's bearer token (401). More than the account's limit in a second is 429 with `Retry-After`. Events go to the
 //! account's `target`, if it has one, as `[{"account", "id", "event"}]` with `X-Rest-Time` (milliseconds) and
 //! `X-Rest-Signature`: the hexadecimal HMAC-SHA-256 of time and body. An account may rewrite texts of members that are named when
@@ -34,7 +35,7 @@ use crate::call::{Answer, Call, Outcome};
 use crate::faults::Rewrite;
 use crate::world::World;
 use crate::writes::{NotedWrite, Writer};
-use people::{People, Refused};
+use people::{People, Precondition, Refused};
 
 /// An account to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,19 @@ pub struct NewRestAccount {
     pub rewrites: BTreeMap<String, Rewrite>,
     /// Each write of a person is noted, to be read by the control API.
     pub journal: bool,
+    /// What is compared before a write.
+    pub compares: Compares,
+}
+
+/// What an account compares before a write. The other header is not looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Compares {
+    /// `If-Match` with the person's tag.
+    #[default]
+    Tag,
+    /// `If-Unmodified-Since` with the time of its last change, to the second.
+    Time,
 }
 
 /// An account.
@@ -71,6 +85,8 @@ pub struct RestAccount {
     pub target: Option<String>,
     /// Requests in a second.
     pub limit: u32,
+    /// What is compared before a write.
+    pub compares: Compares,
 }
 
 /// Calls of an account.
@@ -112,6 +128,7 @@ impl Rest {
             secret: new.secret.unwrap_or_else(|| world.dice.uuid().to_string()),
             target: new.target,
             limit: new.limit.unwrap_or(1_000),
+            compares: new.compares,
         };
         if accounts.contains_key(&name) {
             return None;
@@ -186,8 +203,10 @@ impl Rest {
         let mut people = account.people.lock();
         let done = match (id, members) {
             (None, Some(members)) => people.create(members, Writer::Person, now),
-            (Some(id), Some(members)) => people.update(id, members, None, Writer::Person, now),
-            (Some(id), None) => people.delete(id, None, Writer::Person, now).map(|()| json!({ "Id": id })),
+            (Some(id), Some(members)) => people.update(id, members, &Precondition::None, Writer::Person, now),
+            (Some(id), None) => {
+                people.delete(id, &Precondition::None, Writer::Person, now).map(|()| json!({ "Id": id }))
+            }
             (None, None) => return Err("nobody is named".to_owned()),
         };
         drop(people);
@@ -257,6 +276,24 @@ impl Account {
         (window.1 > self.info.read().limit).then_some(1)
     }
 
+    fn precondition(&self, call: &Call) -> Result<Precondition, Answer> {
+        let header = match self.info.read().compares {
+            Compares::Tag => {
+                let tag = call.header("if-match").map(|tag| tag.trim_matches('"').to_owned());
+                return Ok(tag.map_or(Precondition::None, Precondition::Tag));
+            }
+            Compares::Time => call.header("if-unmodified-since"),
+        };
+        let Some(text) = header else { return Ok(Precondition::None) };
+        match jiff::fmt::rfc2822::parse(text) {
+            Ok(at) => Ok(Precondition::Unchanged(at.timestamp().as_second())),
+            Err(_) => {
+                call.violation(None, "If-Unmodified-Since is no HTTP date");
+                Err(error(StatusCode::BAD_REQUEST, "If-Unmodified-Since is no date"))
+            }
+        }
+    }
+
     fn answer(&self, call: &Call) -> Answer {
         let path: Vec<&str> = call.path.trim_start_matches("/rest/v1/").split('/').collect();
         let name = self.info.read().account.clone();
@@ -269,7 +306,10 @@ impl Account {
         };
         *self.counts.lock().calls.entry(format!("{} {kind}", call.method)).or_default() += 1;
         let now = call.world.clock.now();
-        let tag = call.header("if-match").map(|tag| tag.trim_matches('"').to_owned());
+        let on = match self.precondition(call) {
+            Ok(on) => on,
+            Err(refused) => return refused,
+        };
         let done = match (&call.method, path.as_slice()) {
             (&Method::GET, ["me"]) => {
                 return answer(
@@ -300,12 +340,12 @@ impl Account {
                 .and_then(|members| self.people.lock().create(&members, Writer::Api, now))
                 .map(|made| (StatusCode::CREATED, made, Some("created"))),
             (&Method::PATCH, ["people", id]) => members(call)
-                .and_then(|members| self.people.lock().update(id, &members, tag.as_deref(), Writer::Api, now))
+                .and_then(|members| self.people.lock().update(id, &members, &on, Writer::Api, now))
                 .map(|changed| (StatusCode::OK, changed, Some("changed"))),
             (&Method::DELETE, ["people", id]) => self
                 .people
                 .lock()
-                .delete(id, tag.as_deref(), Writer::Api, now)
+                .delete(id, &on, Writer::Api, now)
                 .map(|()| (StatusCode::NO_CONTENT, json!({ "Id": id }), Some("deleted"))),
             _ => {
                 call.violation(None, "there is no such path or method");

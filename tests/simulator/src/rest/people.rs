@@ -57,6 +57,17 @@ impl Refused {
     }
 }
 
+/// What a write of somebody else's depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Precondition {
+    #[default]
+    None,
+    /// The person has this tag still.
+    Tag(String),
+    /// The person was not changed after this second since the epoch.
+    Unchanged(i64),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct People {
     last: u64,
@@ -200,7 +211,10 @@ impl People {
         self.changes.insert(self.change, id);
         if let Some(members) = self.alive.get_mut(&id) {
             members.insert("Rev".to_owned(), Value::String(self.change.to_string()));
-            members.insert("Changed".to_owned(), Value::from(now));
+            // No two changes of a person have the same time.
+            let before = members.get("Changed").and_then(Value::as_i64);
+            members
+                .insert("Changed".to_owned(), Value::from(before.map_or(now, |before| now.max(before + 1))));
         }
     }
 
@@ -229,24 +243,29 @@ impl People {
         self.read(&format!("p-{id}"))
     }
 
-    fn current(&self, id: &str, tag: Option<&str>) -> Result<u64, Refused> {
+    fn current(&self, id: &str, on: &Precondition) -> Result<u64, Refused> {
         let id = number(id).ok_or(Refused::Missing)?;
         let members = self.alive.get(&id).ok_or(Refused::Missing)?;
-        match tag {
-            Some(tag) if members.get("Rev").and_then(Value::as_str) != Some(tag) => Err(Refused::Stale),
-            _ => Ok(id),
-        }
+        let holds = match on {
+            Precondition::None => true,
+            Precondition::Tag(tag) => members.get("Rev").and_then(Value::as_str) == Some(tag),
+            Precondition::Unchanged(since) => members
+                .get("Changed")
+                .and_then(Value::as_i64)
+                .is_some_and(|at| at.div_euclid(1_000) <= *since),
+        };
+        if holds { Ok(id) } else { Err(Refused::Stale) }
     }
 
     pub(super) fn update(
         &mut self,
         id: &str,
         members: &Map<String, Value>,
-        tag: Option<&str>,
+        on: &Precondition,
         by: Writer,
         now: i64,
     ) -> Result<Value, Refused> {
-        let done = self.carry_out_update(id, members, tag, now);
+        let done = self.carry_out_update(id, members, on, now);
         self.note(WriteKind::Update, Some(id), members, by, now, done.is_ok());
         done
     }
@@ -255,10 +274,10 @@ impl People {
         &mut self,
         id: &str,
         members: &Map<String, Value>,
-        tag: Option<&str>,
+        on: &Precondition,
         now: i64,
     ) -> Result<Value, Refused> {
-        let number = self.current(id, tag)?;
+        let number = self.current(id, on)?;
         check(members)?;
         self.taken(members, Some(number))?;
         let mut changed = false;
@@ -282,17 +301,17 @@ impl People {
     pub(super) fn delete(
         &mut self,
         id: &str,
-        tag: Option<&str>,
+        on: &Precondition,
         by: Writer,
         now: i64,
     ) -> Result<(), Refused> {
-        let done = self.carry_out_delete(id, tag, now);
+        let done = self.carry_out_delete(id, on, now);
         self.note(WriteKind::Delete, Some(id), &Map::new(), by, now, done.is_ok());
         done
     }
 
-    fn carry_out_delete(&mut self, id: &str, tag: Option<&str>, now: i64) -> Result<(), Refused> {
-        let number = self.current(id, tag)?;
+    fn carry_out_delete(&mut self, id: &str, on: &Precondition, now: i64) -> Result<(), Refused> {
+        let number = self.current(id, on)?;
         let before = self.alive.remove(&number).unwrap_or_default();
         self.hold(number, &before);
         self.stamp(number, now);
