@@ -512,7 +512,7 @@ mod tests {
         let mut evidence = sound();
         evidence.ledger.quiet = vec![3];
         evidence.system_a.get_mut("acme").unwrap()[1].document["phone"] = json!("33");
-        evidence.accounts.get_mut("acme").unwrap()[1].properties.insert("phone".into(), "33".into());
+        evidence.accounts.get_mut("acme").unwrap().contacts[1].properties.insert("phone".into(), "33".into());
         let report = judge(&evidence);
         assert_eq!((report.equal, report.superseded), (2, 0), "{report:?}");
     }

@@ -272,7 +272,6 @@ impl Stage {
     }
 
     /// What both sides have by their public APIs: of System A by its ids with versions, of the CRM by its own.
-    #[expect(clippy::type_complexity, reason = "two maps of documents")]
     async fn both_sides(
         &self,
     ) -> Result<
