@@ -78,6 +78,8 @@ pub enum Order {
     SystemAFirst,
     /// The CRM's was in System A before System A's was made.
     CrmFirst,
+    /// System A's feed left the edit out, since another change followed at once.
+    Untold,
 }
 
 /// What the logs say of a round.
@@ -104,7 +106,12 @@ impl Facts {
     #[must_use]
     pub fn is_conflict_by_the_clock(&self) -> bool {
         let accepted = self.accepted.iter().max();
-        self.delivered.iter().flatten().all(|delivered| accepted.is_some_and(|accepted| accepted < delivered))
+        self.order != Order::Untold
+            && self
+                .delivered
+                .iter()
+                .flatten()
+                .all(|delivered| accepted.is_some_and(|accepted| accepted < delivered))
     }
 }
 
@@ -139,10 +146,10 @@ impl Round {
         name: &str,
     ) -> Result<Facts, String> {
         let own: Vec<&Change> = changes.iter().filter(|change| change.id == self.internal).collect();
-        let here = own
-            .iter()
-            .find(|change| change.version == self.version)
-            .ok_or("System A's feed left the edit out")?;
+        let here = own.iter().find(|change| change.version == self.version);
+        if here.is_none() && own.iter().all(|change| change.version < self.version) {
+            return Err("System A's feed has no such edit".to_owned());
+        }
         let carried = own.iter().find(|change| change.is_tandems());
         let of_record = |write: &&NotedWrite| write.id.as_ref() == Some(&self.external);
         let there: Vec<&NotedWrite> = writes.iter().filter(of_record).collect();
@@ -159,6 +166,7 @@ impl Round {
             (Some(_), Some(carried)) if carried.version < self.version => {
                 return Err("each edit was delivered before the other was made".to_owned());
             }
+            _ if here.is_none() => Order::Untold,
             (Some(_), _) => Order::SystemAFirst,
             (None, Some(carried)) if carried.version < self.version => Order::CrmFirst,
             (None, _) => Order::Conflict,
@@ -170,7 +178,7 @@ impl Round {
         let made = |write: &&&NotedWrite| write.by == Writer::Api;
         Ok(Facts {
             order,
-            accepted: [here.at, there.get(edit).map_or(0, |write| write.at)],
+            accepted: [here.map_or(0, |change| change.at), there.get(edit).map_or(0, |write| write.at)],
             delivered: [
                 carried.map(|change| change.at),
                 there.iter().find(|write| by_tandem(write)).map(|write| write.at),
@@ -193,6 +201,7 @@ impl Round {
     pub fn promised(&self, policy: Policy, guarantee: Guarantee, facts: &Facts) -> Vec<Outcome> {
         let (here, there) = (Outcome::Both(self.here.clone()), Outcome::Both(self.there.clone()));
         let by_policy = match (facts.order, policy) {
+            (Order::Untold, _) => return vec![here, there, Outcome::Held],
             (Order::SystemAFirst, _) | (Order::Conflict, Policy::External) => there,
             (Order::CrmFirst, _) | (Order::Conflict, Policy::Internal) => here.clone(),
             (Order::Conflict, Policy::Newest | Policy::Review) => Outcome::Held,
