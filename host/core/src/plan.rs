@@ -17,6 +17,7 @@ mod answer;
 mod compare;
 mod conflict;
 mod delete;
+mod differs;
 mod loops;
 mod merge;
 mod observe;
@@ -35,7 +36,10 @@ use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
-pub use review::{Choice, DecideError, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze};
+pub use differs::{Differs, differs};
+pub use review::{
+    Choice, DecideError, Pick, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze,
+};
 pub use unsettled::Unsettled;
 
 /// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One

@@ -10,6 +10,7 @@ mod directory;
 mod edit;
 mod pauses;
 mod providers;
+mod review;
 mod work;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ mod provider;
 mod rules;
 mod run;
 mod show;
+mod story;
 mod table;
 
 use std::future::Future;

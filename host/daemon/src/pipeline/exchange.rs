@@ -17,12 +17,14 @@ use tandem_core::link::{Fields, Link};
 use tandem_core::redact::{redact, redact_one};
 
 use super::intent::Guard;
+use super::record::Case;
+use super::settle::word;
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{Fault, Provider, Runtime};
 use crate::quota::{Admission, Outcome};
-use crate::store::{Class, Commit, Op, Store, Until};
+use crate::store::{Class, Commit, Exchanged, Op, Store, Until};
 use crate::telemetry::Metrics;
 
 /// A record of the CRM in canonical form, or why it has none.
@@ -131,16 +133,44 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     where
         P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
     {
-        self.exchange_guarded(connection, class, link, None, prepare).await
+        self.exchange_guarded(connection, class, link, None, &mut nothing_yet(), prepare).await
     }
 
-    /// As [`exchange`](Self::exchange); `guard` is on disk before the first request is sent.
-    pub(super) async fn exchange_guarded<P>(
+    /// As [`exchange`](Self::exchange), about the record of a case, and told in its trail. `guard` is on disk before the first request
+    /// is sent.
+    pub(super) async fn exchange_for<P>(
+        &self,
+        case: &mut Case<'_>,
+        guard: Option<&mut Guard>,
+        prepare: P,
+    ) -> Result<Concluded, ExchangeError>
+    where
+        P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
+    {
+        let mut told = nothing_yet();
+        let (connection, class) = (case.connection, case.class);
+        let ended =
+            self.exchange_guarded(connection, class, Some(&case.link), guard, &mut told, prepare).await;
+        told.answer = match &ended {
+            Ok(concluded) => word(&concluded.answer),
+            Err(ExchangeError::Send(error)) => error.word(),
+            Err(ExchangeError::Held { .. }) => "held-back",
+            Err(ExchangeError::Refused { .. }) => "refused-here",
+            Err(ExchangeError::Fault(_)) => "fault",
+            Err(ExchangeError::Pipeline(_)) => "store",
+        }
+        .to_owned();
+        case.trail.exchanged(told);
+        ended
+    }
+
+    async fn exchange_guarded<P>(
         &self,
         connection: &Arc<Connection>,
         class: Class,
         link: Option<&Link>,
         mut guard: Option<&mut Guard>,
+        told: &mut Exchanged,
         prepare: P,
     ) -> Result<Concluded, ExchangeError>
     where
@@ -197,6 +227,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         began = clock.now();
                     }
                     calls += 1;
+                    told.requests = calls;
+                    if calls == 1 {
+                        operation.name().clone_into(&mut told.operation);
+                    }
                     let asked = clock.now();
                     let sent = self.rooms.deliver.send(&connection.id, request).await;
                     permit.finish(
@@ -208,12 +242,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     );
                     let outcome = match &sent {
                         Ok(response) => Metrics::status(response.status),
-                        Err(SendError::NotSent { .. }) => "not-sent",
-                        Err(SendError::Unknown { .. }) => "unknown",
-                        Err(SendError::Forbidden { .. }) => "forbidden",
-                        Err(SendError::Unauthorised { .. }) => "unauthorised",
+                        Err(error) => error.word(),
                     };
-                    let time = Duration::from_millis(clock.now().saturating_sub(asked));
+                    let now = clock.now();
+                    told.status = sent.as_ref().map_or(0, |response| response.status);
+                    told.took_ms = now.saturating_sub(began);
+                    let time = Duration::from_millis(now.saturating_sub(asked));
                     self.rooms.metrics.call(&self.provider_of(connection), operation.name(), outcome, time);
                     let response = match sent {
                         Ok(response) => response,
@@ -270,6 +304,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.rooms.store.commit(commit, Until::Durable).await?;
         Ok(())
     }
+}
+
+/// Of an exchange that sent nothing yet.
+fn nothing_yet() -> Exchanged {
+    Exchanged { operation: String::new(), requests: 0, status: 0, took_ms: 0, answer: String::new() }
 }
 
 fn context(now: Millis, class: Class) -> Context {

@@ -1,70 +1,256 @@
-//! What happened to a record, for its history.
+//! What happened to a record, for its history: from the hint to the base afterwards, one entry for each write and each decision.
+//!
+//! Invariant: whatever a commit moves of the base is told by an entry of the same commit, also what was moved beside the thing that
+//! an entry is about. What an echo or a double brings is not told: it moved nothing and cost no call.
 
 use std::collections::BTreeMap;
 
 use tandem_core::Millis;
-use tandem_core::link::{Link, Pair};
+use tandem_core::exchange::{Observed, Problem};
+use tandem_core::link::{Base, Link, Said};
+use tandem_core::plan::{self, Differs, External, ExternalWrite, Internal, InternalWrite, Plan, Source};
+use tandem_core::policy::ObjectPolicy;
 
-use crate::store::{Commit, HistoryEntry, Op};
+use super::Work;
+use super::record::Case;
+use super::settle::End;
+use crate::store::{Commit, Exchanged, Extent, HistoryEntry, Moved, Noticed, Op, Origin, Sight};
 
 /// Collects the history of one piece of work.
 pub(super) struct Trail {
-    /// The hint's word.
-    pub(super) cause: String,
+    /// The oldest hint's word.
+    cause: String,
     /// The provider's label.
-    pub(super) provider: String,
-    /// Calls since the last entry.
-    pub(super) calls: u32,
+    provider: String,
+    noticed: Noticed,
+    /// What the rules said of the write that comes next.
+    pub(super) ruling: Option<String>,
+    /// Exchanges since the last entry.
+    exchanges: Vec<Exchanged>,
+    /// Where the fields of the plan at hand differ.
+    differs: BTreeMap<String, Differs>,
+    /// The base as the entries so far tell it.
+    told: Base,
     entries: Vec<HistoryEntry>,
 }
 
 impl Trail {
-    pub(super) fn new(cause: &str, provider: String) -> Self {
-        Self { cause: cause.into(), provider, calls: 0, entries: Vec::new() }
+    /// Of a work that begins now, with what its hints say.
+    pub(super) fn new(work: &Work, link: &Link, said: &External, provider: String, now: Millis) -> Self {
+        let cause = work.hints.first().map_or("", |hint| hint.cause.as_str());
+        let mut also: Vec<String> = Vec::new();
+        for hint in &work.hints {
+            if hint.cause != cause && !also.contains(&hint.cause) {
+                also.push(hint.cause.clone());
+            }
+        }
+        let author = |observed: &Observed| observed.author.clone();
+        let noticed = Noticed {
+            work: work.hints.iter().map(|hint| hint.seq).min().unwrap_or(0),
+            at: work.hints.iter().map(|hint| hint.noticed_at).min().unwrap_or(now),
+            began: now,
+            class: work.class(),
+            hints: u32::try_from(work.hints.len()).unwrap_or(u32::MAX),
+            attempts: work.hints.iter().map(|hint| hint.attempts).max().unwrap_or(0),
+            also,
+            said: extent(said),
+            author: work.hints.iter().rev().find_map(|hint| hint.observed.as_ref().and_then(author)),
+        };
+        Self {
+            cause: cause.into(),
+            provider,
+            noticed,
+            ruling: None,
+            exchanges: Vec::new(),
+            differs: BTreeMap::new(),
+            told: link.base.clone(),
+            entries: Vec::new(),
+        }
     }
 
-    /// Adds an entry; the delta is what changed of the base.
-    pub(super) fn note(
+    /// Remembers an exchange for the entry that comes next. One that sent nothing is none.
+    pub(super) fn exchanged(&mut self, exchange: Exchanged) {
+        if exchange.requests > 0 {
+            self.exchanges.push(exchange);
+        }
+    }
+
+    /// Remembers where the fields that a plan writes differ.
+    pub(super) fn planned(
+        &mut self,
+        plan: &Plan,
+        link: &Link,
+        internal: &Internal,
+        external: &External,
+        policy: &ObjectPolicy,
+    ) {
+        self.differs.clear();
+        let inward = match &plan.internal {
+            Some(InternalWrite::Update { changed, .. }) => Some(changed),
+            _ => None,
+        };
+        let outward = match &plan.external {
+            Some(ExternalWrite::Update { changed, .. }) => Some(changed),
+            _ => None,
+        };
+        for field in inward.into_iter().chain(outward).flatten() {
+            self.differs.insert(field.clone(), plan::differs(link, internal, external, policy, field));
+        }
+    }
+
+    /// Who gave the CRM's values, as far as the hints say, and when that was noticed.
+    fn external_said(&self) -> Said {
+        let told = self.noticed.said.is_some();
+        Said { by: self.noticed.author.clone(), at: told.then_some(self.noticed.at) }
+    }
+
+    fn entry(
         &mut self,
         link: &Link,
-        before: Option<&BTreeMap<String, Pair>>,
+        seen: &External,
+        fields: Vec<String>,
         what: &str,
         why: &str,
         at: Millis,
     ) {
-        let delta = before.map(|before| delta(before, &link.base)).unwrap_or_default();
-        self.entries.push(HistoryEntry {
-            entity: link.entity.clone(),
-            connection: link.connection.clone(),
-            at,
+        let mut delta = Moved::between(&self.told, &link.base);
+        for moved in &mut delta {
+            moved.differs = self.differs.get(&moved.field).copied();
+        }
+        self.told = link.base.clone();
+        let exchanges = std::mem::take(&mut self.exchanges);
+        let mut entry = HistoryEntry {
             what: what.into(),
             why: why.into(),
             cause: self.cause.clone(),
-            provider: self.provider.clone(),
-            calls: std::mem::take(&mut self.calls),
+            calls: exchanges.iter().map(|exchange| exchange.requests).sum(),
             delta,
-        });
+            fields,
+            noticed: Some(self.noticed.clone()),
+            seen: self.sight(seen),
+            ruling: self.ruling.take(),
+            exchanges,
+            ..HistoryEntry::new(link, at, self.provider.clone())
+        };
+        entry.fit();
+        self.entries.push(entry);
     }
 
-    /// Moves the entries into a commit.
-    pub(super) fn flush(&mut self, commit: &mut Commit) {
-        for entry in self.entries.drain(..) {
+    fn sight(&self, seen: &External) -> Option<Sight> {
+        let extent = extent(seen)?;
+        Some(match seen {
+            External::Whole { version, stamp, source, .. } => {
+                let origin = match source {
+                    Source::Read { .. } => Origin::Read,
+                    Source::Answer => Origin::Answer,
+                    Source::Event => Origin::Event,
+                    Source::Listing { .. } if self.cause == "webhook" => Origin::Event,
+                    Source::Listing { .. } => Origin::Listing,
+                };
+                Sight { extent, origin: Some(origin), version: version.clone(), stamp: *stamp }
+            }
+            External::Partial { stamp, .. } => Sight { extent, origin: None, version: None, stamp: *stamp },
+            _ => Sight { extent, origin: None, version: None, stamp: None },
+        })
+    }
+
+    /// Moves the entries into a commit that leaves the link as it is now. `is_first`: the store does not know the link yet.
+    pub(super) fn flush(&mut self, link: &Link, is_first: bool, commit: &mut Commit) {
+        if self.told != link.base {
+            let at = link.committed_at;
+            let why = "both sides had the same beside what was written";
+            self.entry(link, &External::Unseen, Vec::new(), "agreed", why, at);
+        }
+        for (number, mut entry) in self.entries.drain(..).enumerate() {
+            entry.is_first = is_first && number == 0;
             commit.push(Op::AddHistory(entry));
         }
     }
 }
 
-fn delta(before: &BTreeMap<String, Pair>, after: &BTreeMap<String, Pair>) -> Vec<(String, Pair)> {
-    let mut delta = Vec::new();
-    for (field, pair) in after {
-        if before.get(field) != Some(pair) {
-            delta.push((field.clone(), pair.clone()));
+fn extent(seen: &External) -> Option<Extent> {
+    match seen {
+        External::Unseen => None,
+        External::Touched => Some(Extent::Touched),
+        External::Partial { .. } => Some(Extent::Partial),
+        External::Whole { .. } => Some(Extent::Whole),
+        External::Gone { .. } => Some(Extent::Gone),
+        External::Moved { .. } => Some(Extent::Moved),
+    }
+}
+
+impl Case<'_> {
+    /// The work is about another link than it was begun with.
+    pub(super) fn turn_to(&mut self, link: Link, stored: Option<Link>) {
+        self.trail.told = link.base.clone();
+        self.link = link;
+        self.stored = stored;
+    }
+
+    /// Adds an entry to the record's history. It tells what moved of the base since the entry before.
+    pub(super) fn note(&mut self, what: &str, why: &str, at: Millis) {
+        self.trail.entry(&self.link, &self.external, Vec::new(), what, why, at);
+    }
+
+    /// The same, about fields whose base may not have moved.
+    pub(super) fn note_fields(&mut self, fields: Vec<String>, what: &str, why: &str, at: Millis) {
+        self.trail.entry(&self.link, &self.external, fields, what, why, at);
+    }
+
+    /// Tells of a plan that writes nothing: what both sides agreed on, or that the CRM was asked in vain.
+    pub(super) fn note_quiet(&mut self, why: &str, at: Millis) {
+        if self.trail.told != self.link.base {
+            self.note("agreed", why, at);
+        } else if !self.trail.exchanges.is_empty() {
+            self.note("looked", why, at);
         }
     }
-    for field in before.keys() {
-        if !after.contains_key(field) {
-            delta.push((field.clone(), Pair::default()));
-        }
+
+    /// Tells of an end that is a failure of this record: one more entry in its commit.
+    pub(super) fn tell(&mut self, mut end: End, now: Millis) -> End {
+        let (what, why, fields, commit) = match &mut end {
+            End::Again { problem, point, touched, commit, .. } => {
+                let what = if *touched { "unknown" } else { "failed" };
+                (
+                    what,
+                    in_words(point, std::slice::from_ref(problem)),
+                    pointers(std::slice::from_ref(problem)),
+                    commit,
+                )
+            }
+            End::SetAside { point, problems, commit, .. } => {
+                ("set-aside", in_words(point, problems), pointers(problems), commit)
+            }
+            End::Done(_) | End::PutBack { .. } | End::Later { .. } => return end,
+        };
+        self.note_fields(fields, what, &why, now);
+        self.trail.flush(&self.link, self.stored.is_none(), commit);
+        end
     }
-    delta
+
+    /// Signs what is held with who gave the values, before it takes the place of the case's link.
+    pub(super) fn sign(&self, next: &mut Link, internal: &Internal) {
+        if next.held.is_empty() {
+            return;
+        }
+        let at = match internal {
+            Internal::Present { changed_at, .. } | Internal::Deleted { changed_at, .. } => *changed_at,
+            Internal::Absent => None,
+        };
+        let by = (!self.internal_origin.is_empty()).then(|| self.internal_origin.clone());
+        next.sign(&self.link, &Said { by, at }, &self.trail.external_said());
+    }
+}
+
+/// Problems as they stand in a dead letter: a CRM's words are redacted by then.
+fn in_words(point: &str, problems: &[Problem]) -> String {
+    let words = problems.iter().map(|problem| match &problem.pointer {
+        Some(pointer) => format!("{pointer}: {}", problem.message),
+        None => problem.message.clone(),
+    });
+    format!("{point}: {}", words.collect::<Vec<_>>().join("; "))
+}
+
+fn pointers(problems: &[Problem]) -> Vec<String> {
+    problems.iter().filter_map(|problem| problem.pointer.clone()).collect()
 }

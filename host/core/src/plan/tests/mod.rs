@@ -6,6 +6,7 @@ mod defaults;
 mod deletes;
 mod laws;
 mod observations;
+mod review;
 mod rewrites;
 mod unsettled;
 mod updates;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::id::{ConnectionId, EntityKey};
-use crate::link::{Pair, RECORD};
+use crate::link::{Pair, RECORD, Said};
 use crate::policy::{FieldPolicy, Flow, Hold, OnConflict, OnDelete, OnDeleteConflict, OnReject, OnRewrite};
 
 const NOW: Millis = 1_000_000;
