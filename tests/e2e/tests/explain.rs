@@ -127,7 +127,10 @@ async fn a_record_has_a_story_in_both_directions_from_the_hint_to_the_base() -> 
     let inward = told_of(&house, "acme", &id, "wrote-internal", "/city").await?;
     assert_eq!(text(&inward, "/cause"), "webhook");
     assert_eq!(inward["differs"], json!({ "/city": "external" }));
-    assert_eq!((&inward["noticed"]["said"], &inward["noticed"]["author"]), (&json!("partial"), &json!("other")));
+    assert_eq!(
+        (&inward["noticed"]["said"], &inward["noticed"]["author"]),
+        (&json!("partial"), &json!("other"))
+    );
     assert_eq!((&inward["seen"]["extent"], &inward["seen"]["origin"]), (&json!("whole"), &json!("read")));
     assert!(inward["seen"]["stamp"].as_u64().is_some(), "{inward:#}");
     assert_eq!(inward["exchanges"][0]["operation"], json!("read"));
@@ -148,7 +151,10 @@ async fn a_record_has_a_story_in_both_directions_from_the_hint_to_the_base() -> 
         })
     })
     .await?;
-    assert_eq!((&unknown["exchanges"][0]["status"], &unknown["exchanges"][0]["answer"]), (&json!(0), &json!("unknown")));
+    assert_eq!(
+        (&unknown["exchanges"][0]["status"], &unknown["exchanges"][0]["answer"]),
+        (&json!(0), &json!("unknown"))
+    );
     assert!(settled["noticed"]["attempts"].as_u64() == Some(1), "the next try found out: {settled:#}");
     assert_eq!(settled["exchanges"][0]["operation"], json!("read"), "by looking: {settled:#}");
 
@@ -195,13 +201,18 @@ async fn a_field_has_a_story_of_its_own_and_a_moment_between_two_edits_knows_the
     let first = json!({ "email": "ann@acme.example", "job_title": "Head", "city": "Ulm" });
     let (id, _) = made(&house, "acme", &first).await?;
     edit(&house, "acme", &id, &json!({ "job_title": "Chief" })).await?;
-    let chief = told_of(&house, "acme", &id, "wrote-external", "/job_title").await?["at"].as_u64().ok_or("at")?;
+    let chief =
+        told_of(&house, "acme", &id, "wrote-external", "/job_title").await?["at"].as_u64().ok_or("at")?;
     edit(&house, "acme", &id, &json!({ "city": "Bonn" })).await?;
     told_of(&house, "acme", &id, "wrote-external", "/city").await?;
     edit(&house, "acme", &id, &json!({ "job_title": "Boss" })).await?;
     until("the last edit is told", SOON, async || {
         let told = explained(&house, "acme", &id, "").await?;
-        Ok(if entries(&told, "wrote-external", "/job_title").len() == 2 { Ok(()) } else { Err(told.to_string()) })
+        Ok(if entries(&told, "wrote-external", "/job_title").len() == 2 {
+            Ok(())
+        } else {
+            Err(told.to_string())
+        })
     })
     .await?;
 
@@ -227,7 +238,10 @@ async fn a_field_has_a_story_of_its_own_and_a_moment_between_two_edits_knows_the
     assert_eq!(base("/city"), Some(json!({ "internal": "Ulm", "external": "Ulm" })), "{at:#}");
     assert_eq!(text(&at, "/past/0/last/what"), "wrote-external");
     assert_eq!(at["past"][0]["last"]["at"], json!(chief));
-    assert!(history(&at).iter().all(|entry| entry["at"].as_u64() <= Some(chief)), "nothing later is told: {at:#}");
+    assert!(
+        history(&at).iter().all(|entry| entry["at"].as_u64() <= Some(chief)),
+        "nothing later is told: {at:#}"
+    );
     let now = at.pointer("/links/0/base/~1job_title/external");
     assert_eq!(now, Some(&json!("Boss")), "beside what is known today");
 
@@ -243,7 +257,8 @@ async fn a_field_has_a_story_of_its_own_and_a_moment_between_two_edits_knows_the
     let (status, said, error) = run(&house, &["explain", "contact", &id, "--scope", "acme", "--at", "-0s"])?;
     assert_eq!(status, 0, "{error}");
     assert!(said.contains("As of ") && said.matches("\"Boss\"").count() >= 2, "{said}");
-    let (status, _, error) = run(&house, &["explain", "contact", &id, "--scope", "acme", "--at", "yesterday"])?;
+    let (status, _, error) =
+        run(&house, &["explain", "contact", &id, "--scope", "acme", "--at", "yesterday"])?;
     assert!(status == 1 && error.contains("-2h"), "{error}");
     Ok(())
 }
@@ -296,7 +311,8 @@ async fn a_history_is_bounded_and_what_was_known_at_a_moment_stays_right_as_far_
     let kept = history(&told);
     assert!(kept.len() < usize::try_from(EDITS)?, "the oldest are gone: {} are kept", kept.len());
     assert!(entries(&told, "created-external", "/email").is_empty());
-    let bytes: usize = kept.iter().map(|entry| entry["delta"].to_string().len() + entry["before"].to_string().len()).sum();
+    let bytes: usize =
+        kept.iter().map(|entry| entry["delta"].to_string().len() + entry["before"].to_string().len()).sum();
     // The halves are equal and stored once, but shown twice.
     assert!(bytes / 2 < 33 << 10, "{bytes} bytes of values are shown of {} entries", kept.len());
 
@@ -338,10 +354,15 @@ async fn held(house: &House, id: &str, wanted: &[(&str, &str, &str)]) -> Result<
         let found = reviews(house, &format!("object=contact&id={id}&kind=held")).await?;
         let has = |(group, field, value): &(&str, &str, &str)| {
             found.iter().any(|review| {
-                review["group"] == json!(group) && review["external_values"].get(*field) == Some(&json!(value))
+                review["group"] == json!(group)
+                    && review["external_values"].get(*field) == Some(&json!(value))
             })
         };
-        Ok(if found.len() == wanted.len() && wanted.iter().all(has) { Ok(found) } else { Err(json!(found).to_string()) })
+        Ok(if found.len() == wanted.len() && wanted.iter().all(has) {
+            Ok(found)
+        } else {
+            Err(json!(found).to_string())
+        })
     })
     .await
 }
@@ -356,14 +377,22 @@ async fn a_review_is_decided_field_by_field_and_not_on_values_that_have_changed_
 
     // Found while nothing may be written: both edits are there before either is carried over.
     house.post("/v1/pause", &json!({ "connection": "acme" })).await?;
-    house.control.person_edits(portal, external, &[("jobtitle", "Boss"), ("city", "Bonn"), ("address", "Theirs 2")]).await?;
+    house
+        .control
+        .person_edits(portal, external, &[("jobtitle", "Boss"), ("city", "Bonn"), ("address", "Theirs 2")])
+        .await?;
     edit(&house, "acme", &id, &json!({ "job_title": "Chief", "street": "Ours 3", "city": "Berlin" })).await?;
-    let shown = held(&house, &id, &[("/job_title", "/job_title", "Boss"), ("address", "/city", "Bonn")]).await?;
+    let shown =
+        held(&house, &id, &[("/job_title", "/job_title", "Boss"), ("address", "/city", "Bonn")]).await?;
     house.post("/v1/resume", &json!({ "connection": "acme" })).await?;
     house.quiet(SOON).await?;
 
     let address = shown.iter().find(|review| review["group"] == json!("address")).ok_or("no address")?;
-    assert_eq!(address.pointer("/base/~1city"), Some(&json!({ "internal": "Ulm", "external": "Ulm" })), "{address:#}");
+    assert_eq!(
+        address.pointer("/base/~1city"),
+        Some(&json!({ "internal": "Ulm", "external": "Ulm" })),
+        "{address:#}"
+    );
     assert_eq!(address.pointer("/internal_values/~1city"), Some(&json!("Berlin")));
     assert_eq!(text(address, "/internal_said/by"), "api", "{address:#}");
     assert!(address["internal_said"]["at"].as_u64().is_some());
@@ -372,19 +401,24 @@ async fn a_review_is_decided_field_by_field_and_not_on_values_that_have_changed_
     let (status, said, _) = run(&house, &["review", "list", "--connection", "acme", "--field", "/city"])?;
     assert!(status == 0 && said.contains("address") && !said.contains("/job_title"), "{said}");
     let (_, said, _) = run(&house, &["review", "show", "contact", &id])?;
-    assert!(said.contains("AGREED") && said.contains("\"Ulm\"") && said.contains("by api, changed "), "{said}");
+    assert!(
+        said.contains("AGREED") && said.contains("\"Ulm\"") && said.contains("by api, changed "),
+        "{said}"
+    );
 
     // While a person looks at it, the CRM's city changes once more, and System A's job title.
     house.control.person_edits(portal, external, &[("city", "Kiel")]).await?;
     edit(&house, "acme", &id, &json!({ "job_title": "Captain" })).await?;
-    let fresh = held(&house, &id, &[("/job_title", "/job_title", "Boss"), ("address", "/city", "Kiel")]).await?;
+    let fresh =
+        held(&house, &id, &[("/job_title", "/job_title", "Boss"), ("address", "/city", "Kiel")]).await?;
     house.quiet(SOON).await?;
     let since = |reviews: &[Value], group: &str| {
         reviews.iter().find(|review| review["group"] == json!(group)).map(|review| review["since"].clone())
     };
     assert_eq!(since(&fresh, "address"), since(&shown, "address"), "held as long as before");
 
-    let seen = |reviews: &[Value]| reviews.iter().map(|review| text(review, "/seen").to_owned()).collect::<Vec<_>>();
+    let seen =
+        |reviews: &[Value]| reviews.iter().map(|review| text(review, "/seen").to_owned()).collect::<Vec<_>>();
     let decide = |seen: Vec<String>| {
         json!({ "scope": "acme", "object": "contact", "id": id, "connection": "acme", "seen": seen, "choice": "internal",
             "fields": { "/city": "external", "/job_title": { "value": "Captain & Boss" } } })
@@ -400,7 +434,18 @@ async fn a_review_is_decided_field_by_field_and_not_on_values_that_have_changed_
     assert_eq!(reviews(&house, &format!("id={id}")).await?.len(), 2, "nothing was decided");
     let (status, _, error) = run(
         &house,
-        &["review", "decide", "contact", &id, "--group", "address", "--take", "external", "--seen", text(address, "/seen")],
+        &[
+            "review",
+            "decide",
+            "contact",
+            &id,
+            "--group",
+            "address",
+            "--take",
+            "external",
+            "--seen",
+            text(address, "/seen"),
+        ],
     )?;
     assert!(status == 1 && error.contains("nothing was decided"), "{error}");
 
@@ -411,7 +456,8 @@ async fn a_review_is_decided_field_by_field_and_not_on_values_that_have_changed_
     until("both sides have what was decided", SOON, async || {
         let ours = house.system_a("acme").read(&id).await?.unwrap_or_default();
         let dump = house.control.dump(portal).await?;
-        let theirs = dump.records.iter().find(|record| !record.archived).map(|record| json!(record.properties));
+        let theirs =
+            dump.records.iter().find(|record| !record.archived).map(|record| json!(record.properties));
         let theirs = theirs.unwrap_or_default();
         let same = wanted.iter().all(|(member, value)| {
             let property = match *member {
@@ -449,14 +495,16 @@ async fn many_records_are_decided_at_once_after_their_number_was_told() -> Resul
     let portal = house.customer("acme")?.info.portal_id;
     let mut people = Vec::new();
     for number in 0..4 {
-        let document = json!({ "email": format!("p{number}@acme.example"), "job_title": "Head", "company_name": "Old" });
+        let document =
+            json!({ "email": format!("p{number}@acme.example"), "job_title": "Head", "company_name": "Old" });
         people.push(made(&house, "acme", &document).await?);
     }
     house.post("/v1/pause", &json!({ "connection": "acme" })).await?;
     for (number, (id, external)) in people.iter().enumerate() {
         house.control.person_edits(portal, *external, &[("jobtitle", "Boss"), ("company", "Theirs")]).await?;
         // The last one's company is in conflict, and not its job title.
-        let ours = if number < 3 { json!({ "job_title": "Chief" }) } else { json!({ "company_name": "Ours" }) };
+        let ours =
+            if number < 3 { json!({ "job_title": "Chief" }) } else { json!({ "company_name": "Ours" }) };
         edit(&house, "acme", id, &ours).await?;
     }
     // Nothing is held while something else of the record would have to be written: it is found when that may be.
@@ -469,7 +517,8 @@ async fn many_records_are_decided_at_once_after_their_number_was_told() -> Resul
     house.post("/v1/resume", &json!({ "connection": "acme" })).await?;
     house.quiet(SOON).await?;
 
-    let many = ["review", "decide", "contact", "--all", "internal", "--connection", "acme", "--only", "/job_title"];
+    let many =
+        ["review", "decide", "contact", "--all", "internal", "--connection", "acme", "--only", "/job_title"];
     let (status, _, error) = run(&house, &many)?;
     assert_eq!(status, 1);
     assert!(error.contains("3 groups of 3 records would take System A's values; say --yes"), "{error}");
@@ -486,7 +535,10 @@ async fn many_records_are_decided_at_once_after_their_number_was_told() -> Resul
     assert_eq!(left.len(), 1, "{left:#?}");
     assert_eq!(left[0]["group"], json!("/company_name"));
     let dump = house.control.dump(portal).await?;
-    let chiefs = dump.records.iter().filter(|record| record.properties.get("jobtitle").is_some_and(|title| title == "Chief"));
+    let chiefs = dump
+        .records
+        .iter()
+        .filter(|record| record.properties.get("jobtitle").is_some_and(|title| title == "Chief"));
     assert_eq!(chiefs.count(), 3);
     Ok(())
 }

@@ -2,6 +2,9 @@
 //!
 //! Times are milliseconds since 1970, durations milliseconds. New members may be added; readers ignore what they do not know.
 
+mod review;
+mod story;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -9,13 +12,12 @@ use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::exchange::Problem;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, InternalId, ObjectName, ProviderId, ScopeId};
-use tandem_core::link::{Fields, Held, Life, Link, RECORD, Said, Side};
-use tandem_core::plan::Differs;
+use tandem_core::link::{Fields, Life, Link};
 
-use super::past::Past;
-use crate::store::{
-    Backlog, Before, Call, DeadLetter, Exchanged, Hint, HistoryEntry, Intent, Noticed, Sight, Subject,
-};
+pub use review::{DecidedMany, ReviewView, WriteView, seen};
+pub use story::{HistoryView, PastView};
+
+use crate::store::{Backlog, Call, DeadLetter, Hint, Intent, Subject};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,23 +154,6 @@ pub struct Explanation {
     pub past: Vec<PastView>,
 }
 
-/// What was known of a link at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PastView {
-    /// The connection.
-    pub connection: ConnectionId,
-    /// What both sides had when they had last agreed then, by field.
-    pub base: BTreeMap<String, PairView>,
-    /// Fields of which that is not known any more.
-    pub unknown: Vec<String>,
-    /// The moment that the history reaches back to, where that is too late. Then nothing is known.
-    pub short_of: Option<Millis>,
-    /// The link was not there yet.
-    pub is_before_first: bool,
-    /// What had happened last.
-    pub last: Option<HistoryView>,
-}
-
 /// What System A says of a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InternalView {
@@ -277,51 +262,6 @@ pub struct HintView {
     pub attempts: u32,
 }
 
-/// One thing that happened to a record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HistoryView {
-    /// When.
-    pub at: Millis,
-    /// Through which connection.
-    pub connection: ConnectionId,
-    /// What: "wrote-external", "conflict" and so on.
-    pub what: String,
-    /// Why, in words.
-    pub why: String,
-    /// What brought it about.
-    pub cause: String,
-    /// Provider id, version and digest prefix.
-    pub provider: String,
-    /// API calls that it cost.
-    pub calls: u32,
-    /// The base of each changed field afterwards.
-    pub delta: BTreeMap<String, PairView>,
-    /// The base of changed fields before. One that is not here had never been compared, or the entry is of an older version.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub before: BTreeMap<String, PairView>,
-    /// Which side of a written field was another than when both last agreed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub differs: BTreeMap<String, Differs>,
-    /// Changed fields whose values were too large to be kept.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cut: Vec<String>,
-    /// Other fields that it is about: in conflict, held, refused.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<String>,
-    /// How the work came about that it is part of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub noticed: Option<Noticed>,
-    /// What was seen of the CRM's record last. None: it was not needed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Sight>,
-    /// What a rule said, with its name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ruling: Option<String>,
-    /// What was said to the CRM.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exchanges: Vec<Exchanged>,
-}
-
 /// A record that was set aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadView {
@@ -361,72 +301,6 @@ pub struct DeadView {
 /// A daemon that does not count says it once.
 fn once() -> u64 {
     1
-}
-
-/// A field group or field that waits for a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReviewView {
-    /// The internal record.
-    pub entity: EntityKey,
-    /// The connection.
-    pub connection: ConnectionId,
-    /// The CRM's record.
-    pub external: Option<ExternalId>,
-    /// "held" (both sides changed it; decide) or "frozen" (it went back and forth; unfreeze). Open: whoever does not know a kind
-    /// shows `why` and the choices.
-    pub kind: String,
-    /// The group's name, or the frozen field.
-    pub group: String,
-    /// The fields.
-    pub fields: Vec<String>,
-    /// What System A has. Empty when frozen.
-    pub internal_values: Fields,
-    /// What the CRM has. Empty when frozen.
-    pub external_values: Fields,
-    /// Since when. None when frozen.
-    pub since: Option<Millis>,
-    /// Why, in words.
-    pub why: String,
-    /// What both sides had when they last agreed, by field.
-    #[serde(default)]
-    pub base: BTreeMap<String, PairView>,
-    /// Who gave System A's values, and when, as far as it is known.
-    #[serde(default)]
-    pub internal_said: Said,
-    /// Who gave the CRM's values ("own", "other"), and when that was noticed, as far as it is known.
-    #[serde(default)]
-    pub external_said: Said,
-    /// What there is to choose from: "internal", "external", "value", "unfreeze".
-    #[serde(default)]
-    pub choices: Vec<String>,
-    /// Stands for the values as they are here: a decision that names it is refused once they are others. Empty when frozen.
-    #[serde(default)]
-    pub seen: String,
-    /// How a frozen field went back and forth, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub writes: Vec<WriteView>,
-}
-
-/// A write of a field that went back and forth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WriteView {
-    /// When.
-    pub at: Millis,
-    /// The side that was written.
-    pub side: Side,
-}
-
-/// What became of a decision about many groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DecidedMany {
-    /// Groups that match. Nothing more is said when it was only asked how many there are.
-    pub matching: u64,
-    /// Records that they belong to.
-    pub records: u64,
-    /// Groups that were decided.
-    pub decided: u64,
-    /// Groups that were not, one line each.
-    pub refused: Vec<String>,
 }
 
 /// One provider.
@@ -612,100 +486,6 @@ impl From<&Link> for LinkView {
     }
 }
 
-impl ReviewView {
-    /// Everything in a link that waits for a person.
-    #[must_use]
-    pub fn of(link: &Link) -> Vec<Self> {
-        let view = |kind: &str, group: &str, fields: Vec<String>| Self {
-            entity: link.entity.clone(),
-            connection: link.connection.clone(),
-            external: link.external.clone(),
-            kind: kind.to_owned(),
-            group: group.to_owned(),
-            internal_values: Fields::new(),
-            external_values: Fields::new(),
-            since: None,
-            why: String::new(),
-            base: fields
-                .iter()
-                .filter_map(|field| Some((field.clone(), link.base.get(field)?.into())))
-                .collect(),
-            fields,
-            internal_said: Said::default(),
-            external_said: Said::default(),
-            choices: Vec::new(),
-            seen: String::new(),
-            writes: Vec::new(),
-        };
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let held = link.held.iter().map(|(group, held)| Self {
-            internal_values: held.internal.clone(),
-            external_values: held.external.clone(),
-            since: Some(held.since),
-            why: held.why.clone(),
-            internal_said: held.internal_said.clone(),
-            external_said: held.external_said.clone(),
-            // A deletion against a change has no third value.
-            choices: words(if group == RECORD {
-                &["internal", "external"]
-            } else {
-                &["internal", "external", "value"]
-            }),
-            seen: seen(held),
-            ..view("held", group, held.fields.iter().cloned().collect())
-        });
-        let frozen = link.frozen.iter().map(|(field, why)| Self {
-            why: why.clone(),
-            choices: words(&["unfreeze"]),
-            writes: link
-                .alternations
-                .get(field)
-                .into_iter()
-                .flat_map(|known| &known.writes)
-                .map(|(at, side)| WriteView { at: *at, side: *side })
-                .collect(),
-            ..view("frozen", field, vec![field.clone()])
-        });
-        held.chain(frozen).collect()
-    }
-}
-
-/// Stands for the values of a held group as they are: half of it for System A's, half for the CRM's.
-#[must_use]
-pub fn seen(held: &Held) -> String {
-    use sha2::{Digest as _, Sha256};
-    let half = |values: &Fields| {
-        let bytes = serde_json::to_vec(&(&held.fields, values)).unwrap_or_default();
-        Sha256::digest(bytes).iter().take(4).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-    };
-    half(&held.internal) + &half(&held.external)
-}
-
-impl PastView {
-    /// What was known of a link, of all its fields or of one.
-    #[must_use]
-    pub fn of(
-        connection: &ConnectionId,
-        past: &Past,
-        last: Option<&HistoryEntry>,
-        about: impl Fn(&str) -> bool,
-    ) -> Self {
-        Self {
-            connection: connection.clone(),
-            base: past
-                .base
-                .iter()
-                .filter(|(field, _)| about(field))
-                .map(|(field, pair)| (field.clone(), pair.into()))
-                .collect(),
-            unknown: past.unknown.iter().filter(|field| about(field)).cloned().collect(),
-            short_of: past.short_of,
-            is_before_first: past.is_before_first,
-            last: last.map(HistoryView::from),
-        }
-    }
-}
-
 impl From<&Intent> for IntentView {
     fn from(intent: &Intent) -> Self {
         Self {
@@ -733,47 +513,6 @@ impl From<&Hint> for HintView {
             noticed_at: hint.noticed_at,
             due: hint.due,
             attempts: hint.attempts,
-        }
-    }
-}
-
-impl From<&HistoryEntry> for HistoryView {
-    fn from(entry: &HistoryEntry) -> Self {
-        Self {
-            at: entry.at,
-            connection: entry.connection.clone(),
-            what: entry.what.clone(),
-            why: entry.why.clone(),
-            cause: entry.cause.clone(),
-            provider: entry.provider.clone(),
-            calls: entry.calls,
-            delta: entry
-                .delta
-                .iter()
-                .filter(|moved| !moved.cut)
-                .map(|moved| {
-                    (moved.field.clone(), moved.after.as_ref().map_or_else(PairView::default, Into::into))
-                })
-                .collect(),
-            before: entry
-                .delta
-                .iter()
-                .filter_map(|moved| match &moved.before {
-                    Before::Pair(pair) => Some((moved.field.clone(), pair.into())),
-                    Before::Untold | Before::Nothing => None,
-                })
-                .collect(),
-            differs: entry
-                .delta
-                .iter()
-                .filter_map(|moved| Some((moved.field.clone(), moved.differs?)))
-                .collect(),
-            cut: entry.delta.iter().filter(|moved| moved.cut).map(|moved| moved.field.clone()).collect(),
-            fields: entry.fields.clone(),
-            noticed: entry.noticed.clone(),
-            seen: entry.seen.clone(),
-            ruling: entry.ruling.clone(),
-            exchanges: entry.exchanges.clone(),
         }
     }
 }

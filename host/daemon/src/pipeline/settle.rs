@@ -495,9 +495,9 @@ fn touched_observation(hint: &Hint) -> Observed {
     Observed::touched(hint.object.as_str(), id)
 }
 
-/// Nothing comes of it but an entry in the history.
+/// Nothing comes of it, but for a note that the CRM was asked in vain.
 pub(super) fn changes_nothing(commit: &Commit) -> bool {
-    commit.ops.iter().all(|op| matches!(op, Op::AddHistory(_)))
+    commit.ops.iter().all(|op| matches!(op, Op::AddHistory(entry) if entry.what == "looked"))
 }
 
 /// The kind of an answer.
