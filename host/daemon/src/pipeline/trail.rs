@@ -254,3 +254,178 @@ fn in_words(point: &str, problems: &[Problem]) -> String {
 fn pointers(problems: &[Problem]) -> Vec<String> {
     problems.iter().filter_map(|problem| problem.pointer.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tandem_core::exchange::State;
+    use tandem_core::id::EntityKey;
+    use tandem_core::link::Pair;
+
+    use super::*;
+    use crate::pipeline::dispatch::Hand;
+    use crate::store::{Before, Class, Hint, Subject};
+
+    fn pair(value: &str) -> Pair {
+        Pair { internal: Some(json!(value)), external: Some(json!(value)), assumed: false }
+    }
+
+    fn link(base: &[(&str, &str)]) -> Link {
+        let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "c1".into() };
+        let mut link = Link::new(entity, "acme-hubspot".into());
+        for (field, value) in base {
+            link.base.insert((*field).to_owned(), pair(value));
+        }
+        link
+    }
+
+    fn hint(seq: u64, cause: &str, noticed_at: Millis, author: Option<&str>) -> Hint {
+        let mut observed = Observed::touched("contact", "501");
+        observed.state = State::Partial(b"{}".to_vec());
+        observed.author = author.map(str::to_owned);
+        Hint {
+            seq,
+            connection: "acme-hubspot".into(),
+            object: "contact".into(),
+            subject: Subject::Internal("c1".into()),
+            class: Class::Live,
+            noticed_at,
+            due: 0,
+            attempts: u32::from(cause == "poll") * 3,
+            cause: cause.to_owned(),
+            observed: Some(observed),
+        }
+    }
+
+    fn trail(link: &Link, hints: Vec<Hint>) -> Trail {
+        let work = Work {
+            connection: "acme-hubspot".into(),
+            object: "contact".into(),
+            subject: Subject::Internal("c1".into()),
+            hints,
+            hand: Hand::Entity(link.entity.clone()),
+        };
+        let said = External::Partial { fields: tandem_core::link::Fields::new(), stamp: Some(4) };
+        Trail::new(&work, link, &said, "hubspot@0.1.0#1a2b3c4d".to_owned(), 1_000)
+    }
+
+    fn flushed(trail: &mut Trail, link: &Link, is_first: bool) -> Vec<HistoryEntry> {
+        let mut commit = Commit::new();
+        trail.flush(link, is_first, &mut commit);
+        let history = commit.ops.into_iter().map(|op| match op {
+            Op::AddHistory(entry) => entry,
+            other => panic!("{other:?}"),
+        });
+        history.collect()
+    }
+
+    fn moves(entry: &HistoryEntry) -> Vec<(&str, Before, Option<Pair>)> {
+        entry.delta.iter().map(|moved| (&*moved.field, moved.before.clone(), moved.after.clone())).collect()
+    }
+
+    #[test]
+    fn hints_that_were_merged_are_told_as_one() {
+        let mut trail = trail(
+            &link(&[]),
+            vec![hint(7, "edit", 900, None), hint(5, "poll", 700, Some("other")), hint(9, "edit", 950, None)],
+        );
+        trail.entry(&link(&[]), &External::Unseen, Vec::new(), "looked", "", 1_200);
+        let [entry] = &flushed(&mut trail, &link(&[]), false)[..] else { panic!("one entry") };
+        assert_eq!((entry.cause.as_str(), entry.calls), ("edit", 0));
+        let expected = Noticed {
+            work: 5,
+            at: 700,
+            began: 1_000,
+            class: Class::Live,
+            hints: 3,
+            attempts: 3,
+            also: vec!["poll".to_owned()],
+            said: Some(Extent::Partial),
+            author: Some("other".to_owned()),
+        };
+        assert_eq!(entry.noticed.as_ref(), Some(&expected));
+        assert_eq!(entry.seen, None, "nobody looked");
+    }
+
+    #[test]
+    fn whatever_moved_of_the_base_is_told_once_and_nothing_is_left_untold() {
+        let first = link(&[("/a", "1"), ("/b", "1")]);
+        let mut trail = trail(&first, vec![hint(1, "edit", 900, None)]);
+        let mut second = first.clone();
+        second.base.insert("/a".to_owned(), pair("2"));
+        trail.differs.insert("/a".to_owned(), Differs::Internal);
+        trail.entry(&second, &External::Unseen, Vec::new(), "wrote-external", "", 1_100);
+        trail.entry(&second, &External::Unseen, vec!["/b".to_owned()], "held", "", 1_100);
+        // Beside it something was agreed on, and something let go of, that no entry was about.
+        let mut third = second.clone();
+        third.base.remove("/b");
+        third.base.insert("/c".to_owned(), pair("3"));
+        third.committed_at = 1_150;
+        let told = flushed(&mut trail, &third, true);
+        let whats: Vec<(&str, bool)> = told.iter().map(|entry| (&*entry.what, entry.is_first)).collect();
+        assert_eq!(whats, [("wrote-external", true), ("held", false), ("agreed", false)]);
+        assert_eq!(moves(&told[0]), [("/a", Before::Pair(pair("1")), Some(pair("2")))]);
+        assert_eq!(told[0].delta[0].differs, Some(Differs::Internal));
+        assert_eq!((moves(&told[1]), &told[1].fields), (Vec::new(), &vec!["/b".to_owned()]));
+        assert_eq!(
+            moves(&told[2]),
+            [("/c", Before::Nothing, Some(pair("3"))), ("/b", Before::Pair(pair("1")), None)]
+        );
+        assert_eq!(told[2].at, 1_150);
+        assert_eq!(flushed(&mut trail, &third, false), Vec::new(), "told already");
+    }
+
+    #[test]
+    fn an_exchange_is_told_with_the_entry_that_follows_it_and_counts_its_requests() {
+        let link = link(&[]);
+        let mut trail = trail(&link, vec![hint(1, "webhook", 900, None)]);
+        let exchange = |operation: &str, requests| Exchanged {
+            operation: operation.to_owned(),
+            requests,
+            status: 200,
+            took_ms: 5,
+            answer: "current".to_owned(),
+        };
+        trail.exchanged(exchange("read", 2));
+        trail.exchanged(exchange("update", 0));
+        trail.exchanged(exchange("update", 1));
+        trail.ruling = Some("rule a: sync".to_owned());
+        let whole = External::Whole {
+            id: "501".into(),
+            fields: tandem_core::link::Fields::new(),
+            version: Some("v1".to_owned()),
+            stamp: Some(9),
+            source: Source::Listing { began: 1, consistent: false },
+            changed_at: BTreeMap::new(),
+        };
+        trail.entry(&link, &whole, Vec::new(), "wrote-external", "", 1_100);
+        trail.entry(&link, &External::Touched, Vec::new(), "linked", "", 1_100);
+        let told = flushed(&mut trail, &link, false);
+        let asked: Vec<&str> = told[0].exchanges.iter().map(|one| &*one.operation).collect();
+        assert_eq!((asked, told[0].calls), (vec!["read", "update"], 3), "what sent nothing is no exchange");
+        assert_eq!((told[1].exchanges.len(), told[1].calls, &told[1].ruling), (0, 0, &None));
+        let seen = Sight {
+            extent: Extent::Whole,
+            origin: Some(Origin::Event),
+            version: Some("v1".to_owned()),
+            stamp: Some(9),
+        };
+        assert_eq!(told[0].seen, Some(seen), "a row of a webhook is an event");
+        assert_eq!(told[1].seen.as_ref().map(|seen| seen.extent), Some(Extent::Touched));
+    }
+
+    #[test]
+    fn problems_are_told_with_their_place() {
+        let problem = |pointer: Option<&str>| Problem {
+            code: "invalid".to_owned(),
+            message: "[value] is no address".to_owned(),
+            pointer: pointer.map(str::to_owned),
+        };
+        let problems = [problem(Some("/email")), problem(None)];
+        assert_eq!(
+            in_words("rejected", &problems),
+            "rejected: /email: [value] is no address; [value] is no address"
+        );
+        assert_eq!(pointers(&problems), ["/email"]);
+    }
+}

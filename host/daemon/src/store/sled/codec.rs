@@ -401,6 +401,58 @@ mod tests {
         }
     }
 
+    /// What an update writes to the history is on the path of every record: it says more than the first layout did, in fewer bytes.
+    #[test]
+    fn the_entry_of_an_update_takes_fewer_bytes_than_in_the_first_layout() {
+        let entity = EntityKey {
+            scope: "acme".into(),
+            object: "contact".into(),
+            id: "0190a5c2-7d3e-7000-8000-000000000001".into(),
+        };
+        let pair =
+            |value: &str| Pair { internal: Some(value.into()), external: Some(value.into()), assumed: false };
+        let entry = HistoryEntry {
+            what: "wrote-external".into(),
+            why: "to the CRM: /job_title".into(),
+            cause: "edit".into(),
+            calls: 1,
+            delta: vec![Moved {
+                field: "/job_title".into(),
+                differs: Some(tandem_core::plan::Differs::Internal),
+                before: Before::Pair(pair("Head of Development")),
+                after: Some(pair("Head of Engineering")),
+                cut: false,
+            }],
+            noticed: Some(Noticed {
+                work: 30_000_000,
+                at: 1_795_392_000_000,
+                began: 1_795_392_000_007,
+                class: Class::Live,
+                hints: 1,
+                attempts: 0,
+                also: Vec::new(),
+                said: None,
+                author: None,
+            }),
+            exchanges: vec![Exchanged {
+                operation: "update".into(),
+                requests: 1,
+                status: 200,
+                took_ms: 143,
+                answer: "written".into(),
+            }],
+            ..HistoryEntry::new(
+                &Link::new(entity, "acme-hubspot".into()),
+                1_795_392_000_150,
+                "hubspot@0.1.0#1a2b3c4d".into(),
+            )
+        };
+        let first = r#"{"entity":{"scope":"acme","object":"contact","id":"0190a5c2-7d3e-7000-8000-000000000001"},"connection":"acme-hubspot","at":1795392000150,"what":"wrote-external","why":"to the CRM: /job_title","cause":"edit","provider":"hubspot@0.1.0#1a2b3c4d","calls":1,"delta":[["/job_title",{"i":"Head of Engineering","e":"Head of Engineering"}]]}"#;
+        let now = pack_history(&entry).unwrap();
+        println!("{} bytes, in the first layout {}", now.len(), 8 + first.len());
+        assert!(now.len() * 3 < (8 + first.len()) * 2, "{} bytes", now.len());
+    }
+
     #[test]
     fn a_value_beyond_the_limit_is_refused() {
         assert!(seal("a value", b"k", &vec![0; MAX_VALUE]).is_ok());
