@@ -180,8 +180,12 @@ fn hint(noticed: &Noticed, at: u64) -> String {
     if !noticed.also.is_empty() {
         let _ = write!(text, ", also {}", noticed.also.join(", "));
     }
-    if noticed.attempts > 0 {
-        let _ = write!(text, ", after {} tries in vain", noticed.attempts);
+    match noticed.attempts {
+        0 => {}
+        1 => text.push_str(", after a try in vain"),
+        tries => {
+            let _ = write!(text, ", after {tries} tries in vain");
+        }
     }
     if let Some(said) = noticed.said {
         let _ = write!(text, "; it told of {}", extent(said));

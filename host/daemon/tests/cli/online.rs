@@ -434,7 +434,7 @@ fn a_story_goes_from_the_hint_to_the_base_and_says_what_was_known_at_a_moment() 
          \x20   /email: \"a@b.c\" | \"a@b.c\", changed in the CRM\n\
          \x20   /phone: \"2\" | \"2\", was \"1\" | \"1\", changed on both sides\n\
          \x20   /notes: too large to be kept\n\
-         \x20   noticed 2026-11-23 00:00:00Z, waited 12 ms, done after 138 ms, 2 hints in one, also poll, after 1 tries in vain; it told of some fields, changed by other\n\
+         \x20   noticed 2026-11-23 00:00:00Z, waited 12 ms, done after 138 ms, 2 hints in one, also poll, after a try in vain; it told of some fields, changed by other\n\
          \x20   saw the whole record by a read, version v7, stamp 9\n\
          \x20   rule customers only: sync\n\
          \x20   read: 1 request, 131 ms, 200, current\n\
