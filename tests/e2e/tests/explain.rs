@@ -297,7 +297,8 @@ async fn a_history_is_bounded_and_what_was_known_at_a_moment_stays_right_as_far_
         let at = until("the edit is told", SOON, async || {
             let told = explained(&house, "acme", &id, "&field=/notes").await?;
             let newest = history(&told).into_iter().next().unwrap_or_default();
-            let arrived = newest.pointer("/delta/~1notes/external").and_then(Value::as_str) == Some(&notes);
+            let arrived =
+                newest.pointer("/delta/~1notes/external").and_then(Value::as_str) == Some(notes.as_str());
             Ok(if arrived { newest["at"].as_u64().ok_or_else(String::new) } else { Err(newest.to_string()) })
         })
         .await?;

@@ -253,7 +253,10 @@ fn choices(link: &Link, decision: &Decide) -> Result<BTreeMap<String, plan::Choi
         return Err(if decision.choice.is_none() && decision.fields.is_empty() {
             ControlError::Invalid("nothing was chosen: give a choice, or choices by field".to_owned())
         } else {
-            missing("nothing of it".to_owned())
+            ControlError::NotFound(format!(
+                "nothing is held in {} at {}; `tandem review list` lists what is",
+                link.entity, link.connection
+            ))
         });
     }
     Ok(chosen)

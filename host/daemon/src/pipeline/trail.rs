@@ -330,7 +330,8 @@ mod tests {
             vec![hint(7, "edit", 900, None), hint(5, "poll", 700, Some("other")), hint(9, "edit", 950, None)],
         );
         trail.entry(&link(&[]), &External::Unseen, Vec::new(), "looked", "", 1_200);
-        let [entry] = &flushed(&mut trail, &link(&[]), false)[..] else { panic!("one entry") };
+        let told = flushed(&mut trail, &link(&[]), false);
+        let [entry] = &told[..] else { panic!("one entry") };
         assert_eq!((entry.cause.as_str(), entry.calls), ("edit", 0));
         let expected = Noticed {
             work: 5,
