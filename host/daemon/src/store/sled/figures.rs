@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tandem_core::link::{Link, Pair};
+use tandem_core::plan::Differs;
 
 use super::super::conformance::{commit_of, hint, run};
-use super::super::{Class, HistoryEntry, Op, Store, Until};
+use super::super::{Before, Class, Exchanged, HistoryEntry, Moved, Noticed, Op, Store, Until};
 use super::{Options, SledStore, codec};
 
 fn link(id: u64) -> Link {
@@ -34,19 +35,43 @@ fn link(id: u64) -> Link {
 }
 
 fn history(link: &Link) -> HistoryEntry {
+    let pair = |value: &str| Pair {
+        internal: Some(json!(value)),
+        external: Some(json!(value)),
+        assumed: true,
+        given: false,
+    };
     HistoryEntry {
-        entity: link.entity.clone(),
-        connection: link.connection.clone(),
-        at: 1,
         what: "wrote-external".to_owned(),
-        why: "/field_03 changed in System A".to_owned(),
+        why: "to the CRM: /field_03".to_owned(),
         cause: "edit".to_owned(),
-        provider: "hubspot@0.1.0#1a2b3c4d".to_owned(),
         calls: 1,
-        delta: vec![(
-            "/field_03".to_owned(),
-            Pair { internal: Some(json!("a")), external: Some(json!("a")), assumed: true, given: false },
-        )],
+        delta: vec![Moved {
+            field: "/field_03".to_owned(),
+            differs: Some(Differs::Internal),
+            before: Before::Pair(pair("a")),
+            after: Some(pair("b")),
+            cut: false,
+        }],
+        noticed: Some(Noticed {
+            work: 1_000_000,
+            at: 1_795_392_000_000,
+            began: 1_795_392_000_007,
+            class: Class::Live,
+            hints: 1,
+            attempts: 0,
+            also: Vec::new(),
+            said: None,
+            author: None,
+        }),
+        exchanges: vec![Exchanged {
+            operation: "update".to_owned(),
+            requests: 1,
+            status: 200,
+            took_ms: 143,
+            answer: "written".to_owned(),
+        }],
+        ..HistoryEntry::new(link, 1_795_392_000_150, "hubspot@0.1.0#1a2b3c4d".to_owned())
     }
 }
 
