@@ -24,9 +24,11 @@ pub struct Past {
     pub is_before_first: bool,
 }
 
-/// The base of a link at a moment. `history`: the entries of the link, newest first, all that are kept; `now`: its base today.
+/// The base of a link at a moment. `history`: the entries of the link, newest first, all that are kept; `reach`: when the oldest
+/// entry was made that is kept of its entity, which another link may have, as older ones are let go of whichever link they are of;
+/// `now`: its base today.
 #[must_use]
-pub fn at(moment: Millis, history: &[&HistoryEntry], now: &Base) -> Past {
+pub fn at(moment: Millis, history: &[&HistoryEntry], reach: Option<Millis>, now: &Base) -> Past {
     let mut past = Past { base: BTreeMap::clone(now), ..Past::default() };
     let later = history.iter().take_while(|entry| entry.at > moment);
     let mut undone = 0;
@@ -65,12 +67,10 @@ pub fn at(moment: Millis, history: &[&HistoryEntry], now: &Base) -> Past {
         }
     }
     if earlier.is_empty() {
-        match history.last() {
-            Some(oldest) if oldest.is_first => past.is_before_first = true,
-            Some(oldest) => past.short_of = Some(oldest.at),
-            // Nothing was ever written down of it: it is as it was.
-            None => {}
-        }
+        // Without any history nothing was ever written down: all is as it was.
+        let is_first = history.last().is_some_and(|oldest| oldest.is_first);
+        past.is_before_first = is_first;
+        past.short_of = reach.filter(|reach| !is_first && moment < *reach);
     }
     if past.is_before_first || past.short_of.is_some() {
         past.base.clear();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn asked(moment: Millis, entries: &[HistoryEntry], now: &Base) -> Past {
-        at(moment, &entries.iter().collect::<Vec<_>>(), now)
+        at(moment, &entries.iter().collect::<Vec<_>>(), entries.last().map(|entry| entry.at), now)
     }
 
     proptest! {
@@ -198,5 +198,19 @@ mod tests {
     fn without_a_history_all_is_as_it_was() {
         let base: Base = BTreeMap::from([("/f1".to_owned(), pair("a"))]).into();
         assert_eq!(asked(5, &[], &base), Past { base: BTreeMap::clone(&base), ..Past::default() });
+    }
+
+    #[test]
+    fn a_link_whose_entries_gave_way_to_those_of_another_is_known_as_far_back_as_these_reach() {
+        let (entries, bases) = live(&[vec![(1, Some("a".to_owned()))], vec![(1, Some("b".to_owned()))]]);
+        // Of this link one entry is kept, of 20; of the other link one of 15, which is why older ones of both may be gone.
+        let own = [&entries[0]];
+        let past = |moment| at(moment, &own, Some(15), &bases[1]);
+        assert_eq!(past(20).base, *bases[1]);
+        assert_eq!(past(15).base, *bases[0], "nothing of it is gone that is younger than what is kept");
+        assert_eq!((past(14).short_of, past(14).base.len()), (Some(15), 0));
+        // And of one of which nothing is kept any more.
+        let past = |moment| at(moment, &[], Some(15), &bases[1]);
+        assert_eq!((past(15).base, past(14).short_of), (BTreeMap::clone(&bases[1]), Some(15)));
     }
 }

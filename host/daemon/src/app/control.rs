@@ -272,10 +272,11 @@ async fn whole<T: Send + 'static>(
 
 /// What was known at a moment, link by link.
 fn past_views(at: Millis, history: &[HistoryEntry], links: &[Link], field: Option<&str>) -> Vec<PastView> {
+    let reach = history.last().map(|entry| entry.at);
     let of = |link: &Link| {
         let own: Vec<&HistoryEntry> =
             history.iter().filter(|entry| entry.connection == link.connection).collect();
-        let known = past::at(at, &own, &link.base);
+        let known = past::at(at, &own, reach, &link.base);
         let last = own.iter().find(|entry| entry.at <= at && field.is_none_or(|field| entry.concerns(field)));
         PastView::of(&link.connection, &known, last.copied(), |name| {
             field.is_none_or(|field| lies_within(name, field))
@@ -406,8 +407,10 @@ impl Control for Engine {
         }
         let field = aspect.field.as_deref();
         let mut links_now: Vec<LinkView> = links.iter().map(LinkView::from).collect();
+        let about = |name: &str| field.is_none_or(|field| lies_within(name, field));
         for link in &mut links_now {
-            link.base.retain(|name, _| field.is_none_or(|field| lies_within(name, field)));
+            link.base.retain(|name, _| about(name));
+            link.held.retain(|_, held| held.fields.iter().any(|name| about(name)));
         }
         let past = at.map(|at| past_views(at, &history, &links, field)).unwrap_or_default();
         history.retain(|entry| {
