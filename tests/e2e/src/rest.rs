@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tandem_simulator::control::types::{NewRestAccount, RestAccount};
 
+use crate::account::RestPeople;
+use crate::crm::Crm;
 use crate::house::House;
 use crate::{Error, process};
 
@@ -90,17 +92,40 @@ impl House {
     /// # Errors
     /// The account cannot be made, or the file not be written.
     pub async fn rest_customer(&self, scope: &str, extra: &str) -> Result<RestAccount, Error> {
+        self.rest_account(scope, scope, NewRestAccount::default(), extra).await
+    }
+
+    /// A connection of a scope to a REST account that is made as `new` says, but named like the connection.
+    ///
+    /// # Errors
+    /// The account cannot be made, or the file not be written.
+    pub async fn rest_account(
+        &self,
+        connection: &str,
+        scope: &str,
+        new: NewRestAccount,
+        extra: &str,
+    ) -> Result<RestAccount, Error> {
         let new = NewRestAccount {
-            account: Some(scope.to_owned()),
-            target: Some(format!("{}/hooks/connection/{scope}", self.base)),
+            account: Some(connection.to_owned()),
+            target: Some(format!("{}/hooks/connection/{connection}", self.base)),
             limit: Some(100_000),
-            ..NewRestAccount::default()
+            ..new
         };
         let account = self.control.create_rest_account(&new).await?;
-        self.secret(scope, &account.token)?;
-        self.secret(&format!("{scope}.webhook"), &account.secret)?;
-        write_whole(&self.connection_path(scope), &self.rest_connection(scope, extra))?;
+        self.secret(connection, &account.token)?;
+        self.secret(&format!("{connection}.webhook"), &account.secret)?;
+        let text = self.rest_connection(connection, extra);
+        let text = text.replacen(&format!("scope = \"{connection}\""), &format!("scope = \"{scope}\""), 1);
+        write_whole(&self.connection_path(connection), &text)?;
         Ok(account)
+    }
+
+    /// A REST account as people and judges see it.
+    #[must_use]
+    pub fn rest_crm(&self, account: &RestAccount) -> Crm {
+        let api = RestPeople::new(self.client(), &self.api, &account.token);
+        Crm::rest(&self.control, &account.account, api)
     }
 
     /// Where a connection's file stands.
