@@ -179,8 +179,8 @@ async fn a_record_has_a_story_in_both_directions_from_the_hint_to_the_base() -> 
     assert_eq!(status, 0);
     for words in [
         "wrote-external  after edit",
-        "/job_title: \"Chief\" | \"Chief\", was \"Head\" | \"Head\", changed in System A",
-        "; it told of some fields, changed by other",
+        "/job_title: \"Chief\", was \"Head\", changed in System A",
+        "; it told of some fields, changed by somebody else",
         "saw the whole record by a read",
         "rule everybody: sync",
         "update: 1 request, ",

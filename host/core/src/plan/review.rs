@@ -89,10 +89,18 @@ pub(super) fn hold(link: &mut Link, group: &str, looks: &[Look<'_>], why: &str, 
     hold_values(link, group, held);
 }
 
-/// Holds a group, or refreshes the values of one that is held.
-pub(super) fn hold_values(link: &mut Link, group: &str, held: Held) {
-    let since = link.held.get(group).map_or(held.since, |before| before.since);
-    link.held.insert(group.to_owned(), Held { since, ..held });
+/// Holds a group, or refreshes the values of one that is held. Who gave a value stays known while it is the same.
+pub(super) fn hold_values(link: &mut Link, group: &str, mut held: Held) {
+    if let Some(before) = link.held.get(group) {
+        held.since = before.since;
+        if before.internal == held.internal {
+            held.internal_said = before.internal_said.clone();
+        }
+        if before.external == held.external {
+            held.external_said = before.external_said.clone();
+        }
+    }
+    link.held.insert(group.to_owned(), held);
 }
 
 /// A new look at a held group.

@@ -417,6 +417,8 @@ impl Control for Engine {
             at.is_none_or(|at| entry.at <= at) && field.is_none_or(|field| entry.concerns(field))
         });
         history.truncate(HISTORY);
+        let mut told: Vec<HistoryView> = history.iter().map(HistoryView::from).collect();
+        told.iter_mut().for_each(|entry| entry.narrow(about));
         Ok(Explanation {
             internal: internal.map(|record| InternalView {
                 version: record.version,
@@ -427,7 +429,7 @@ impl Control for Engine {
             intents,
             hints: self.waiting_hints(&entity, &links).map_err(store)?,
             dead,
-            history: history.iter().map(HistoryView::from).collect(),
+            history: told,
             at,
             past,
             entity: Some(entity),

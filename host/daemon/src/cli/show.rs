@@ -246,12 +246,19 @@ fn held(review: &ReviewView) -> String {
     table(["FIELD", "AGREED", "SYSTEM A", "CRM"], &rows)
 }
 
+/// Who changed a record: of a CRM it is only told whether it was Tandem's own access.
+pub(super) fn who(author: &str) -> String {
+    match author {
+        "own" => "Tandem's own access".to_owned(),
+        "other" => "somebody else".to_owned(),
+        by => harmless(by),
+    }
+}
+
 /// Who gave a value, and when.
 fn said(said: &Said, verb: &str) -> String {
-    let by = said
-        .by
-        .as_deref()
-        .map_or_else(|| "by whom is unknown".to_owned(), |by| format!("by {}", harmless(by)));
+    let by =
+        said.by.as_deref().map_or_else(|| "by whom is unknown".to_owned(), |by| format!("by {}", who(by)));
     let at = said.at.map_or_else(|| "when is unknown".to_owned(), |at| format!("{verb} {}", time(at)));
     format!("{by}, {at}")
 }

@@ -109,6 +109,9 @@ fn past_link(past: &PastView) -> String {
     text
 }
 
+/// How a value that is not there is shown.
+const NONE: &str = "-";
+
 /// One thing that happened. `told`: the work whose hint was told just before.
 fn step(entry: &HistoryView, told: Option<u64>) -> String {
     let calls = if entry.calls == 1 { "1 call".to_owned() } else { format!("{} calls", entry.calls) };
@@ -129,18 +132,28 @@ fn step(entry: &HistoryView, told: Option<u64>) -> String {
     if !entry.fields.is_empty() {
         line(format!("about {}", entry.fields.join(", ")));
     }
+    let (mut empty, mut kept) = (Vec::new(), Vec::new());
     for (field, pair) in &entry.delta {
-        let mut words = format!("{field}: {}", halves(pair));
-        if let Some(before) = entry.before.get(field) {
-            let _ = write!(words, ", was {}", halves(before));
+        let now = halves(pair);
+        let before = entry.before.get(field).map(halves);
+        let side = match entry.differs.get(field) {
+            Some(Differs::Internal) => ", changed in System A",
+            Some(Differs::External) => ", changed in the CRM",
+            Some(Differs::Both) => ", changed on both sides",
+            Some(Differs::Neither) | None => "",
+        };
+        match before {
+            // Nothing that can be shown: it was compared, or seen after it was sent.
+            None if now == NONE && side.is_empty() => empty.push(field.as_str()),
+            Some(before) if now == before && side.is_empty() => kept.push(field.as_str()),
+            Some(before) => line(format!("{field}: {now}, was {before}{side}")),
+            None => line(format!("{field}: {now}{side}")),
         }
-        match entry.differs.get(field) {
-            Some(Differs::Internal) => words.push_str(", changed in System A"),
-            Some(Differs::External) => words.push_str(", changed in the CRM"),
-            Some(Differs::Both) => words.push_str(", changed on both sides"),
-            Some(Differs::Neither) | None => {}
+    }
+    for (words, fields) in [("without a value", empty), ("confirmed as they were", kept)] {
+        if !fields.is_empty() {
+            line(format!("{words}: {}", fields.join(", ")));
         }
-        line(words);
     }
     for field in &entry.cut {
         line(format!("{field}: too large to be kept"));
@@ -172,9 +185,10 @@ fn step(entry: &HistoryView, told: Option<u64>) -> String {
     text
 }
 
-/// Both halves of a base.
+/// Both halves of a base, once where they are the same.
 fn halves(pair: &PairView) -> String {
-    format!("{} | {}", value(pair.internal.as_ref()), value(pair.external.as_ref()))
+    let (ours, theirs) = (value(pair.internal.as_ref()), value(pair.external.as_ref()));
+    if ours == theirs { ours } else { format!("{ours} | {theirs}") }
 }
 
 fn hint(noticed: &Noticed, at: u64) -> String {
@@ -201,7 +215,7 @@ fn hint(noticed: &Noticed, at: u64) -> String {
         let _ = write!(text, "; it told of {}", extent(said));
     }
     if let Some(author) = &noticed.author {
-        let _ = write!(text, ", changed by {}", harmless(author));
+        let _ = write!(text, ", changed by {}", show::who(author));
     }
     text
 }

@@ -187,7 +187,7 @@ fn a_review_is_shown_with_what_was_agreed_both_values_and_who_gave_them() {
              \x20 FIELD   AGREED      SYSTEM A    CRM\n\
              \x20 /phone  \"+49 30 0\"  \"+49 30 1\"  \"+49 30 2\\u001b[2J\"\n\
              \x20 System A's values: by api, changed 2026-11-23 00:00:00Z\n\
-             \x20 the CRM's values: by other, when is unknown\n\
+             \x20 the CRM's values: by somebody else, when is unknown\n\
              \x20 choices: internal, external, value\n\
              \x20 tandem review decide contact c1 --connection acme --group /phone --seen seen-of-/phone --take internal\n"
         ),
@@ -407,6 +407,13 @@ fn a_story_goes_from_the_hint_to_the_base_and_says_what_was_known_at_a_moment() 
                 "at": 1_795_392_000_149_u64, "connection": "acme-hubspot", "what": "conflict",
                 "why": "both sides changed it; the CRM wins by policy", "cause": "webhook", "provider": "hubspot@0.1.0#1a2b3c4d",
                 "calls": 0, "delta": {}, "fields": ["/phone"], "noticed": noticed
+            },
+            {
+                "at": 1_795_392_000_148_u64, "connection": "acme-hubspot", "what": "overtaken", "why": "found late",
+                "cause": "webhook", "provider": "hubspot@0.1.0#1a2b3c4d", "calls": 0,
+                "delta": { "/email": pair("a@b.c"), "/fax": {}, "/name": pair("Ann") },
+                "before": { "/name": pair("Ann") },
+                "overtaken": { "/notes": null, "/phone": { "internal": "1", "external": "3" } }, "noticed": noticed
             }
         ]
     });
@@ -431,16 +438,23 @@ fn a_story_goes_from_the_hint_to_the_base_and_says_what_was_known_at_a_moment() 
          History, newest first\n\
          \x20 2026-11-23 00:00:00Z  acme-hubspot  wrote-internal  after webhook, by hubspot@0.1.0#1a2b3c4d, 1 call\n\
          \x20   to System A: /phone\n\
-         \x20   /email: \"a@b.c\" | \"a@b.c\", changed in the CRM\n\
-         \x20   /phone: \"2\" | \"2\", was \"1\" | \"1\", changed on both sides\n\
+         \x20   /email: \"a@b.c\", changed in the CRM\n\
+         \x20   /phone: \"2\", was \"1\", changed on both sides\n\
          \x20   /notes: too large to be kept\n\
-         \x20   noticed 2026-11-23 00:00:00Z, waited 12 ms, done after 138 ms, 2 hints in one, also poll, after a try in vain; it told of some fields, changed by other\n\
+         \x20   noticed 2026-11-23 00:00:00Z, waited 12 ms, done after 138 ms, 2 hints in one, also poll, after a try in vain; it told of some fields, changed by somebody else\n\
          \x20   saw the whole record by a read, version v7, stamp 9\n\
          \x20   rule customers only: sync\n\
          \x20   read: 1 request, 131 ms, 200, current\n\
          \x20 2026-11-23 00:00:00Z  acme-hubspot  conflict  after webhook, by hubspot@0.1.0#1a2b3c4d, 0 calls\n\
          \x20   both sides changed it; the CRM wins by policy\n\
-         \x20   about /phone\n"
+         \x20   about /phone\n\
+         \x20 2026-11-23 00:00:00Z  acme-hubspot  overtaken  after webhook, by hubspot@0.1.0#1a2b3c4d, 0 calls\n\
+         \x20   found late\n\
+         \x20   /email: \"a@b.c\"\n\
+         \x20   without a value: /fax\n\
+         \x20   confirmed as they were: /name\n\
+         \x20   /notes: the overtaken edit was too large to be kept\n\
+         \x20   /phone: had been made \"3\" in the CRM, over \"1\" of System A\n"
     );
     assert_eq!(house.tandem(&[&asked[..], &["--json"]].concat()).json(), answer);
 }

@@ -168,6 +168,22 @@ fn a_value_keeps_who_gave_it_until_it_is_another_one() {
 }
 
 #[test]
+fn the_same_look_at_a_record_that_is_held_as_a_whole_changes_nothing() {
+    let policy = ObjectPolicy { on_delete_conflict: OnDeleteConflict::Review, ..policy() };
+    let before = agreed(&values("S", "C"));
+    let there = read(&values("S", "Thereton"));
+    let mut first = run(&before, &deleted(2), &there, &policy).link;
+    let said = |by: &str| Said { by: Some(by.to_owned()), at: Some(1) };
+    first.sign(&before, &said("api"), &said("other"));
+    assert_eq!(first.held[RECORD].internal_said, said("api"));
+    assert_eq!(run(&first, &deleted(2), &there, &policy).link, first);
+    // Another value is another word.
+    let next = run(&first, &deleted(2), &read(&values("S", "Thereville")), &policy).link;
+    assert_eq!(next.held[RECORD].internal_said, said("api"));
+    assert_eq!(next.held[RECORD].external_said, Said::default());
+}
+
+#[test]
 fn a_link_of_an_older_version_knows_nobody_who_gave_a_value() {
     let link = held();
     let mut stored = serde_json::to_value(&link).unwrap();

@@ -76,6 +76,18 @@ pub struct PastView {
     pub last: Option<HistoryView>,
 }
 
+impl HistoryView {
+    /// Leaves out of an entry what it says of other fields.
+    pub fn narrow(&mut self, about: impl Fn(&str) -> bool) {
+        self.delta.retain(|field, _| about(field));
+        self.before.retain(|field, _| about(field));
+        self.differs.retain(|field, _| about(field));
+        self.overtaken.retain(|field, _| about(field));
+        self.cut.retain(|field| about(field));
+        self.fields.retain(|field| about(field));
+    }
+}
+
 impl PastView {
     /// What was known of a link, of all its fields or of one.
     #[must_use]
