@@ -6,6 +6,8 @@
 
 mod auth;
 mod control;
+mod moment;
+pub mod past;
 mod problem;
 mod routes;
 mod serve;
@@ -16,9 +18,10 @@ pub mod view;
 pub use auth::{Caller, Tokens, for_admin, for_metrics, for_scopes};
 
 pub use control::{
-    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Pin, Readiness, RecordRef,
-    RollBack, Unfreeze,
+    Aspect, Choice, Control, ControlError, DeadTarget, Decide, DecideMany, FieldChoice, Look, LookAt,
+    PauseTarget, Pin, Readiness, RecordRef, ReviewFilter, RollBack, Unfreeze,
 };
+pub use moment::moment;
 pub use problem::Problem;
 pub use routes::{house, router};
 pub use serve::{Serving, listen, serve};

@@ -7,12 +7,13 @@
 //! | `GET /metrics` | metrics (admin or metrics token) | |
 //! | `GET /v1/status` | [`Status`](super::view::Status) | `?connection=` |
 //! | `POST /v1/pause`, `/v1/resume` | [`Count`](super::view::Count) of connections | [`PauseTarget`] |
-//! | `GET /v1/explain` | [`Explanation`](super::view::Explanation) | `?scope=&object=&id=` or `?connection=&object=&id=` |
+//! | `GET /v1/explain` | [`Explanation`](super::view::Explanation) | `?scope=&object=&id=` or `?connection=&object=&id=`, `&field=&at=` |
 //! | `GET /v1/dead` | list of [`DeadView`](super::view::DeadView) | `?connection=&limit=` |
 //! | `GET /v1/dead/{seq}` | [`DeadView`](super::view::DeadView) in full | |
 //! | `POST /v1/dead/replay`, `/v1/dead/drop` | [`Count`](super::view::Count) of records | [`DeadTarget`] |
-//! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?connection=&limit=` |
+//! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?scope=&connection=&object=&id=&field=&kind=&limit=` |
 //! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
+//! | `POST /v1/review/decide-many` | [`DecidedMany`](super::view::DecidedMany) | [`DecideMany`] |
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
 //! | `POST /v1/look` | [`Count`](super::view::Count) of hints | [`Look`] |
 //! | `GET /v1/providers` | list of [`ProviderView`](super::view::ProviderView) | |
@@ -35,11 +36,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{StatusCode, Uri, header};
 use serde::Deserialize;
-use tandem_core::id::{ConnectionId, EntityKey, ExternalKey};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, InternalId, ObjectName, ScopeId};
 
 use super::auth::{Tokens, for_admin, for_metrics};
 use super::control::{
-    Control, DeadTarget, Decide, Look, PauseTarget, Pin, Readiness, RecordRef, RollBack, Unfreeze,
+    Aspect, Control, DeadTarget, Decide, DecideMany, Look, PauseTarget, Pin, Readiness, RecordRef,
+    ReviewFilter, RollBack, Unfreeze,
 };
 use super::problem::{Asked, Given, Named, Problem};
 use super::view;
@@ -69,6 +71,7 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
         .route("/v1/dead/drop", post(drop_dead::<C>))
         .route("/v1/review", get(reviews::<C>))
         .route("/v1/review/decide", post(decide::<C>))
+        .route("/v1/review/decide-many", post(decide_many::<C>))
         .route("/v1/review/unfreeze", post(unfreeze::<C>))
         .route("/v1/look", post(look::<C>))
         .route("/v1/providers", get(providers::<C>))
@@ -164,6 +167,8 @@ struct OfRecord {
     connection: Option<String>,
     object: String,
     id: String,
+    field: Option<String>,
+    at: Option<String>,
 }
 
 async fn explain<C: Control>(
@@ -184,7 +189,8 @@ async fn explain<C: Control>(
             return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
         }
     };
-    Ok(Json(control.explain(record).await?))
+    let aspect = Aspect { field: asked.field, at: asked.at };
+    Ok(Json(control.explain(record, aspect).await?))
 }
 
 #[derive(Deserialize)]
@@ -196,8 +202,12 @@ struct OfList {
 
 impl OfList {
     fn limit(&self) -> usize {
-        self.limit.unwrap_or(100).clamp(1, LONGEST_LIST)
+        bounded(self.limit)
     }
+}
+
+fn bounded(limit: Option<usize>) -> usize {
+    limit.unwrap_or(100).clamp(1, LONGEST_LIST)
 }
 
 async fn dead<C: Control>(
@@ -229,12 +239,25 @@ async fn drop_dead<C: Control>(
     Ok(Json(control.drop_dead(target).await?))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfReviews {
+    scope: Option<ScopeId>,
+    connection: Option<ConnectionId>,
+    object: Option<ObjectName>,
+    id: Option<InternalId>,
+    field: Option<String>,
+    kind: Option<String>,
+    limit: Option<usize>,
+}
+
 async fn reviews<C: Control>(
     State(control): State<Arc<C>>,
-    Asked(asked): Asked<OfList>,
+    Asked(asked): Asked<OfReviews>,
 ) -> Result<Json<Vec<view::ReviewView>>, Problem> {
-    let limit = asked.limit();
-    Ok(Json(control.reviews(asked.connection, limit).await?))
+    let OfReviews { scope, connection, object, id, field, kind, limit } = asked;
+    let filter = ReviewFilter { scope, connection, object, id, field, kind };
+    Ok(Json(control.reviews(filter, bounded(limit)).await?))
 }
 
 async fn decide<C: Control>(
@@ -242,6 +265,13 @@ async fn decide<C: Control>(
     Given(decision): Given<Decide>,
 ) -> Result<Json<view::Count>, Problem> {
     Ok(Json(control.decide(decision).await?))
+}
+
+async fn decide_many<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(decision): Given<DecideMany>,
+) -> Result<Json<view::DecidedMany>, Problem> {
+    Ok(Json(control.decide_many(decision).await?))
 }
 
 async fn unfreeze<C: Control>(

@@ -11,6 +11,7 @@ mod edit;
 mod limits;
 mod pauses;
 mod providers;
+mod review;
 mod work;
 
 use std::collections::BTreeMap;
