@@ -238,7 +238,7 @@ async fn an_edit_under_our_write_is_found_by_its_webhook_and_goes_by_policy() ->
             house.get(&format!("/v1/explain?scope=acme&object=contact&id={}", record.internal)).await?;
         let history = explained["history"].as_array().cloned().unwrap_or_default();
         let lost = history.iter().find(|entry| {
-            entry["what"] == "overtaken" && entry["delta"]["/company_name"]["external"] == "Theirs"
+            entry["what"] == "overtaken" && entry["overtaken"]["/company_name"]["external"] == "Theirs"
         });
         ensure(lost.is_some(), || format!("what was lost is not in the history: {history:?}"))?;
     }
@@ -254,4 +254,26 @@ async fn an_edit_under_our_write_is_found_by_its_webhook_and_goes_by_policy() ->
     })
     .await?;
     house.quiet(SOON).await
+}
+
+#[tokio::test]
+async fn an_edit_in_the_crm_brings_back_what_was_deleted_in_system_a_meanwhile() -> Result<(), Error> {
+    let plan = Plan { connection: format!("{SETTINGS}[objects.contact]\n"), ..Plan::roomy(&["acme"]) };
+    let house = House::build(plan).await?;
+    house.walked(SOON).await?;
+    let record = linked(&house, &["acme"], 1).await?.remove(0);
+    let portal = house.customer("acme")?.info.portal_id;
+    house.post("/v1/pause", &json!({ "connection": "acme" })).await?;
+    house.system_a("acme").delete(&record.internal).await?;
+    house.control.person_edits(portal, record.external[0], &[("jobtitle", "Kept")]).await?;
+    house.post("/v1/resume", &json!({ "connection": "acme" })).await?;
+    until("the record is back with the edit", SOON, async || {
+        let found = house.system_a("acme").read(&record.internal).await?.unwrap_or_default();
+        let document = found.get("document").cloned().unwrap_or(found);
+        Ok(if document["job_title"] == "Kept" { Ok(()) } else { Err(document.to_string()) })
+    })
+    .await?;
+    house.quiet(SOON).await?;
+    let all = everywhere(&house, &["acme"], &record, "job_title", "jobtitle").await?;
+    ensure(all == ["Kept", "Kept"], || format!("{all:?}"))
 }

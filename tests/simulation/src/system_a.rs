@@ -22,6 +22,7 @@ use crate::world::Event;
 struct Kept {
     version: u64,
     changed_at: Millis,
+    origin: String,
     document: Option<Map<String, Value>>,
 }
 
@@ -30,6 +31,7 @@ impl Kept {
         Record {
             version: self.version,
             changed_at: self.changed_at,
+            origin: self.origin.clone(),
             document: self.document.clone().map(Value::Object),
         }
     }
@@ -116,7 +118,7 @@ impl SystemA {
         let number = self.shared.number();
         history.note(Side::Here, id, Change { number, at: now, who, what, fields });
         drop(history);
-        let kept = Kept { version: state.version, changed_at: now, document };
+        let kept = Kept { version: state.version, changed_at: now, origin: origin.to_owned(), document };
         state.records.insert(id.to_owned(), kept.clone());
         let forget = self.plant == Some(Plant::FeedSkips) && self.shared.roll(|dice| dice.chance(300));
         if !forget {
@@ -241,7 +243,10 @@ impl Internal for SystemA {
             let held = self.state.lock().records.get(id).cloned();
             let holds = match write.expected {
                 Expected::Absent => held.as_ref().is_none_or(|kept| kept.document.is_none()),
-                Expected::Version(version) => held.as_ref().is_some_and(|kept| kept.version == version),
+                // As the embedded one has it: a deleted record has no version that a write could expect.
+                Expected::Version(version) => {
+                    held.as_ref().is_some_and(|kept| kept.document.is_some() && kept.version == version)
+                }
             };
             if !holds && self.plant != Some(Plant::VersionIgnored) {
                 break 'done Outcome::Conflict(held.map(|kept| kept.record()));
