@@ -388,11 +388,11 @@ mod tests {
 
     #[test]
     fn where_the_account_compares_times_an_update_rests_on_the_time_that_was_seen() {
-        let starter = Starter::configure(&json!({ "compares": "time" }), &json!({})).unwrap();
+        let by_time = Starter::configure(&json!({ "compares": "time" }), &json!({})).unwrap();
         let seen = parse(br#"{"Id":"p-7","Rev":"3","Changed":784111777999}"#).unwrap();
-        assert_eq!(starter.observed(&seen).unwrap().stamp, Some(784_111_777_999));
+        assert_eq!(by_time.observed(&seen).unwrap().stamp, Some(784_111_777_999));
         let write = Write { stamp: Some(784_111_777_999), ..update() };
-        let Answer::Send(step) = starter.start(&Operation::Write(write), &Context::default()).answer else {
+        let Answer::Send(step) = by_time.start(&Operation::Write(write), &Context::default()).answer else {
             panic!("it asks")
         };
         let conditions: Vec<_> =

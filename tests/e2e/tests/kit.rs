@@ -78,7 +78,7 @@ async fn a_new_provider_builds_passes_its_tests_and_syncs_before_a_line_is_chang
     let said = run(&mut new)?;
     assert!(said.contains("provider_acme_crm.wasm"), "{said}");
     let said = cargo(&folder, &target, &["test"])?;
-    assert!(said.contains("test result: ok. 3 passed"), "{said}");
+    assert!(said.contains("test result: ok. 4 passed"), "{said}");
     cargo(&folder, &target, &["build", "--profile", "quick", "--target", "wasm32-wasip2"])?;
     let component = target.join("wasm32-wasip2/quick/provider_acme_crm.wasm");
     run(house.command(&["provider", "check"])?.arg(&component))?;
