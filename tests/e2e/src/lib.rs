@@ -50,6 +50,8 @@ where
 pub fn client() -> Result<reqwest::Client, Error> {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     Ok(reqwest::Client::builder()
+        // The daemon closes connections that nobody uses, and some of our steps take a minute.
+        .pool_idle_timeout(Duration::from_secs(5))
         .no_proxy()
         .timeout(Duration::from_secs(30))
         .connect_timeout(Duration::from_secs(5))
