@@ -31,7 +31,7 @@ use crate::store::{Call, Commit, Intent, Op, Store};
 /// A busy hand is asked for again after so many milliseconds.
 pub(super) const BUSY_MS: u64 = 25;
 
-/// A record that somebody else works on for longer is looked at again after this.
+/// Nobody waits longer for a hand that is busy, in milliseconds.
 const BUSY_LONG_MS: u64 = 1_000;
 
 /// Whether an existing record could be linked.
@@ -383,22 +383,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         self.rounds(case, held).await
     }
 
-    /// Takes one more hand once nobody else has it. What was read of the CRM would have to be read again if the work were put back.
-    /// False: somebody has it for long.
+    /// Takes one more hand. False: somebody else had it. Then this waits until it is free, or for a while, and what was read and looked
+    /// up before is out of date: the work is put back and looks anew, without asking the CRM over and over meanwhile.
     async fn hold_when_free(&self, held: &mut Held<'_>, hand: &Hand) -> bool {
+        if held.hold(hand.clone()) {
+            return true;
+        }
         let clock = &self.rooms.clock;
         let give_up = clock.now().saturating_add(BUSY_LONG_MS);
-        while !held.hold(hand.clone()) {
-            if clock.now() >= give_up {
-                return false;
-            }
+        while !held.hold(hand.clone()) && clock.now() < give_up {
             clock.sleep(BUSY_MS).await;
         }
-        true
+        false
     }
 
     fn busy(&self) -> End {
-        End::PutBack { until: self.rooms.clock.now().saturating_add(BUSY_LONG_MS), whole: false }
+        End::PutBack { until: self.rooms.clock.now().saturating_add(BUSY_MS), whole: false }
     }
 
     /// The record bears the key of one of System A's records.
