@@ -20,7 +20,7 @@ use super::settle::{End, changes_nothing};
 use super::trail::Trail;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
-use crate::internal::Internal;
+use crate::internal::{Internal, Record};
 use crate::provider::Runtime;
 use crate::store::{Class, Commit, Op, Store};
 
@@ -88,6 +88,21 @@ pub(super) struct Case<'a> {
     pub(super) lost: bool,
     /// Calls were made for it: what it learnt would be lost if it were put back.
     pub(super) begun: bool,
+}
+
+impl Case<'_> {
+    /// What a record of System A says of its state. Who wrote it is kept for the trail.
+    pub(super) fn take_internal(&mut self, record: Record) -> InternalState {
+        let Record { version, changed_at, origin, document } = record;
+        self.internal_origin = origin;
+        let changed_at = Some(changed_at);
+        match document {
+            Some(document) => {
+                InternalState::Present { fields: document::into_fields(document), version, changed_at }
+            }
+            None => InternalState::Deleted { version, changed_at },
+        }
+    }
 }
 
 /// Goes on, or ends here.
@@ -273,23 +288,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     async fn read_internal(&self, case: &mut Case<'_>) -> Result<InternalState, PipelineError> {
         let entity = &case.link.entity;
         let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
-        Ok(match record {
-            None => InternalState::Absent,
-            Some(record) => {
-                case.internal_origin = record.origin;
-                match record.document {
-                    Some(document) => InternalState::Present {
-                        fields: document::into_fields(document),
-                        version: record.version,
-                        changed_at: Some(record.changed_at),
-                    },
-                    None => InternalState::Deleted {
-                        version: record.version,
-                        changed_at: Some(record.changed_at),
-                    },
-                }
-            }
-        })
+        Ok(record.map_or(InternalState::Absent, |record| case.take_internal(record)))
     }
 
     async fn ask(

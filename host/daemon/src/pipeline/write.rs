@@ -92,18 +92,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     }
                 };
                 case.note(what, reason, now);
-                case.internal_origin = record.origin;
-                *internal = match record.document {
-                    Some(document) => InternalState::Present {
-                        fields: document::into_fields(document),
-                        version: record.version,
-                        changed_at: Some(record.changed_at),
-                    },
-                    None => InternalState::Deleted {
-                        version: record.version,
-                        changed_at: Some(record.changed_at),
-                    },
-                };
+                *internal = case.take_internal(record);
                 Ok(Next::Round)
             }
             Outcome::Conflict(_) => Ok(Next::Reread),
