@@ -181,6 +181,9 @@ impl Said {
 pub struct Alternation {
     /// Times of the last writes and the side that was written, oldest first, within the window.
     pub writes: Vec<(Millis, Side)>,
+    /// Times at which an edit of the CRM that a write of ours overtook was given back to it, oldest first, within the window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restored: Vec<Millis>,
 }
 
 /// A deletion that waits to be confirmed.
@@ -539,7 +542,7 @@ mod tests {
             Decided { choice: Chosen::Value, values: values(), to_internal: names(), to_external: names() };
         link.decided.insert("/phone".into(), decided);
         link.frozen.insert("/phone".into(), "back and forth".into());
-        let write = Alternation { writes: vec![(1, Side::Internal)] };
+        let write = Alternation { writes: vec![(1, Side::Internal)], ..Alternation::default() };
         link.alternations.insert("/phone".into(), write);
         link.refused = values();
         link.doubt = Some(Doubt { since: 1, looks: 1, last: 1 });

@@ -91,6 +91,14 @@ async fn everywhere(
     Ok(all)
 }
 
+/// What is known of a record, for the one who reads why a test failed.
+async fn story(house: &House, internal: &str) -> Result<String, Error> {
+    let explained =
+        house.get(&format!("/v1/explain?scope=acme&object=contact&id={internal}&field=/job_title")).await?;
+    let reviews = house.get("/v1/review").await?;
+    Ok(format!("{explained:#}\nunder review: {reviews:#}"))
+}
+
 async fn reviews(house: &House, kind: &str) -> Result<Vec<Value>, Error> {
     let all = house.get("/v1/review").await?;
     let all = all.as_array().cloned().unwrap_or_default();
@@ -116,11 +124,15 @@ async fn of_two_crms_the_higher_ranked_one_wins_whichever_edit_is_told_first() -
         }
         for (number, record) in records.iter().enumerate() {
             let wins = vec![format!("support {round} {number}"); 3];
-            until(&format!("round {round}: record {number} is the same everywhere"), SOON, async || {
-                let all = everywhere(&house, &accounts, record, "job_title", "jobtitle").await?;
-                Ok(if all == wins { Ok(()) } else { Err(format!("{all:?}")) })
-            })
-            .await?;
+            let equal =
+                until(&format!("round {round}: record {number} is the same everywhere"), SOON, async || {
+                    let all = everywhere(&house, &accounts, record, "job_title", "jobtitle").await?;
+                    Ok(if all == wins { Ok(()) } else { Err(format!("{all:?}")) })
+                })
+                .await;
+            if let Err(error) = equal {
+                return Err(format!("{error}\n{}", story(&house, &record.internal).await?).into());
+            }
         }
         house.quiet(SOON).await?;
     }

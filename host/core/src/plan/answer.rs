@@ -95,7 +95,11 @@ pub fn after_external_write(
         next.base.insert(pointer.clone(), pair);
         next.refused.remove(pointer);
         if matches!(write, ExternalWrite::Update { .. }) {
-            loops::record(&mut next, pointer, Side::External, policy, now);
+            if overtaken::is_given_back(link, pointer, sent, policy) {
+                loops::record_restored(&mut next, pointer, policy, now);
+            } else {
+                loops::record(&mut next, pointer, Side::External, policy, now);
+            }
             overtaken::remember(&mut next, link, pointer, sent, written.stamp, policy);
         }
     }

@@ -3,6 +3,9 @@
 //! Counted for the entity, over all its links: how often System A's value of the field came from somewhere else than before, from
 //! one of the CRMs or from System A itself. What one CRM gave and the others are given is one change of hands and not several.
 //! With one link that is a write to one side after a write to the other. Writes to the same side again are no loop.
+//!
+//! An edit that a write of ours overtook and that is given back to its CRM is that CRM's own value still: no change of hands. So
+//! that a CRM that answers each of these with another edit is stopped too, they are counted by themselves.
 
 use crate::Millis;
 use crate::link::{Link, Side};
@@ -26,6 +29,41 @@ pub(super) fn record(link: &mut Link, pointer: &str, side: Side, policy: &Object
     while writes.len() > bound {
         writes.remove(0);
     }
+}
+
+/// Remembers that an overtaken edit of a field was given back to its CRM.
+pub(super) fn record_restored(link: &mut Link, pointer: &str, policy: &ObjectPolicy, now: Millis) {
+    if policy.loop_limit == 0 {
+        return;
+    }
+    let oldest = now.saturating_sub(policy.loop_window_ms);
+    let restored = &mut link.alternations.entry(pointer.to_owned()).or_default().restored;
+    restored.retain(|at| *at >= oldest);
+    restored.push(now);
+    let surplus = restored.len().saturating_sub(usize::try_from(policy.loop_limit).unwrap_or(usize::MAX));
+    restored.drain(..surplus);
+}
+
+/// Why an overtaken edit of the field is not given back to its CRM once more. None: it is.
+pub(super) fn restored_too_often(
+    link: &Link,
+    pointer: &str,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Option<String> {
+    let oldest = now.saturating_sub(policy.loop_window_ms);
+    let restored = &link.alternations.get(pointer)?.restored;
+    let times: Vec<String> = restored.iter().filter(|at| **at >= oldest).map(ToString::to_string).collect();
+    let limit = usize::try_from(policy.loop_limit).unwrap_or(usize::MAX);
+    (policy.loop_limit > 0 && times.len() >= limit).then(|| {
+        format!(
+            "edits in {} that a write of ours overtook were given back to it {} times within {} ms: at {}",
+            link.connection,
+            times.len(),
+            policy.loop_window_ms,
+            times.join(", ")
+        )
+    })
 }
 
 /// One write of a field: when, through which link, to which side.

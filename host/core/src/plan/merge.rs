@@ -312,7 +312,14 @@ fn write_back(
         }
     }
     to_internal(link, &inward.iter().collect::<Vec<_>>(), sides, now, merge);
-    to_external(link, group, &outward.iter().collect::<Vec<_>>(), sides, now, merge);
+    if inward.iter().any(|look| link.frozen.contains_key(look.pointer)) {
+        return;
+    }
+    let names: Vec<&str> = outward.iter().map(|look| look.pointer).collect();
+    let why = |link: &Link, name: &str| loops::restored_too_often(link, name, sides.policy, now);
+    if !freeze(link, &names, why, merge) {
+        put_external(link, group, &outward.iter().collect::<Vec<_>>(), sides, merge);
+    }
 }
 
 fn looks_of<'a>(looks: &[&Look<'a>]) -> Vec<Look<'a>> {
@@ -347,11 +354,23 @@ fn to_external(
         return;
     }
     let names: Vec<&str> = looks.iter().map(|look| look.pointer).collect();
-    if link.refused.keys().any(|pointer| sides.policy.group(pointer) == group) {
-        merge.say("left out, the CRM refused it", &names);
+    if is_refused(link, group, sides) || !freeze_looping(link, &names, Side::External, sides, now, merge) {
+        put_external(link, group, looks, sides, merge);
+    }
+}
+
+/// Whether the CRM refused a field of the group.
+fn is_refused(link: &Link, group: &str, sides: &Sides<'_>) -> bool {
+    link.refused.keys().any(|pointer| sides.policy.group(pointer) == group)
+}
+
+fn put_external(link: &Link, group: &str, looks: &[&Look<'_>], sides: &Sides<'_>, merge: &mut Merge) {
+    if looks.is_empty() {
         return;
     }
-    if freeze(link, &names, Side::External, sides, now, merge) {
+    let names: Vec<&str> = looks.iter().map(|look| look.pointer).collect();
+    if is_refused(link, group, sides) {
+        merge.say("left out, the CRM refused it", &names);
         return;
     }
     for look in looks {
@@ -366,7 +385,7 @@ fn to_internal(link: &mut Link, looks: &[&Look<'_>], sides: &Sides<'_>, now: Mil
         return;
     }
     let names: Vec<&str> = looks.iter().map(|look| look.pointer).collect();
-    if freeze(link, &names, Side::Internal, sides, now, merge) {
+    if freeze_looping(link, &names, Side::Internal, sides, now, merge) {
         return;
     }
     for look in looks {
@@ -376,7 +395,7 @@ fn to_internal(link: &mut Link, looks: &[&Look<'_>], sides: &Sides<'_>, now: Mil
 }
 
 /// Freezes the fields that have gone back and forth too often. True: nothing of the group is written.
-fn freeze(
+fn freeze_looping(
     link: &mut Link,
     names: &[&str],
     side: Side,
@@ -384,9 +403,20 @@ fn freeze(
     now: Millis,
     merge: &mut Merge,
 ) -> bool {
+    let why = |link: &Link, name: &str| loops::too_many(link, sides.peers, name, side, sides.policy, now);
+    freeze(link, names, why, merge)
+}
+
+/// Freezes the fields that there is a reason for. True: nothing of the group is written.
+fn freeze(
+    link: &mut Link,
+    names: &[&str],
+    why: impl Fn(&Link, &str) -> Option<String>,
+    merge: &mut Merge,
+) -> bool {
     let mut frozen = Vec::new();
     for name in names {
-        if let Some(why) = loops::too_many(link, sides.peers, name, side, sides.policy, now) {
+        if let Some(why) = why(link, name) {
             link.frozen.insert((*name).to_owned(), why);
             frozen.push(*name);
         }
@@ -505,7 +535,7 @@ fn merge_set(link: &mut Link, sides: &Sides<'_>, pointer: &str, now: Millis, mer
     }
     for (value, side) in [(to_external, Side::External), (merged.to_internal, Side::Internal)] {
         let Some(value) = value else { continue };
-        if freeze(link, &[pointer], side, sides, now, merge) {
+        if freeze_looping(link, &[pointer], side, sides, now, merge) {
             merge.to_external.remove(pointer);
             return;
         }

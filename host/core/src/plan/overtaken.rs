@@ -129,6 +129,12 @@ fn note_edit(link: &mut Link, edit: &Edit, policy: &ObjectPolicy) {
     link.look = link.external.is_some();
 }
 
+/// Whether what was sent gives the CRM an edit back that a write of ours overtook.
+pub(super) fn is_given_back(link: &Link, pointer: &str, sent: Option<&Value>, policy: &ObjectPolicy) -> bool {
+    let found = link.overtaken.get(pointer);
+    found.is_some_and(|found| found.stands && same(policy, pointer, sent, found.value.as_ref()))
+}
+
 /// Whether something was overtaken that waits for nobody, so that the record has to be seen first.
 pub(super) fn has_to_look(link: &Link) -> bool {
     link.overtaken.keys().any(|pointer| {

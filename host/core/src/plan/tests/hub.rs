@@ -41,6 +41,8 @@ pub(super) struct Crm {
     pub(super) events: Vec<Event>,
     /// System A's record changed and this link does not know of it.
     pub(super) told: bool,
+    /// Edits of `/a` that somebody makes between our look and our write, each time.
+    pub(super) robot: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ impl Hub {
                 link.base.insert(pointer.to_owned(), pair);
             }
             let (form, class) = (*form, *class);
-            Crm { form, class, policy, link, fields, stamp: 1, events: Vec::new(), told: false }
+            Crm { form, class, policy, link, fields, stamp: 1, events: Vec::new(), told: false, robot: None }
         });
         let internal = FIELDS.map(|pointer| (pointer.to_owned(), json!("v0"))).into();
         Self { now: 1_000, internal, version: 1, edited_at: 0, crms: crms.collect(), writes: 0 }
@@ -221,6 +223,10 @@ impl Hub {
                 if self.crms[at].class == Class::Exact && version.as_ref() != Some(&now) {
                     external = External::Touched;
                     continue;
+                }
+                if let Some(edits) = self.crms[at].robot.filter(|_| changed.contains("/a")) {
+                    self.crms[at].robot = Some(edits + 1);
+                    self.edit_external(at, "/a", json!(format!("robot {edits}")), false);
                 }
                 for pointer in changed {
                     let value = fields.get(pointer).cloned().unwrap_or(Value::Null);

@@ -121,6 +121,50 @@ fn what_one_gave_and_the_others_were_handed_counts_once() {
     assert_eq!(counted(&x, &[y], Internal, 103), 1);
 }
 
+#[test]
+fn what_was_overtaken_and_is_given_back_is_no_change_of_hands() {
+    // x hands its value to y over an edit there that nobody had told of; y stands above x, so its edit comes back. Once the two
+    // meet before that.
+    let of = |limit, rank| {
+        let mut policy = ObjectPolicy { loop_limit: limit, ..policy() };
+        policy.default.rank = Some(rank);
+        (Form::AsItIs, Class::FoundAfterwards, policy)
+    };
+    let mut hub = Hub::new(&[of(6, 2), of(6, 1)]);
+    for round in 0..3 {
+        hub.edit_external(0, "/a", json!(format!("x{round}")), false);
+        hub.edit_external(1, "/a", json!(format!("y{round}")), false);
+        let (first, late) = (hub.crms[0].events.remove(0), hub.crms[1].events.remove(0));
+        hub.deliver(0, &first);
+        if round != 1 {
+            hub.work(1, External::Unseen, &[]);
+            assert_eq!(hub.everywhere("/a"), vec![json!(format!("x{round}")); 3]);
+        }
+        hub.deliver(1, &late);
+        hub.settle(&[0], 20);
+        assert_eq!(hub.everywhere("/a"), vec![json!(format!("y{round}")); 3], "round {round}");
+    }
+    assert!(hub.crms.iter().all(|crm| crm.link.frozen.is_empty()));
+}
+
+#[test]
+fn a_crm_that_overtakes_what_is_given_back_to_it_again_and_again_is_stopped() {
+    let mut policy = ObjectPolicy { loop_limit: 3, ..policy() };
+    policy.default.on_conflict = OnConflict::External;
+    let mut hub = Hub::new(&[(Form::AsItIs, Class::FoundAfterwards, policy)]);
+    hub.crms[0].robot = Some(0);
+    hub.edit_internal("/a", json!("I"));
+    hub.settle(&[0], 40);
+    let why = hub.crms[0].link.frozen.get("/a").cloned().unwrap_or_default();
+    assert!(
+        why.starts_with("edits in crm-x that a write of ours overtook were given back to it 3 times"),
+        "{why}"
+    );
+    // System A's value, three that were given back, and what System A was given meanwhile.
+    assert_eq!(hub.crms[0].robot, Some(4));
+    assert!(hub.writes <= 8, "{} writes", hub.writes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
