@@ -111,7 +111,8 @@ async fn limits_that_are_known_are_used_and_never_run_into_while_others_go_on() 
     assert_eq!(refused(&calls), 0, "of {} calls", calls.len());
     let (burst, searches) = (densest(&calls, false, 10_000), densest(&calls, true, 1_000));
     assert!((171..=190).contains(&burst), "ten seconds had {burst} calls: 190 are allowed");
-    assert!((3..=5).contains(&searches), "a second had {searches} searches: five are allowed");
+    // How many there are below that is a matter of the machine's speed: each one waits for the answer to the one before.
+    assert!((1..=5).contains(&searches), "a second had {searches} searches: five are allowed");
     assert_eq!(house.get("/v1/dead?limit=10").await?, json!([]));
     assert_eq!(house.control.violations().await?.total, 0);
     Ok(())
