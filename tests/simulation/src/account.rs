@@ -183,7 +183,12 @@ impl Account {
             && what == What::Edited
             && let Who::Tandem(_, call) = pen.who
         {
-            pen.history.needless.push((side, id.to_owned(), call));
+            // A person may have written the same a moment before, and nobody has seen it yet.
+            let state = (self.place, id.to_owned(), record.tag);
+            let last = pen.history.tracks.get(&(side, id.to_owned())).and_then(|track| track.changes.last());
+            if last.is_none_or(|last| last.who != Who::Person) || pen.history.reads.contains_key(&state) {
+                pen.history.needless.push((side, id.to_owned(), call));
+            }
             return;
         }
         record.tag += 1;

@@ -23,7 +23,7 @@ mod wire;
 mod world;
 
 pub use plant::Plant;
-pub use run::{Plan, Report, run};
+pub use run::{Plan, Progress, Report, run};
 pub use world::{Options, Outcome};
 
 /// Lets a world happen and judges it.

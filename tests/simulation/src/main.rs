@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tandem_simulation::{Options, Plan, Plant, run, simulate};
+use tandem_simulation::{Options, Plan, Plant, Progress, run, simulate};
 
 /// Simulates the whole engine: each seed is a world of its own.
 #[derive(Parser)]
@@ -30,6 +30,17 @@ struct Args {
     plant: Option<String>,
 }
 
+/// On standard error, so that the report alone is on standard output.
+#[expect(clippy::print_stderr, reason = "a program that shows")]
+fn tell(progress: Progress<'_>) {
+    match progress {
+        Progress::Failed(seed, wrong) => eprintln!("seed {seed} failed: {}", wrong.join("; ")),
+        Progress::Ended(ended, of, failed, took) => {
+            eprintln!("{ended} of {of} seeds, {failed} failed, after {} s", took.as_secs());
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a program that shows")]
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -53,6 +64,7 @@ fn main() -> ExitCode {
         most: args.seconds.map(Duration::from_secs),
         plant,
         stop_at: usize::MAX,
+        tell: Some(tell),
     });
     println!("{report}");
     if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

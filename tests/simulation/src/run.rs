@@ -25,7 +25,21 @@ pub struct Plan {
     pub plant: Option<Plant>,
     /// No world is begun after so many failed.
     pub stop_at: usize,
+    /// Tells how far it is after each so many worlds, and of each that fails at once.
+    pub tell: Option<fn(Progress<'_>)>,
 }
+
+/// How far it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// So many worlds of so many ended, and so many of them failed, after a time.
+    Ended(u64, u64, usize, Duration),
+    /// The world of this seed failed.
+    Failed(u64, &'a [String]),
+}
+
+/// Progress is told at most this often.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// What came of them.
 #[derive(Debug, Default)]
@@ -67,6 +81,7 @@ pub fn run(plan: &Plan) -> Report {
     let began = Instant::now();
     let next = AtomicU64::new(plan.from);
     let report = Mutex::new(Report::default());
+    let told = Mutex::new(began);
     std::thread::scope(|scope| {
         for _ in 0..plan.threads.max(1) {
             scope.spawn(|| {
@@ -84,6 +99,17 @@ pub fn run(plan: &Plan) -> Report {
                     report.seeds += 1;
                     for (what, count) in outcome.met {
                         *report.met.entry(what).or_default() += count;
+                    }
+                    if let Some(tell) = plan.tell {
+                        if !outcome.wrong.is_empty() {
+                            tell(Progress::Failed(seed, &outcome.wrong));
+                        }
+                        let mut told = told.lock();
+                        if told.elapsed() >= TOLD {
+                            *told = Instant::now();
+                            let failed = report.failed.len() + usize::from(!outcome.wrong.is_empty());
+                            tell(Progress::Ended(report.seeds, plan.seeds, failed, began.elapsed()));
+                        }
                     }
                     if !outcome.wrong.is_empty() {
                         report.failed.insert(seed, outcome.wrong);

@@ -87,7 +87,7 @@ pub(crate) struct Setting {
     pub(crate) accounts: Vec<(Arc<Habits>, ObjectPolicy)>,
     limits: Limits,
     workers: usize,
-    faults: Faults,
+    pub(crate) faults: Faults,
     acts: u64,
     people: u64,
     crashes: u64,

@@ -9,8 +9,15 @@ const WITHIN: u64 = 2_000;
 fn every_planted_bug_is_found() {
     let mut missed = Vec::new();
     for plant in Plant::ALL {
-        let report =
-            run(&Plan { from: 0, seeds: WITHIN, threads: 1, most: None, plant: Some(plant), stop_at: 1 });
+        let report = run(&Plan {
+            from: 0,
+            seeds: WITHIN,
+            threads: 1,
+            most: None,
+            plant: Some(plant),
+            stop_at: 1,
+            tell: None,
+        });
         match report.failed.first_key_value() {
             Some((seed, wrong)) => {
                 println!("{plant:?}: seed {seed}, {}", wrong.first().map_or("", String::as_str));

@@ -18,6 +18,13 @@ pub(super) struct Contest<'a> {
 }
 
 impl Contest<'_> {
+    /// Whether an external value that contends was last known as what we sent, and nothing is known of that write that would tell a
+    /// rewrite from an edit: its answer was lost. A rewrite is not to win over what people made of the field since.
+    fn may_be_rewrite(&self, sides: &Sides<'_>) -> bool {
+        let unknown = sides.state.as_ref().is_some_and(|state| state.own.is_none());
+        unknown && !self.late && self.looks.iter().any(|look| look.assumed && look.external_changed)
+    }
+
     fn happened(&self, before: &Link) -> &'static str {
         if self.late {
             "a write of ours overtook an edit in the CRM, which was found afterwards"
@@ -38,6 +45,10 @@ pub(super) fn rule(sides: &Sides<'_>, contest: &Contest<'_>) -> Conflict {
         (Some((true, why)), _) => (Verdict::External, why),
         (Some((false, why)), _) => (Verdict::Internal, why),
         (None, OnConflict::Internal) => (Verdict::Internal, "System A wins by policy".to_owned()),
+        (None, OnConflict::External) if contest.may_be_rewrite(sides) => (
+            Verdict::Review,
+            "what the CRM has may be what it made of our own write, so it is held for review".to_owned(),
+        ),
         (None, OnConflict::External) => (Verdict::External, "the CRM wins by policy".to_owned()),
         (None, OnConflict::Review) => (Verdict::Review, "held for review by policy".to_owned()),
         (None, OnConflict::Newest) => newest(sides, contest),

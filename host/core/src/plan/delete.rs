@@ -10,7 +10,7 @@ use super::{
     Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
 };
 use crate::Millis;
-use crate::link::{Chosen, Fields, Held, Life, Link, RECORD, Said, Side};
+use crate::link::{Chosen, Doubt, Fields, Held, Life, Link, RECORD, Said, Side};
 use crate::policy::{ObjectPolicy, OnDelete, OnDeleteConflict};
 
 /// The record is there in System A and nowhere else.
@@ -287,6 +287,18 @@ pub(super) fn tombstone(
         // Made anew beside a record that is back it would be there twice.
         let is_back = match external {
             External::Unseen | External::Gone { .. } | External::Moved { .. } => Some(false),
+            External::Whole { source: Source::Read { began }, stamp, .. }
+                if *began >= at && *stamp == seen && stamp.is_some() =>
+            {
+                if let Some(until) = confirm_return(link, *began, policy) {
+                    draft.ask = Some(Ask::ReadExternalAt(until));
+                    draft.say(
+                        "it came back in System A; in the CRM it has the time from before: another look",
+                    );
+                    return false;
+                }
+                Some(true)
+            }
             External::Whole { source: Source::Read { began }, stamp, .. } => {
                 Some(*began >= at && !old(stamp))
             }
@@ -315,11 +327,21 @@ pub(super) fn tombstone(
         return true;
     }
     match external {
-        External::Unseen | External::Gone { .. } => draft.say("gone on both sides"),
+        External::Unseen => draft.say("gone on both sides"),
+        External::Gone { .. } => {
+            link.doubt = None;
+            draft.say("gone on both sides");
+        }
         External::Partial { stamp, .. } if old(stamp) => draft.say("gone; an older event changes nothing"),
         External::Whole { source: Source::Read { began }, fields, id, version, stamp, .. } => {
-            if *began < at || old(stamp) {
+            let undecided = *stamp == seen && stamp.is_some();
+            if *began < at || old(stamp) && !undecided {
                 draft.say("gone; an older read changes nothing");
+                return false;
+            }
+            if undecided && let Some(until) = confirm_return(link, *began, policy) {
+                draft.ask = Some(Ask::ReadExternalAt(until));
+                draft.say("gone, and read with the time from before; it is looked for again");
                 return false;
             }
             if !policy.create_internal {
@@ -350,6 +372,15 @@ pub(super) fn tombstone(
         }
     }
     false
+}
+
+/// A record that is gone was read as it was before: a replica that lags, or one that was restored within the same second. True of the
+/// second kind is what is still so a while later. Until when to wait; None: it is back.
+fn confirm_return(link: &mut Link, began: Millis, policy: &ObjectPolicy) -> Option<Millis> {
+    let doubt = *link.doubt.get_or_insert(Doubt { since: began, looks: 0, last: began });
+    let due = doubt.since.saturating_add(policy.confirm_after());
+    link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: began.max(doubt.last), ..doubt });
+    (began < due).then_some(due)
 }
 
 /// System A never had the record, and the link says that it did: its store went back in time. Nothing is deleted for that.

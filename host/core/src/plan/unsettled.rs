@@ -86,12 +86,15 @@ impl Unsettled {
         policy: &ObjectPolicy,
         now: Millis,
     ) -> Link {
-        let (
-            Internal::Present { fields: here, version, .. },
-            External::Whole { id, fields: there, version: external_version, stamp, .. },
-        ) = (internal, external)
-        else {
+        let External::Whole { id, fields: there, version: external_version, stamp, .. } = external else {
             return link.clone();
+        };
+        let nothing = Fields::new();
+        // What reached the CRM before the record was deleted in System A is no change of the CRM's.
+        let (here, version) = match internal {
+            Internal::Present { fields, version, .. } => (fields, version),
+            Internal::Deleted { version, .. } => (&nothing, version),
+            Internal::Absent => return link.clone(),
         };
         let mut next = link.clone();
         let arrived = |pointer: &String, now: Option<&Value>, wanted: Option<&Value>| {
@@ -125,6 +128,7 @@ impl Unsettled {
         let changed: BTreeSet<String> = self
             .to_internal
             .iter()
+            .filter(|_| matches!(internal, Internal::Present { .. }))
             .filter(|(pointer, pair)| arrived(pointer, here.get(*pointer), pair.internal.as_ref()))
             .map(|(pointer, _)| pointer.clone())
             .collect();

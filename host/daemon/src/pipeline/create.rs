@@ -108,7 +108,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             }
         };
         case.create_open = true;
-        for seen in found {
+        let left = case.stored.as_ref().and_then(|link| link.external.clone());
+        for seen in likeliest_first(found, &intent) {
+            if left.as_ref() == Some(&seen.id) {
+                // It was made in place of this one, which is gone.
+                continue;
+            }
             let external = self.external_key(case, &seen.id);
             if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != entity) {
                 continue;
@@ -126,6 +131,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     /// A record that an open create may have made. With Tandem's key in it there is no doubt: both sides had what was sent, and
     /// what is there now beside that is a change of the CRM's. Found by its identity it may as well be somebody's own: only where it
     /// has just what was sent have both sides agreed; the rest is compared as between any two records that are linked.
+    ///
+    /// What it has otherwise than sent, the server may have made of it as well as a person: the answer that would tell was lost.
     fn recognise(&self, case: &mut Case<'_>, intent: &Intent, seen: &Seen) {
         let now = self.rooms.clock.now();
         case.link.external = Some(seen.id.clone());
@@ -141,7 +148,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             if seen.key.as_ref() == Some(key) {
                 let answered = ExternalWritten {
                     id: seen.id.clone(),
-                    returned: Returned::Whole(fields.clone()),
+                    returned: Returned::Nothing,
                     unapplied: std::collections::BTreeSet::new(),
                     version: None,
                     stamp: None,
@@ -150,13 +157,39 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 let write = ExternalWrite::Create { fields };
                 let policy = &case.object.policy;
                 case.link = plan::after_external_write(&case.link, &write, &sent, &answered, policy, now);
+                case.link.own = None;
             } else {
                 let changed = fields.keys().cloned().collect();
                 let write = ExternalWrite::Update { fields, changed, version: None, stamp: None };
                 self.doubt_create(case, &write, &sent);
+                if let Body::Whole(row) = &seen.body {
+                    // A row may be old: what it has of what was sent is what both sides had then.
+                    let then = External::Whole {
+                        id: seen.id.clone(),
+                        fields: row.clone(),
+                        version: None,
+                        stamp: None,
+                        source: plan::Source::Answer,
+                        changed_at: std::collections::BTreeMap::new(),
+                    };
+                    let policy = &case.object.policy;
+                    case.link = case.unsettled.settle(&case.link, &sent, &then, policy, now);
+                    case.link.own = None;
+                }
             }
         }
         case.note("linked", "the record of an open create was found", now);
+    }
+
+    /// A create met a record that was there: on what that one has just as it was sent both sides have agreed, and what System A has
+    /// made of it since is an edit.
+    pub(super) fn agree_as_sent(&self, case: &mut Case<'_>, write: &ExternalWrite) {
+        let ExternalWrite::Create { fields } = write else { return };
+        let mut own = fields.clone();
+        own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
+        let changed = fields.keys().cloned().collect();
+        let sent = ExternalWrite::Update { fields: fields.clone(), changed, version: None, stamp: None };
+        self.doubt_create(case, &sent, &Internal::Present { fields: own, version: 0, changed_at: None });
     }
 
     /// From now on the create counts as an update that may have been made: its intent becomes that of an update.
@@ -214,7 +247,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     }
 
     /// System A has a record with the same identity: the CRM's record is linked to that one.
-    pub(super) fn adopt_internal(
+    pub(super) async fn adopt_internal(
         &self,
         case: &mut Case<'_>,
         other: InternalId,
@@ -237,8 +270,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             return Ok(Next::End(self.aside(case, "canonical-in", problems)));
         }
         let entity = EntityKey { id: other, ..case.link.entity.clone() };
-        if !held.hold(Hand::Entity(entity.clone())) {
-            return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+        if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
+            return Ok(Next::End(self.busy()));
         }
         let stored = self.rooms.store.link(&entity, &case.connection.id)?;
         let mut link =
@@ -252,7 +285,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             )];
             return Ok(Next::End(self.aside(case, "canonical-in", problems)));
         }
-        if self.rooms.store.intent(&entity, &case.connection.id)?.is_some() {
+        let open = self.rooms.store.intent(&entity, &case.connection.id)?;
+        if open.as_ref().is_some_and(|open| matches!(open.call, Call::Create { .. }))
+            && case.object.abilities.key
+        {
+            // Whether that create took effect is found out by its key, and by nothing else: there may be two records.
+            let until = now.saturating_add(case.object.abilities.find_settles_after_ms.max(BUSY_LONG_MS));
+            return Ok(Next::End(End::Later { until, touched: true, commit: Commit::new() }));
+        }
+        if open.is_some() {
             case.commit.push(Op::DropIntent(entity.clone(), case.connection.id.clone()));
             self.close_create(&link);
         }
@@ -337,7 +378,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             .store
             .intents(&connection.id, &key.object)?
             .into_iter()
-            .find(|intent| is_of(intent, &seen, &identity));
+            .find(|intent| is_of(intent, &seen, &identity, object.abilities.key));
         for (pointer, value) in &identity {
             let hand =
                 Hand::Identity(connection.id.clone(), key.object.clone(), format!("{pointer}={value}"));
@@ -370,7 +411,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                             case.link.entity
                         ),
                     )];
-                    return Ok(self.aside(&mut case, "canonical-in", problems));
+                    let mut end = self.aside(&mut case, "canonical-in", problems);
+                    if let End::SetAside { entity, .. } = &mut end {
+                        // It is about this record of the CRM: what becomes of the other one does not settle it.
+                        *entity = None;
+                    }
+                    return Ok(end);
                 }
                 case.link.external = Some(key.id.clone());
             }
@@ -446,6 +492,25 @@ fn without_entity(mut end: End) -> End {
     end
 }
 
+/// What was found for an open create, the likeliest first: with its key, then by how much of what was sent it has. Of two records with
+/// the same address one may be somebody's own.
+fn likeliest_first(mut found: Vec<Seen>, intent: &Intent) -> Vec<Seen> {
+    let Call::Create { key, sent, .. } = &intent.call else { return found };
+    let sent = document::parse(sent).map(|value| document::fields(&value)).unwrap_or_default();
+    // With another key it is the record of another create.
+    found.retain(|seen| seen.key.as_ref().is_none_or(|other| other == key));
+    found.sort_by_cached_key(|seen| {
+        let has = match &seen.body {
+            Body::Whole(fields) | Body::Partial(fields) => {
+                sent.iter().filter(|(pointer, value)| fields.get(*pointer) == Some(*value)).count()
+            }
+            _ => 0,
+        };
+        std::cmp::Reverse((seen.key.is_some(), has))
+    });
+    found
+}
+
 /// Identity fields and their normal forms. Empty values identify nobody.
 pub(super) fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> {
     policy
@@ -466,11 +531,11 @@ pub(super) fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String
         .collect()
 }
 
-/// Whether a record is the one that an open create made.
-fn is_of(intent: &Intent, seen: &Seen, identity: &[(String, String)]) -> bool {
+/// Whether a record is the one that an open create made. Where records bear our key (`keyed`), one without is somebody's own.
+fn is_of(intent: &Intent, seen: &Seen, identity: &[(String, String)], keyed: bool) -> bool {
     let Call::Create { key: own_key, identity: own_identity, .. } = &intent.call else { return false };
     match &seen.key {
         Some(key) => key == own_key,
-        None => !own_identity.is_empty() && own_identity.iter().all(|own| identity.contains(own)),
+        None => !keyed && !own_identity.is_empty() && own_identity.iter().all(|own| identity.contains(own)),
     }
 }

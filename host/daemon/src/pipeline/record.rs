@@ -218,7 +218,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             self.note_plan(&mut case, &mut plan, &internal, now);
             let quiet = plan.internal.is_none() && plan.external.is_none();
-            case.link = plan.link;
+            let before = Box::new(std::mem::replace(&mut case.link, plan.link));
             if quiet {
                 case.note_quiet(&plan.reason, now);
             }
@@ -226,7 +226,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if case.connection.directions.internal_paused() {
                     return Ok(paused(now));
                 }
-                match self.write_internal(&mut case, write, &mut internal, &plan.reason, held).await? {
+                match self.write_internal(&mut case, write, &mut internal, &plan.reason, before, held).await?
+                {
                     Next::Round => {}
                     Next::Reread => {
                         internal = self.read_internal(&mut case).await?;

@@ -21,7 +21,7 @@ use super::{Clock, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::{Expected, Internal, Outcome, Write as InternalRequest};
 use crate::provider::Runtime;
-use crate::store::Store;
+use crate::store::{Call, Op, Store};
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     pub(super) async fn write_internal(
@@ -30,6 +30,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         write: InternalWrite,
         internal: &mut InternalState,
         reason: &str,
+        before: Box<Link>,
         held: &mut Held<'_>,
     ) -> Result<Next, PipelineError> {
         let (expected, document) = match &write {
@@ -50,8 +51,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         case.unsettled.note_internal(&write, &case.link, &case.external);
         if let Some(mut guard) = Guard::update(case) {
+            let replaces = case.update_open;
             self.open(&mut guard).await?;
             case.update_open = true;
+            if replaces {
+                case.stored = Some(case.link.clone());
+            }
         }
         let entity = case.link.entity.clone();
         let outcome = self
@@ -95,8 +100,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 *internal = case.take_internal(record);
                 Ok(Next::Round)
             }
-            Outcome::Conflict(_) => Ok(Next::Reread),
-            Outcome::Exists(other) => self.adopt_internal(case, other, held),
+            Outcome::Conflict(_) => {
+                // What was planned from a record that is another one now is planned anew, from the same link.
+                case.link = *before;
+                Ok(Next::Reread)
+            }
+            Outcome::Exists(other) => Box::pin(self.adopt_internal(case, other, held)).await,
             Outcome::Rejected(problems) => Ok(Next::End(self.aside(case, "canonical-in", problems))),
         }
     }
@@ -119,6 +128,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(Next::End(end));
         }
         let creates = matches!(write, ExternalWrite::Create { .. });
+        let is_settled = |op: &Op| matches!(op, Op::DropIntent(entity, _) if *entity == case.link.entity);
+        if creates && !case.create_open && !case.update_open && !case.commit.ops.iter().any(is_settled) {
+            let intent = self.rooms.store.intent(&case.link.entity, &case.connection.id)?;
+            if let Some(intent) = intent.filter(|intent| matches!(intent.call, Call::Create { .. })) {
+                // An earlier run or try may have made it, and its link was never committed.
+                return Box::pin(self.resolve_intent(case, intent)).await;
+            }
+        }
         let mut guard = match &write {
             ExternalWrite::Create { fields } => {
                 if let Some(end) = self.hold_identity(case, fields, held) {
@@ -290,7 +307,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             (Answer::Exists(reference), _) if creates => {
                 match self.adopt_external(case, ExternalId::from(reference.id))? {
-                    Created::Linked => Ok(Next::Round),
+                    Created::Linked => {
+                        self.agree_as_sent(case, &write);
+                        Ok(Next::Round)
+                    }
                     Created::Taken(end) => Ok(Next::End(end)),
                 }
             }

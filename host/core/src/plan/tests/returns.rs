@@ -59,6 +59,36 @@ fn a_read_that_began_with_the_deletion_brings_a_record_back() {
     assert_eq!(at(NOW), Some(InternalWrite::Create { fields: fields(&[("/phone", json!("1"))]) }));
 }
 
+/// The record, read at a moment with a time of the CRM's.
+fn read_at(began: Millis, time: u64) -> External {
+    let mut read = whole(Source::Read { began }, None, &[("/phone", json!("1"))]);
+    let External::Whole { stamp, .. } = &mut read else { panic!("not whole") };
+    *stamp = Some(time);
+    read
+}
+
+#[test]
+fn a_record_that_is_read_with_the_time_from_before_is_back_when_it_is_still_so_a_while_later() {
+    let buried = Link { external_stamp: Some(50), ..buried() };
+    let wait = policy().confirm_after();
+    for internal in [deleted(2), present(3, &[("/phone", json!("5"))])] {
+        // A replica that lags, or one that was restored within the second in which it was deleted.
+        let first = run(&buried, &internal, &read_at(NOW + 1, 50), &policy());
+        assert_eq!(first.ask, Some(Ask::ReadExternalAt(NOW + 1 + wait)), "{}", first.reason);
+        assert!(first.internal.is_none() && first.external.is_none());
+        // It was the replica.
+        let lagged = run(&first.link, &deleted(2), &gone(), &policy());
+        assert!(quiet(&lagged) && lagged.link.doubt.is_none());
+        assert!(run(&lagged.link, &deleted(2), &read_at(NOW + 1 + wait, 50), &policy()).ask.is_some());
+        // It is back: linked again, not made once more.
+        let back = run(&first.link, &internal, &read_at(NOW + 1 + wait, 50), &policy());
+        assert_eq!((back.ask, back.external), (None, None), "{}", back.reason);
+        assert_eq!((back.link.life, back.link.external), (Life::Active, Some("e1".into())));
+    }
+    // An older time is that of a replica whenever it is read.
+    assert!(quiet(&run(&buried, &deleted(2), &read_at(NOW + wait * 9, 49), &policy())));
+}
+
 #[test]
 fn an_update_that_wins_where_nothing_is_made_in_the_crm_leaves_the_link_lapsed() {
     let closed = ObjectPolicy { create_external: false, ..policy() };

@@ -49,6 +49,24 @@ fn an_edit_in_the_crm_after_such_a_write_to_system_a_is_no_conflict() {
 }
 
 #[test]
+fn a_write_that_arrived_before_the_record_was_deleted_in_system_a_brings_it_not_back() {
+    let (link, unsettled) = on_its_way_out();
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let looks = run(&link, &deleted(3), &external, &policy());
+    assert_eq!(looks.conflicts.len(), 1, "it looks like an edit in the CRM");
+    let settled = unsettled.settle(&link, &deleted(3), &external, &policy(), NOW);
+    let plan = run(&settled, &deleted(3), &external, &policy());
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert!(matches!(plan.external, Some(ExternalWrite::Remove { .. })), "{}", plan.reason);
+    // An edit there is one still.
+    let edited = read(&[("/phone", json!("3")), ("/name", json!("Ann"))]);
+    let settled = unsettled.settle(&link, &deleted(3), &edited, &policy(), NOW);
+    assert_eq!(run(&settled, &deleted(3), &edited, &policy()).conflicts.len(), 1);
+    let (link, unsettled) = on_its_way_in();
+    assert_eq!(unsettled.settle(&link, &deleted(3), &external, &policy(), NOW), link);
+}
+
+#[test]
 fn a_write_that_never_arrived_settles_nothing() {
     let (link, unsettled) = on_its_way_out();
     let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
