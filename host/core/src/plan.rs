@@ -23,6 +23,7 @@ mod observe;
 mod review;
 mod sets;
 mod unsettled;
+mod withheld;
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,9 @@ use crate::policy::ObjectPolicy;
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
 pub use review::{Choice, DecideError, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze};
 pub use unsettled::Unsettled;
+pub use withheld::{
+    Aim, agree_to_differ, aims, keep_record, leave_deleted, without_external, without_internal,
+};
 
 /// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One
 /// for what was changed, one for what the CRM made of it, one that finds nothing.

@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod client;
+mod deletes;
 mod failure;
 mod kit;
 mod live;

@@ -28,8 +28,10 @@ use crate::telemetry::{Metrics, Stage};
 mod connection;
 mod create;
 pub mod dispatch;
+mod erase;
 mod exchange;
 mod feed;
+mod guard;
 mod inbox;
 mod intent;
 pub mod listing;
@@ -38,11 +40,15 @@ mod probe;
 mod record;
 mod settle;
 mod trail;
+mod undo;
 mod write;
 
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
+pub use erase::{Erasure, Place};
 pub use exchange::{Concluded, ExchangeError, Seen};
+pub use guard::{Kind, Meant, Withheld, Word};
+pub use undo::{KEPT_BYTES, Kept, NotUndone};
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {
@@ -135,6 +141,8 @@ pub struct Pipeline<S, R, D, I, C> {
     open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
     /// Entities whose last updates may be half done.
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
+    /// What the guard counts and withholds.
+    book: Arc<Mutex<guard::Book>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -149,6 +157,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
             open: Mutex::default(),
             unsettled: Mutex::default(),
+            book: Arc::default(),
             arrived,
         }
     }
@@ -174,6 +183,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store cannot be read.
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
+            self.remember_guard(connection)?;
             for object in connection.objects.keys() {
                 for intent in self.rooms.store.intents(&connection.id, object)? {
                     self.remember(&intent);
@@ -275,6 +285,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         self.settle(&connection, work, end).await?;
         drop(held);
+        self.weigh(&connection).await?;
         (self.arrived)();
         Ok(())
     }

@@ -9,6 +9,7 @@ mod observations;
 mod rewrites;
 mod unsettled;
 mod updates;
+mod withheld;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
