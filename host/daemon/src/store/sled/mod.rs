@@ -498,4 +498,34 @@ impl Store for SledStore {
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.engine.value(&keys::value(name), |payload| Ok(payload.to_vec()))
     }
+
+    fn values_under(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut stretch = Stretch::prefix(keys::values_under(prefix));
+        if let Some(after) = after {
+            stretch.from = Bound::Excluded(keys::value(after));
+        }
+        self.engine.values(&stretch, limit, |key, payload| {
+            let name = Parser::new(key).text().ok_or(Damage::Payload("value"))?;
+            Ok(Found::Take((name, payload.to_vec())))
+        })
+    }
+
+    fn count_links(&self, connection: &ConnectionId, object: &ObjectName) -> Result<u64, StoreError> {
+        let Some(conn) = self.conn(connection) else { return Ok(0) };
+        let stretch = Stretch::prefix(Builder::new(keys::LINK).conn(conn).done());
+        let mut count = 0;
+        self.engine.values(&stretch, usize::MAX, |key, payload| {
+            let mut parser = Parser::new(key);
+            let entity = parser.conn().and_then(|_| parser.entity()).ok_or(Damage::Payload("link"))?;
+            let head = codec::link_head(payload)?;
+            count += u64::from(entity.object == *object && head.alive);
+            Ok(Found::<()>::Pass)
+        })?;
+        Ok(count)
+    }
 }
