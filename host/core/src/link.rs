@@ -415,7 +415,7 @@ mod tests {
 
     fn base(phone: &str) -> Base {
         let half = Some(json!(phone));
-        let pair = Pair { internal: half.clone(), external: half, assumed: false };
+        let pair = Pair { internal: half.clone(), external: half, assumed: false, given: false };
         Base::from(BTreeMap::from([("/phone".to_owned(), pair)]))
     }
 
@@ -445,7 +445,7 @@ mod tests {
             (Some(Value::Null), r#"{"/phone":{"i":null,"e":"+1"}}"#),
             (Some(json!("")), r#"{"/phone":{"i":"","e":"+1"}}"#),
         ] {
-            let pair = Pair { internal: value, external: Some(json!("+1")), assumed: false };
+            let pair = Pair { internal: value, external: Some(json!("+1")), assumed: false, given: false };
             let base = Base::from(BTreeMap::from([("/phone".to_owned(), pair)]));
             let text = serde_json::to_string(&base).unwrap();
             assert_eq!(text, written);

@@ -44,7 +44,12 @@ fn a_half_that_was_assumed_stays_so_until_it_is_seen_and_no_other_becomes_so() {
 fn elements_that_came_to_system_a_move_and_those_of_one_side_stay_there() {
     let mut link = agreed(&[]);
     let half = |elements: Value| Some(elements);
-    let tags = Pair { internal: half(json!(["a"])), external: half(json!(["a", "opaque"])), assumed: false };
+    let tags = Pair {
+        internal: half(json!(["a"])),
+        external: half(json!(["a", "opaque"])),
+        assumed: false,
+        given: false,
+    };
     link.base.insert("/tags".into(), tags);
     let external = read(&[("/tags", json!(["a", "opaque", "new"]))]);
     let plan = run(&link, &present(1, &[("/tags", json!(["a"]))]), &external, &policy());

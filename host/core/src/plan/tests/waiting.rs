@@ -67,7 +67,8 @@ fn values_that_are_equal_when_records_meet_are_agreed_without_a_word() {
 #[test]
 fn a_side_that_comes_round_to_the_other_is_no_agreement_of_both() {
     let mut link = link();
-    let rewritten = Pair { internal: Some(json!("1")), external: Some(json!("+1")), assumed: false };
+    let rewritten =
+        Pair { internal: Some(json!("1")), external: Some(json!("+1")), assumed: false, given: false };
     link.base.insert("/phone".into(), rewritten);
     let plan = run(&link, &here(&[("/phone", json!("+1"))]), &External::Unseen, &policy());
     assert!(quiet(&plan));
@@ -78,7 +79,8 @@ fn a_side_that_comes_round_to_the_other_is_no_agreement_of_both() {
 #[test]
 fn a_rewritten_field_is_not_written_along_with_its_group() {
     let mut link = link();
-    let rewritten = Pair { internal: Some(json!("S")), external: Some(json!("S.")), assumed: false };
+    let rewritten =
+        Pair { internal: Some(json!("S")), external: Some(json!("S.")), assumed: false, given: false };
     link.base.insert("/street".into(), rewritten);
     let plan = run(&link, &here(&[("/city", json!("D"))]), &there(&[("/street", json!("S."))]), &policy());
     assert_eq!(sent_out(&plan), one("/city", json!("D")));
