@@ -112,6 +112,8 @@ pub fn agree_to_differ(
             internal: fields.get(pointer).cloned(),
             external: there(link, external, pointer).cloned(),
             assumed: false,
+            // A person said that it stays: it is System A's own from here on.
+            given: false,
         };
         next.base.insert(pointer.clone(), pair);
     }

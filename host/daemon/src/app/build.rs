@@ -516,7 +516,7 @@ impl Engine {
             .map_err(|error| error.to_string())?
             .remove(name.as_str())
             .ok_or_else(|| format!("{place}: there is no canonical object of that name"))?;
-        refuse_defaults(policy, &canonical).map_err(|(pointer, why)| {
+        refuse_defaults(&object.policy, &canonical).map_err(|(pointer, why)| {
             format!("{}: objects.{name}.fields.\"{pointer}\".default: {why}", file.file.display())
         })?;
         let compile = |what: &str, schema: &Value| {

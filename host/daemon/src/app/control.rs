@@ -22,7 +22,7 @@ use crate::admin::{
 };
 use crate::internal::Internal as _;
 use crate::pipeline::listing::Kind;
-use crate::pipeline::{Clock as _, Connection, Kept, Kind as Guarded, Meant, Withheld, Word};
+use crate::pipeline::{Approval, Clock as _, Connection, Kept, Kind as Guarded, Selection, Withheld};
 use crate::quota::Cause as Standing;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::Freshness;
@@ -370,7 +370,7 @@ fn stopped_in_words(stopped: &[(ObjectName, Side, Guarded, u64)]) -> String {
 }
 
 /// Which ones are meant. To mean all of them takes a word.
-fn meant(target: DeletesTarget) -> Result<Meant, ControlError> {
+fn selection(target: DeletesTarget) -> Result<Selection, ControlError> {
     let DeletesTarget { connection, batch, object, scope, ids, all, restore: _ } = target;
     let is_open = connection.is_none() && batch.is_none() && ids.is_empty();
     if is_open && !all {
@@ -378,7 +378,7 @@ fn meant(target: DeletesTarget) -> Result<Meant, ControlError> {
             "name a connection, a batch or records, or say that all are meant".to_owned(),
         ));
     }
-    Ok(Meant { connection, batch, object, scope, ids })
+    Ok(Selection { connection, batch, object, scope, ids })
 }
 
 fn kept_view(kept: &Kept) -> KeptView {
@@ -418,12 +418,12 @@ impl Engine {
         })
     }
 
-    async fn rule_on(&self, target: DeletesTarget, word: Word) -> Result<Count, ControlError> {
-        let meant = meant(target)?;
-        if let Some(connection) = &meant.connection {
+    async fn rule_on(&self, target: DeletesTarget, approval: Approval) -> Result<Count, ControlError> {
+        let selection = selection(target)?;
+        if let Some(connection) = &selection.connection {
             self.known(connection)?;
         }
-        let count = self.pipeline.rule_on_withheld(&meant, word).await.map_err(store)?;
+        let count = self.pipeline.rule_on_withheld(&selection, approval).await.map_err(store)?;
         Ok(Count { count })
     }
 }
@@ -666,8 +666,8 @@ impl Control for Engine {
         if let Some(connection) = &connection {
             self.known(connection)?;
         }
-        let meant = Meant { connection, ..Meant::default() };
-        let rows = self.pipeline.withheld(&meant, limit).map_err(store)?;
+        let selection = Selection { connection, ..Selection::default() };
+        let rows = self.pipeline.withheld(&selection, limit).map_err(store)?;
         rows.iter().map(|row| self.withheld_view(row)).collect()
     }
 
@@ -679,26 +679,26 @@ impl Control for Engine {
         if let Some(connection) = &connection {
             self.known(connection)?;
         }
-        let meant = Meant { connection, ..Meant::default() };
-        let kept = self.pipeline.undoable(&meant, limit).map_err(store)?;
+        let selection = Selection { connection, ..Selection::default() };
+        let kept = self.pipeline.undoable(&selection, limit).map_err(store)?;
         Ok(kept.iter().map(kept_view).collect())
     }
 
     async fn approve(&self, target: DeletesTarget) -> Result<Count, ControlError> {
-        self.rule_on(target, Word::Approved).await
+        self.rule_on(target, Approval::Approved).await
     }
 
     async fn reject(&self, target: DeletesTarget) -> Result<Count, ControlError> {
-        let word = if target.restore { Word::Restored } else { Word::Rejected };
-        self.rule_on(target, word).await
+        let approval = if target.restore { Approval::Restored } else { Approval::Rejected };
+        self.rule_on(target, approval).await
     }
 
     async fn undo(&self, target: DeletesTarget) -> Result<Undone, ControlError> {
-        let meant = meant(target)?;
-        if let Some(connection) = &meant.connection {
+        let selection = selection(target)?;
+        if let Some(connection) = &selection.connection {
             self.known(connection)?;
         }
-        let undone = self.pipeline.undo(&meant).await;
+        let undone = self.pipeline.undo(&selection).await;
         let (count, not) = undone.map_err(|error| ControlError::Failed(error.to_string()))?;
         let not = not.iter().map(|not| format!("{}: {}", not.entity, not.why));
         Ok(Undone { count, not: not.collect() })
@@ -774,6 +774,7 @@ impl Control for Engine {
             LookAt::All => {
                 let mut after: Option<EntityKey> = None;
                 let mut count = 0;
+                let looking = self.pipeline.looking(&connection.id);
                 loop {
                     let links =
                         self.store.scan_links(&connection.id, after.as_ref(), LOOK_PAGE).map_err(store)?;
@@ -787,7 +788,13 @@ impl Control for Engine {
                     count += hints.len() as u64;
                     self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
                 }
+                drop(looking);
                 self.walk_again(&connection, &look.object).await?;
+                // Where there was nothing to look at, or all of it was done by now.
+                self.pipeline
+                    .weigh(&connection)
+                    .await
+                    .map_err(|error| ControlError::Failed(error.to_string()))?;
                 return Ok(Count { count });
             }
         }

@@ -24,18 +24,21 @@ use tandem_core::exchange::{Answer, Attribute, Delivery, Find, Operation, Refere
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, ObjectName};
 
 use super::exchange::{Body, ExchangeError};
-use super::guard::{Meant, digest};
+use super::guard::{Selection, digest};
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::{Expected, Internal, Outcome, Write};
 use crate::provider::Runtime;
-use crate::store::{Call, Class, Commit, Hint, Op, Store, StoreError, Subject, Until};
+use crate::store::{Call, Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, Subject, Until};
 
 /// Where the key of the digests is kept.
 const KEY: &str = "erased-key";
 
-/// Waiting hints of one class, or letters of one connection, that are looked through.
+/// Delayed hints, or letters of one connection, that are looked through. With more, nothing is said to be gone.
 const MOST: usize = 100_000;
+
+/// Waiting hints that are read at once.
+const HINTS: usize = 1024;
 
 /// How often System A is written again when somebody writes meanwhile.
 const TRIES: u32 = 20;
@@ -45,8 +48,15 @@ const TRIES: u32 = 20;
 struct Copy {
     connection: ConnectionId,
     id: ExternalId,
-    /// It went, and how. None: not yet.
-    done: Option<String>,
+    /// It went. None: not yet.
+    done: Option<Done>,
+}
+
+/// How a record went from a CRM, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Done {
+    how: String,
+    at: Millis,
 }
 
 /// What is to be erased, until all of it is.
@@ -77,6 +87,16 @@ pub struct Erasure {
     pub places: Vec<Place>,
     /// Everything is gone. Otherwise the rest is tried again until it is.
     pub done: bool,
+}
+
+impl Order {
+    /// Whether a webhook that waits to be read has something of the record: it came before the CRM had forgotten it.
+    fn is_told_by(&self, stored: &StoredDelivery) -> bool {
+        let copies = self.copies.iter().filter(|copy| copy.connection == stored.connection);
+        let before =
+            copies.filter(|copy| copy.done.as_ref().is_none_or(|done| stored.received_at <= done.at));
+        names_any(&stored.delivery, &before.map(|copy| &copy.id).collect::<Vec<_>>())
+    }
 }
 
 fn order_name(entity: &EntityKey) -> String {
@@ -118,7 +138,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             commit.push(Op::DropValue(name));
             self.rooms.store.commit(commit, Until::Durable).await?;
         }
-        tracing::info!(object = %entity.object, scope = %entity.scope, done, places = places.len(), "a record was erased");
+        for place in &places {
+            tracing::info!(
+                object = %entity.object, scope = %entity.scope, place = place.place, gone = place.gone, "a record is erased"
+            );
+        }
         Ok(Some(Erasure { entity: entity.clone(), places, done }))
     }
 
@@ -154,6 +178,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 key
             }
         };
+        self.ledger.lock().erased_key = Some(Some(Arc::from(key.as_slice())));
         let mut commit = Commit::new();
         for copy in &order.copies {
             let external = ExternalKey {
@@ -170,7 +195,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// Whether a record of a CRM was erased.
     pub(super) fn is_erased(&self, external: &ExternalKey) -> Result<bool, StoreError> {
-        let Some(key) = self.rooms.store.value(KEY)? else { return Ok(false) };
+        let known = self.ledger.lock().erased_key.clone();
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let read = self.rooms.store.value(KEY)?.map(Arc::from);
+                self.ledger.lock().erased_key.get_or_insert(read).clone()
+            }
+        };
+        let Some(key) = key else { return Ok(false) };
         Ok(self.rooms.store.value(&mark_name(&key, external))?.is_some())
     }
 
@@ -207,11 +240,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         if copy.done.is_none() {
             match self.send_erasure(&connection, object, &copy.id).await {
-                Ok(how) => copy.done = Some(how),
+                Ok(how) => copy.done = Some(Done { how, at: self.rooms.clock.now() }),
                 Err(why) => return say(format!("not erased yet: {why}; it is tried again"), false),
             }
         }
-        let how = copy.done.clone().unwrap_or_default();
+        let how = copy.done.as_ref().map(|done| done.how.clone()).unwrap_or_default();
         match self.look_for(&connection, object, &copy.id).await {
             Ok(true) => say(format!("{how}; a read finds it no more"), true),
             Ok(false) => {
@@ -312,16 +345,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         commit.push(Op::DropHistory(entity.clone()));
         self.rooms.store.commit(commit, Until::Durable).await?;
-        self.forget_in_memory(entity);
+        self.ledger.lock().forget(entity);
         let after = self.traces(entity, order)?;
         let places = before.into_iter().zip(after).map(|(before, after)| Place {
             place: before.what.to_owned(),
-            what: match before.count {
-                0 => "nothing was there".to_owned(),
-                1 => "1 was there and is gone".to_owned(),
-                count => format!("{count} were there and are gone"),
+            what: match (before.count, after.count) {
+                _ if after.cut => {
+                    format!("more than {MOST}, which is too many to look through; it is tried again")
+                }
+                (0, 0) => "nothing was there".to_owned(),
+                (1, 0) => "1 was there and is gone".to_owned(),
+                (count, 0) => format!("{count} were there and are gone"),
+                (_, left) => format!("{left} left; they are gone once the daemon has read them"),
             },
-            gone: after.count == 0,
+            gone: after.count == 0 && !after.cut,
         });
         Ok(places.collect())
     }
@@ -346,6 +383,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let (mut intents, mut letters, mut hints, mut withheld, mut kept) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut unread, mut many_letters, mut many_hints) = (0, false, false);
         let history = store.history(entity, usize::MAX)?.len();
         for connection in &connections {
             if store.intent(entity, connection)?.is_some() {
@@ -365,7 +403,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         Subject::Delivery(_) => false,
                     }
             };
-            for letter in store.dead(Some(connection), MOST)? {
+            let dead = store.dead(Some(connection), MOST)?;
+            many_letters |= dead.len() >= MOST;
+            for letter in dead {
                 let of_entity = letter.entity.as_ref() == Some(entity);
                 if of_entity || is_about(&letter.hint.object, &letter.hint.subject) {
                     letters.push(Op::DropDead(letter.seq));
@@ -376,33 +416,48 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     letters.push(Op::DropDelivery(seq));
                 }
             }
-            let mut waiting: Vec<Hint> = Vec::new();
+            let mut look_at = |hint: &Hint| -> Result<(), StoreError> {
+                if is_about(&hint.object, &hint.subject) {
+                    hints.push(Op::DropHint(hint.key()));
+                } else if let Subject::Delivery(seq) = hint.subject
+                    && store.delivery(seq)?.is_some_and(|stored| order.is_told_by(&stored))
+                {
+                    unread += 1;
+                }
+                Ok(())
+            };
             for class in Class::ALL {
-                waiting.extend(store.ready(connection, class, 0, MOST)?);
+                let mut after = 0;
+                loop {
+                    let page = store.ready(connection, class, after, HINTS)?;
+                    let Some(last) = page.last() else { break };
+                    after = last.seq;
+                    page.iter().try_for_each(&mut look_at)?;
+                }
             }
             if store.backlog(connection)?.delayed > 0 {
                 let delayed = store.delayed(Millis::MAX, MOST)?;
-                waiting.extend(delayed.into_iter().filter(|hint| hint.connection == *connection));
+                many_hints |= delayed.len() >= MOST;
+                delayed.iter().filter(|hint| hint.connection == *connection).try_for_each(&mut look_at)?;
             }
-            let of_it = waiting.iter().filter(|hint| is_about(&hint.object, &hint.subject));
-            hints.extend(of_it.map(|hint| Op::DropHint(hint.key())));
-            let meant = Meant {
+            withheld.extend(self.drop_withheld(entity, connection)?);
+            let of_it = Selection {
                 connection: Some(connection.clone()),
                 object: Some(entity.object.clone()),
                 scope: Some(entity.scope.clone()),
                 ids: vec![entity.id.clone()],
                 batch: None,
             };
-            withheld.extend(self.withheld_names(&meant)?.into_iter().map(Op::DropValue));
-            kept.extend(self.kept_names(&meant)?.into_iter().map(Op::DropValue));
+            kept.extend(self.kept_names(&of_it)?.into_iter().map(Op::DropValue));
         }
-        let trace = |what: &'static str, ops: Vec<Op>| Trace { what, count: ops.len(), ops };
+        let trace = |what: &'static str, ops: Vec<Op>| Trace { what, count: ops.len(), ops, cut: false };
         Ok(vec![
             trace("links, with what both sides had", link_ops),
-            Trace { what: "history", count: history, ops: Vec::new() },
+            Trace { count: history, ..trace("history", Vec::new()) },
             trace("writes under way", intents),
-            trace("records set aside, with stored webhooks", letters),
-            trace("waiting hints", hints),
+            Trace { cut: many_letters, ..trace("records set aside, with stored webhooks", letters) },
+            Trace { cut: many_hints, ..trace("waiting hints", hints) },
+            Trace { count: unread, ..trace("webhooks that were not read yet", Vec::new()) },
             trace("withheld writes", withheld),
             trace("deleted records kept for undoing", kept),
         ])
@@ -414,6 +469,8 @@ struct Trace {
     what: &'static str,
     count: usize,
     ops: Vec<Op>,
+    /// There was more than could be looked through.
+    cut: bool,
 }
 
 /// The value that stands for an erased record of a CRM.
@@ -434,7 +491,17 @@ fn mark_name(key: &[u8], external: &ExternalKey) -> String {
 /// Whether a webhook that nobody could read names one of these ids.
 fn names_any(delivery: &Delivery, ids: &[&ExternalId]) -> bool {
     let body = String::from_utf8_lossy(&delivery.body);
-    ids.iter().any(|id| body.contains(id.as_str()))
+    ids.iter().any(|id| names(&body, id.as_str()))
+}
+
+/// Whether a text has an id in it that is not part of a longer one.
+fn names(text: &str, id: &str) -> bool {
+    let is_part = |found: Option<char>| found.is_some_and(char::is_alphanumeric);
+    text.match_indices(id).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let behind = text.get(at.saturating_add(id.len())..).and_then(|behind| behind.chars().next());
+        !is_part(before) && !is_part(behind)
+    })
 }
 
 fn in_words(error: &ExchangeError) -> String {
@@ -459,5 +526,53 @@ fn unexpected(answer: &Answer) -> String {
             problems.first().map_or_else(|| "refused".to_owned(), |problem| problem.message.clone())
         }
         _ => "the provider gave an answer that does not belong to it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_named_where_it_is_not_part_of_another_one() {
+        for (text, is_named) in [
+            (r#"[{"objectId":512,"propertyValue":"x"}]"#, true),
+            (r#"{"id":"512"}"#, true),
+            ("512", true),
+            (r#"{"id":15123}"#, false),
+            (r#"{"id":"a512"} {"other":"5123"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(names(text, "512"), is_named, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mark_tells_nothing_without_the_key_and_is_the_same_with_it() {
+        let external =
+            |id: &str| ExternalKey { connection: "crm".into(), object: "contact".into(), id: id.into() };
+        let mark = mark_name(b"key", &external("512"));
+        assert_eq!(mark, mark_name(b"key", &external("512")));
+        assert_ne!(mark, mark_name(b"other", &external("512")));
+        assert_ne!(mark, mark_name(b"key", &external("513")));
+        assert!(mark.starts_with("erased/") && !mark.contains("512"), "{mark}");
+    }
+
+    #[test]
+    fn a_webhook_that_came_before_the_crm_forgot_tells_of_the_record() {
+        let copy = |done| Copy { connection: "crm".into(), id: "512".into(), done };
+        let stored = |connection: &str, received_at| StoredDelivery {
+            seq: 1,
+            connection: connection.into(),
+            received_at,
+            delivery: Delivery { body: br#"[{"objectId":512}]"#.to_vec(), ..Delivery::default() },
+        };
+        let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "a".into() };
+        let order = |done| Order { entity: entity.clone(), since: 5, copies: vec![copy(done)] };
+        assert!(order(None).is_told_by(&stored("crm", 9)));
+        assert!(!order(None).is_told_by(&stored("other", 9)));
+        let done = Some(Done { how: "erased".into(), at: 7 });
+        assert!(order(done.clone()).is_told_by(&stored("crm", 7)));
+        assert!(!order(done).is_told_by(&stored("crm", 8)), "what came later has an id and nothing else");
     }
 }

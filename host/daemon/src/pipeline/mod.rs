@@ -48,7 +48,7 @@ pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
 pub use erase::{Erasure, Place};
 pub use exchange::{Concluded, ExchangeError, Seen};
-pub use guard::{Kind, Meant, Withheld, Word};
+pub use guard::{Approval, Kind, Looking, Selection, Withheld};
 pub use undo::{KEPT_BYTES, Kept, NotUndone};
 
 /// What the pipeline knows of time and chance.
@@ -146,7 +146,7 @@ pub struct Pipeline<S, R, D, I, C> {
     /// Connections of which something that has begun waits for the quota.
     in_line: Mutex<HashSet<ConnectionId>>,
     /// What the guard counts and withholds.
-    book: Arc<Mutex<guard::Book>>,
+    ledger: Arc<Mutex<guard::Ledger>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -162,7 +162,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             open: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
-            book: Arc::default(),
+            ledger: Arc::default(),
             arrived,
         }
     }
@@ -217,6 +217,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         known.remove(id);
         self.publish(known);
         self.dispatch.lock().forget(id);
+        self.forget_walks(id);
     }
 
     fn publish(&self, known: BTreeMap<ConnectionId, Arc<Connection>>) {
@@ -290,7 +291,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         self.settle(&connection, work, end).await?;
         drop(held);
-        self.weigh(&connection).await?;
+        if self.is_gathering(&connection.id) {
+            Box::pin(self.weigh(&connection)).await?;
+        }
         (self.arrived)();
         Ok(())
     }

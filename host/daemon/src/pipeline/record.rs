@@ -14,7 +14,7 @@ use tandem_core::rules::Action;
 
 use super::dispatch::{Dispatch, Hand};
 use super::exchange::{Body, Seen};
-use super::guard::{Room, Ruling, Withheld, Writes, is_bulk};
+use super::guard::{Kind, Reservation, Ruling, Withheld, Writes, is_bulk};
 use super::inbox::problem;
 use super::peers::Other;
 use super::settle::End;
@@ -89,14 +89,14 @@ pub(super) struct Case<'a> {
     pub(super) begun: bool,
     /// A look at everything is the only reason for it.
     pub(super) bulk: bool,
-    /// The numbers of its hints.
+    /// The numbers of its hints, of such a look.
     pub(super) seqs: Vec<u64>,
     /// The row of a write that was withheld.
-    pub(super) withheld: Option<Withheld>,
+    pub(super) withheld: Option<Box<Withheld>>,
     /// The guard let go what is written, or somebody approved of it.
-    pub(super) allowed: bool,
+    pub(super) allowed: Option<Kind>,
     /// Room that was taken in the guard's window.
-    pub(super) room: Option<Room>,
+    pub(super) reservation: Option<Reservation>,
     /// The guard's number for what is deleted or withheld together.
     pub(super) batch: u64,
 }
@@ -169,6 +169,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         external: External,
     ) -> Case<'a> {
         let cause = work.hints.first().map_or("", |hint| hint.cause.as_str());
+        let bulk = is_bulk(work);
         Case {
             connection,
             object,
@@ -186,11 +187,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             settling: false,
             lost: false,
             begun: false,
-            bulk: is_bulk(work),
-            seqs: work.hints.iter().map(|hint| hint.seq).collect(),
+            bulk,
+            seqs: if bulk { work.hints.iter().map(|hint| hint.seq).collect() } else { Vec::new() },
             withheld: None,
-            allowed: false,
-            room: None,
+            allowed: None,
+            reservation: None,
             batch: 0,
         }
     }
@@ -221,11 +222,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.note_plan(&mut case, &plan, now);
             case.link = plan.link;
             let mut writes = Writes { internal: plan.internal, external: plan.external };
-            match self.guard(&mut case, &mut writes, &internal, &plan.reason).await? {
-                Ruling::Go => {}
-                Ruling::Replan => continue,
-                Ruling::Wait => break,
-                Ruling::End(end) => return Ok(*end),
+            if self.is_guarded(&case, &writes, &internal) {
+                match Box::pin(self.guard(&mut case, &mut writes, &internal, &plan.reason)).await? {
+                    Ruling::Go => {}
+                    Ruling::Replan => continue,
+                    Ruling::Wait => break,
+                    Ruling::End(end) => return Ok(*end),
+                }
             }
             let quiet = writes.internal.is_none() && writes.external.is_none();
             if let Some(write) = writes.internal {

@@ -16,7 +16,7 @@ use tandem_core::id::{ConnectionId, EntityKey, ExternalId};
 use tandem_core::link::{Fields, Life, Side};
 use tandem_core::plan::{External, Internal as InternalState};
 
-use super::guard::{Meant, PAGE, digest, parse};
+use super::guard::{PAGE, Selection, digest, parse};
 use super::record::Case;
 use super::{Clock, Pipeline, PipelineError};
 use crate::delivery::Deliver;
@@ -101,7 +101,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let entity = case.link.entity.clone();
         let now = self.rooms.clock.now();
         let begun = (connection.clone(), entity.clone());
-        let at = *self.book.lock().undo.begun.entry(begun).or_insert(now);
+        let at = *self.ledger.lock().undo.begun.entry(begun).or_insert(now);
         let kept = Kept {
             entity,
             connection,
@@ -122,9 +122,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// The deletion of a case is done, or was not made after all.
     pub(super) fn kept(&self, case: &Case<'_>) {
-        let mut book = self.book.lock();
-        if !book.undo.begun.is_empty() {
-            book.undo.begun.remove(&(case.connection.id.clone(), case.link.entity.clone()));
+        let mut ledger = self.ledger.lock();
+        if !ledger.undo.begun.is_empty() {
+            ledger.undo.begun.remove(&(case.connection.id.clone(), case.link.entity.clone()));
         }
     }
 
@@ -154,7 +154,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// Drops the oldest so that there is room for one more.
     fn make_room(&self, kept: &Kept, size: u64, commit: &mut Commit) -> Result<(), StoreError> {
         let prefix = format!("kept/{}/", kept.connection);
-        let known = self.book.lock().undo.bytes.get(&kept.connection).copied();
+        let known = self.ledger.lock().undo.bytes.get(&kept.connection).copied();
         let mut bytes = match known {
             Some(bytes) => bytes,
             None => {
@@ -172,7 +172,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 commit.push(Op::DropValue(name));
             }
         }
-        self.book.lock().undo.bytes.insert(kept.connection.clone(), bytes);
+        self.ledger.lock().undo.bytes.insert(kept.connection.clone(), bytes);
         Ok(())
     }
 
@@ -180,10 +180,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn undoable(&self, meant: &Meant, limit: usize) -> Result<Vec<Kept>, StoreError> {
+    pub fn undoable(&self, selection: &Selection, limit: usize) -> Result<Vec<Kept>, StoreError> {
         let mut found = Vec::new();
         let now = self.rooms.clock.now();
-        for (_, kept) in self.all_kept(meant)? {
+        for (_, kept) in self.all_kept(selection)? {
             if self.is_undoable(&kept, now)? {
                 found.push(kept);
             }
@@ -194,12 +194,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// The names of kept records.
-    pub(super) fn kept_names(&self, meant: &Meant) -> Result<Vec<String>, StoreError> {
-        Ok(self.all_kept(meant)?.into_iter().map(|(name, _)| name).collect())
+    pub(super) fn kept_names(&self, selection: &Selection) -> Result<Vec<String>, StoreError> {
+        Ok(self.all_kept(selection)?.into_iter().map(|(name, _)| name).collect())
     }
 
-    fn all_kept(&self, meant: &Meant) -> Result<Vec<(String, Kept)>, StoreError> {
-        let prefix = meant.prefix("kept");
+    fn all_kept(&self, selection: &Selection) -> Result<Vec<(String, Kept)>, StoreError> {
+        let prefix = selection.prefix("kept");
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         loop {
@@ -208,7 +208,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             after = Some(last.clone());
             for (name, stored) in page {
                 let Some(kept) = parse::<Kept>(&name, &stored) else { continue };
-                if meant.fits(&kept.entity, &kept.connection, kept.batch) {
+                if selection.fits(&kept.entity, &kept.connection, kept.batch) {
                     found.push((name, kept));
                 }
             }
@@ -259,7 +259,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     break;
                 }
                 self.rooms.store.commit(commit, Until::Applied).await?;
-                if let Some(bytes) = self.book.lock().undo.bytes.get_mut(&connection.id) {
+                if let Some(bytes) = self.ledger.lock().undo.bytes.get_mut(&connection.id) {
                     *bytes = bytes.saturating_sub(gone);
                 }
                 if !all {
@@ -274,10 +274,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ///
     /// # Errors
     /// The store or System A is out of order.
-    pub async fn undo(&self, meant: &Meant) -> Result<(u64, Vec<NotUndone>), PipelineError> {
+    pub async fn undo(&self, selection: &Selection) -> Result<(u64, Vec<NotUndone>), PipelineError> {
         let mut by_entity: HashMap<EntityKey, Vec<(String, Kept)>> = HashMap::new();
         let now = self.rooms.clock.now();
-        for (name, kept) in self.all_kept(meant)? {
+        for (name, kept) in self.all_kept(selection)? {
             if self.is_undoable(&kept, now)? {
                 by_entity.entry(kept.entity.clone()).or_default().push((name, kept));
             }
@@ -291,7 +291,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     let mut commit = Commit::new();
                     for (name, kept) in &rows {
                         commit.push(Op::DropValue(name.clone()));
-                        self.book.lock().undo.bytes.remove(&kept.connection);
+                        self.ledger.lock().undo.bytes.remove(&kept.connection);
                     }
                     self.rooms.store.commit(commit, Until::Durable).await?;
                     count += 1;

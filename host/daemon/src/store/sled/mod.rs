@@ -104,7 +104,7 @@ use tandem_core::link::Link;
 
 use self::codec::Damage;
 use self::engine::{Closing, Engine};
-use self::keys::{Builder, Parser};
+use self::keys::{Builder, Key, Parser};
 use self::reads::{Found, Stretch};
 use self::stage::Window;
 use super::{
@@ -265,6 +265,9 @@ impl std::fmt::Debug for SledStore {
 fn hint(payload: &[u8]) -> Result<Hint, Damage> {
     codec::unpack("hint", payload.get(8..).unwrap_or_default())
 }
+
+/// Links that are counted before whoever commits has a turn.
+const COUNTED_AT_ONCE: usize = 4096;
 
 impl Store for SledStore {
     fn next_seq(&self) -> u64 {
@@ -517,15 +520,24 @@ impl Store for SledStore {
 
     fn count_links(&self, connection: &ConnectionId, object: &ObjectName) -> Result<u64, StoreError> {
         let Some(conn) = self.conn(connection) else { return Ok(0) };
-        let stretch = Stretch::prefix(Builder::new(keys::LINK).conn(conn).done());
+        let mut stretch = Stretch::prefix(Builder::new(keys::LINK).conn(conn).done());
         let mut count = 0;
-        self.engine.values(&stretch, usize::MAX, |key, payload| {
-            let mut parser = Parser::new(key);
-            let entity = parser.conn().and_then(|_| parser.entity()).ok_or(Damage::Payload("link"))?;
-            let head = codec::link_head(payload)?;
-            count += u64::from(entity.object == *object && head.alive);
-            Ok(Found::<()>::Pass)
-        })?;
-        Ok(count)
+        let mut last: Vec<u8> = Vec::new();
+        loop {
+            // A piece at a time: whoever commits waits while rows are read.
+            let piece = self.engine.values(&stretch, COUNTED_AT_ONCE, |key, payload| {
+                let mut parser = Parser::new(key);
+                let entity = parser.conn().and_then(|_| parser.entity()).ok_or(Damage::Payload("link"))?;
+                let head = codec::link_head(payload)?;
+                count += u64::from(entity.object == *object && head.alive);
+                last.clear();
+                last.extend_from_slice(key);
+                Ok(Found::Take(()))
+            })?;
+            if piece.len() < COUNTED_AT_ONCE {
+                return Ok(count);
+            }
+            stretch.from = Bound::Excluded(Key::from(last.as_slice()));
+        }
     }
 }

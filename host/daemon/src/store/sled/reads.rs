@@ -13,8 +13,6 @@ use super::keys::{self, Key};
 pub(super) enum Found<T> {
     /// It belongs to the answer.
     Take(T),
-    /// It does not; what is behind it may.
-    Pass,
     /// Neither it nor anything behind it does.
     Stop,
 }
@@ -78,7 +76,6 @@ impl Engine {
                         return ControlFlow::Break(());
                     }
                 }
-                Ok(Found::Pass) => {}
                 Ok(Found::Stop) => return ControlFlow::Break(()),
                 Err(damage) => bad.push((key.into(), damage)),
             }
