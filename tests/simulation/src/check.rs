@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tandem::pipeline::{Approval, Withheld};
 use tandem::store::Store as _;
 use tandem_core::Millis;
 use tandem_core::descriptor::Condition;
@@ -20,7 +21,7 @@ use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
 use crate::values::{self, CODE, EMAIL, FIELDS, TAGS, blank};
-use crate::world::World;
+use crate::world::{Guard, World};
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
 const ACCOUNTED: Millis = 5_000;
@@ -62,6 +63,7 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     }
     checker.causes();
     checker.needless();
+    checker.guarded();
     (checker.wrong, checker.passed)
 }
 
@@ -115,6 +117,12 @@ impl Checker<'_> {
             }
             shown.fields.extend(link.frozen.keys().cloned());
             shown.fields.extend(link.refused.keys().cloned());
+        }
+        let rows = self.world.disk.values_under(&format!("withheld/{connection}/"), None, 10_000);
+        for (_, stored) in rows.unwrap_or_default() {
+            let row = serde_json::from_slice::<Withheld>(&stored).ok();
+            let waits = row.filter(|row| row.approval == Approval::Pending);
+            shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
         }
         for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
             use tandem::store::Subject;
@@ -588,6 +596,29 @@ impl Checker<'_> {
             }
         }
         self.wrong.extend(wrong);
+    }
+
+    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass.
+    fn guarded(&mut self) {
+        let Guard::Left(limit) = self.world.setting.guard else { return };
+        if !self.world.setting.is_tame() {
+            return;
+        }
+        let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
+        for ((side, _), track) in &self.history.tracks {
+            for change in track.changes.iter().filter(|change| change.what == What::Died) {
+                if let Who::Tandem(place, _) = change.who {
+                    *deleted.entry((*side, place)).or_default() += 1;
+                }
+            }
+        }
+        for ((side, place), count) in deleted {
+            if count > limit {
+                self.fail(format!(
+                    "{count} were deleted at {side:?} for account {place}; the guard lets {limit} pass"
+                ));
+            }
+        }
     }
 
     /// No update that changes nothing, unless an answer or a commit was lost.
