@@ -152,6 +152,7 @@ impl Account {
     }
 
     /// Lays fields on a record, as the server stores them, and tells everybody.
+    #[expect(clippy::needless_pass_by_value, reason = "one pen is one change")]
     pub(crate) fn change(
         &mut self,
         id: &str,

@@ -80,7 +80,9 @@ impl Checker<'_> {
     fn live(&self, side: Side, code: &str) -> Vec<String> {
         let live = match side {
             Side::Here => self.world.system_a.live(),
-            Side::There(place) => self.world.accounts.get(place).map(|it| it.live()).unwrap_or_default(),
+            Side::There(place) => {
+                self.world.accounts.get(place).map(super::account::Account::live).unwrap_or_default()
+            }
         };
         let own: BTreeSet<&str> = self.tracks(side, code).into_iter().map(|(id, _)| id).collect();
         live.into_iter().filter(|id| own.contains(id.as_str())).collect()

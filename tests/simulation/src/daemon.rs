@@ -79,8 +79,8 @@ fn object() -> ObjectName {
 
 impl Daemon {
     /// Starts a run.
-    pub(crate) fn start(parts: Parts) -> Result<Self, String> {
-        let Parts { shared, disk, accounts, .. } = &parts;
+    pub(crate) fn start(parts: &Parts) -> Result<Self, String> {
+        let Parts { shared, disk, accounts, .. } = parts;
         let schemas = SCHEMAS.as_ref()?;
         let woken = Arc::new(AtomicBool::new(true));
         let quotas = Arc::new(Quotas::new(QuotaConfig::default()));

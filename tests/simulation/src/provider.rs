@@ -140,14 +140,13 @@ impl Provider for Native<'_> {
                         (property.to_owned(), document.get(property).cloned().unwrap_or(Value::Null))
                     })
                     .collect();
-                let mut body = json!({ "properties": properties });
+                let body = json!({ "properties": properties });
                 match &write.id {
-                    None => {
-                        if self.habits.key {
-                            body["key"] = json!(write.key);
-                        }
+                    None if self.habits.key => {
+                        let body = json!({ "properties": properties, "key": write.key });
                         request("POST", "/people".into(), Some(body))
                     }
+                    None => request("POST", "/people".into(), Some(body)),
                     Some(id) => self.conditional(
                         request("PATCH", format!("/people/{id}"), Some(body)),
                         write.version.as_deref(),

@@ -62,12 +62,12 @@ pub(crate) struct Schemas {
 pub(crate) static SCHEMAS: LazyLock<Result<Schemas, String>> = LazyLock::new(|| {
     let text = json!({ "type": ["string", "null"], "maxLength": 64 });
     let with = |name: &str, value: Value| {
-        let mut field = text.clone();
-        field[name] = value;
-        field
+        let mut field = text.as_object().cloned().unwrap_or_default();
+        field.insert(name.to_owned(), value);
+        Value::Object(field)
     };
-    let mut email = with("x-identity", json!(true));
-    email["x-normalise"] = json!("email");
+    let email =
+        json!({ "type": ["string", "null"], "maxLength": 64, "x-identity": true, "x-normalise": "email" });
     let canonical = json!({
         "type": "object",
         "additionalProperties": false,

@@ -59,13 +59,19 @@ pub(crate) enum Fate {
 
 /// Where an answer is waited for.
 #[derive(Default)]
-pub(crate) struct Slot(Mutex<(Option<Result<HttpResponse, ()>>, Option<Waker>)>);
+pub(crate) struct Slot(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    result: Option<Result<HttpResponse, ()>>,
+    waker: Option<Waker>,
+}
 
 impl Slot {
     pub(crate) fn fill(&self, result: Result<HttpResponse, ()>) {
         let mut slot = self.0.lock();
-        slot.0 = Some(result);
-        if let Some(waker) = slot.1.take() {
+        slot.result = Some(result);
+        if let Some(waker) = slot.waker.take() {
             waker.wake();
         }
     }
@@ -73,10 +79,10 @@ impl Slot {
     async fn wait(&self) -> Result<HttpResponse, ()> {
         poll_fn(|context| {
             let mut slot = self.0.lock();
-            match slot.0.take() {
+            match slot.result.take() {
                 Some(result) => Poll::Ready(result),
                 None => {
-                    slot.1 = Some(context.waker().clone());
+                    slot.waker = Some(context.waker().clone());
                     Poll::Pending
                 }
             }
@@ -168,7 +174,9 @@ impl Wire {
             (Plant::UpdateTooMuch, "PATCH") if chance(200) => {
                 let body = request.body.as_deref().unwrap_or_default();
                 let mut body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-                body["properties"]["Title"] = json!("Na0");
+                if let Some(properties) = body.get_mut("properties").and_then(Value::as_object_mut) {
+                    properties.insert("Title".into(), json!("Na0"));
+                }
                 request.body = Some(body.to_string().into_bytes());
             }
             (Plant::Resurrect, "DELETE") => {

@@ -362,7 +362,7 @@ impl World {
             run: self.run,
             plant: self.plant,
         };
-        match Daemon::start(parts) {
+        match Daemon::start(&parts) {
             Ok(daemon) => self.daemon = Some(daemon),
             Err(error) => self.fail(format!("the daemon does not start: {error}")),
         }
@@ -764,7 +764,7 @@ impl World {
             Side::There(place) => {
                 let fields: BTreeMap<&'static str, Value> = changes.iter().cloned().collect();
                 self.person_pen(place, |account, pen| {
-                    let live = account.records.get(id).is_some_and(|record| record.live());
+                    let live = account.records.get(id).is_some_and(super::account::Record::live);
                     let free = fields.get(EMAIL).is_none_or(|address| account.takes(id, address));
                     if live && free {
                         account.change(id, &fields, What::Edited, pen);
@@ -838,7 +838,7 @@ impl World {
         self.shared.trace(|| format!("a person merges {loser} into {winner} at {side:?}"));
         let to = winner.clone();
         self.person_pen(place, |account, pen| {
-            account.change(&loser, &BTreeMap::new(), What::Merged(to), pen)
+            account.change(&loser, &BTreeMap::new(), What::Merged(to), pen);
         });
         let token = self.next_token();
         let title = self.roll(|dice| values::text(dice, "/title", 0, token));
@@ -858,13 +858,12 @@ impl World {
         if self.go(active, false) {
             self.finish();
         }
-        let outcome = Outcome {
+        Outcome {
             setting: self.setting.line(),
             wrong: self.judged(),
             trace: self.shared.take_trace(),
             met: std::mem::take(&mut self.met),
-        };
-        outcome
+        }
     }
 
     /// Everything drains, and then nothing happens any more.
