@@ -421,6 +421,153 @@ async fn deletions_in_a_crm_stop_beyond_the_rate_and_wait_for_a_person_over_a_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_is_changed_deletes_nothing_that_is_more_than_the_guard_allows() -> Result<(), Error> {
+    let house = House::build(plan(&["acme"])).await?;
+    house.walked(SOON).await?;
+    filled(&house, "acme", 40).await?;
+    let path = house.connection_path("acme");
+    let everybody = std::fs::read_to_string(&path)?;
+    let nobody = everybody
+        .replace("[settings]", "[[rules]]\nname = \"nobody\"\nwhen = \"true\"\nthen = \"skip\"\n[settings]");
+    assert_ne!(nobody, everybody);
+    let filter = async |text: &str| -> Result<(), Error> {
+        write_whole(&path, text)?;
+        run(&house, &["reload"])?;
+        run(&house, &["look", "acme", "contact", "--all"])?;
+        house.quiet(SOON).await?;
+        Ok(())
+    };
+    let both = async || -> Result<_, Error> {
+        Ok((versions(&house, "acme").await?, people(&house, "acme").await?, writes(&house, "acme").await?))
+    };
+
+    // Whoever leaves a filter stays on both sides.
+    let before = both().await?;
+    filter(&nobody).await?;
+    nothing_waits(&house, "acme").await?;
+    assert_eq!(both().await?, before);
+    // Nor is a deletion carried that nobody takes part in.
+    delete_there(&house, "acme", 0..30).await?;
+    house.quiet(SOON).await?;
+    let before = both().await?;
+    assert_eq!((before.0.len(), before.1.len()), (40, 10));
+
+    // All of them enter again, and thirty deletions with them: not one is made.
+    filter(&everybody).await?;
+    let withheld = stopped(&house, "acme", 30).await?;
+    assert!(withheld.iter().all(|one| one["kind"] == json!("delete") && one["sides"] == json!(["internal"])));
+    assert_eq!(both().await?, before, "stopped before the first write");
+    // With the filter as it was, they come to nothing although somebody approved of them.
+    write_whole(&path, &nobody)?;
+    run(&house, &["reload"])?;
+    assert_eq!(run(&house, &["deletes", "approve", "--all"])?, "approved 30 records\n");
+    nothing_waits(&house, "acme").await?;
+    assert_eq!(both().await?, before);
+    // And that word is not kept: they are stopped once more.
+    filter(&everybody).await?;
+    stopped(&house, "acme", 30).await?;
+    assert_eq!(both().await?, before);
+    assert_eq!(run(&house, &["deletes", "approve", "--all"])?, "approved 30 records\n");
+    nothing_waits(&house, "acme").await?;
+    assert_eq!(house.system_a("acme").list().await?.len(), 10);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_carried_left_alone_or_cuts_the_link_by_policy_and_meets_a_change_by_policy()
+-> Result<(), Error> {
+    let scopes = ["deletes", "detaches", "ignores", "contests"];
+    let house = House::build(plan(&scopes)).await?;
+    for (scope, lines) in [
+        ("detaches", "on_internal_delete = \"detach\"\non_external_delete = \"detach\"\n"),
+        ("ignores", "on_internal_delete = \"ignore\"\non_external_delete = \"ignore\"\n"),
+        ("contests", "on_delete_conflict = \"delete\"\n"),
+    ] {
+        let path = house.connection_path(scope);
+        let text = std::fs::read_to_string(&path)?;
+        write_whole(&path, &text.replace("confirm_after", &format!("{lines}confirm_after")))?;
+    }
+    run(&house, &["reload"])?;
+    house.walked(SOON).await?;
+    let mut ids = BTreeMap::new();
+    for scope in scopes {
+        ids.insert(scope, filled(&house, scope, 4).await?);
+    }
+    let edits_there = async |scope: &str, number: usize, city: &str| -> Result<(), Error> {
+        let (id, _) = people(&house, scope).await?[&format!("p{number}@{scope}.example")];
+        house.control.person_edits(house.customer(scope)?.info.portal_id, id, &[("city", city)]).await?;
+        Ok(())
+    };
+    // Who is there, by number: in System A and in the account.
+    let there = async |scope: &str| -> Result<[Vec<usize>; 2], Error> {
+        let all = people(&house, scope).await?;
+        let mut here = Vec::new();
+        for (number, id) in ids[scope].iter().enumerate() {
+            if house.system_a(scope).read(id).await?.is_some() {
+                here.push(number);
+            }
+        }
+        let there = (0..4).filter(|number| all.contains_key(&format!("p{number}@{scope}.example")));
+        Ok([here, there.collect()])
+    };
+
+    // The first is deleted here, the second there.
+    for scope in scopes {
+        house.system_a(scope).delete(&ids[scope][0]).await?;
+        delete_there(&house, scope, 1..2).await?;
+    }
+    until("what is carried was carried", SOON, async || {
+        let all = [there("deletes").await?, there("contests").await?];
+        Ok(if all == [[vec![2, 3], vec![2, 3]], [vec![2, 3], vec![2, 3]]] {
+            Ok(())
+        } else {
+            Err(format!("{all:?}"))
+        })
+    })
+    .await?;
+    house.quiet(SOON).await?;
+    for scope in ["detaches", "ignores"] {
+        assert_eq!(there(scope).await?, [vec![1, 2, 3], vec![0, 2, 3]], "{scope}");
+    }
+    // An edit of the one that is left makes the other one again, unless the link was cut.
+    for scope in ["detaches", "ignores"] {
+        edits_there(scope, 0, "Kiel").await?;
+        house.system_a(scope).patch(&ids[scope][1], &json!({ "city": "Bonn" })).await?;
+    }
+    until("what was left alone is there again", SOON, async || {
+        let all = there("ignores").await?;
+        Ok(if all == [vec![0, 1, 2, 3], vec![0, 1, 2, 3]] { Ok(()) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    house.quiet(SOON).await?;
+    assert_eq!(there("detaches").await?, [vec![1, 2, 3], vec![0, 2, 3]]);
+
+    // Deleted on one side and edited on the other before either was told.
+    for scope in ["deletes", "contests"] {
+        run(&house, &["pause", scope])?;
+        edits_there(scope, 2, "Kiel").await?;
+        house.system_a(scope).delete(&ids[scope][2]).await?;
+        house.system_a(scope).patch(&ids[scope][3], &json!({ "city": "Bonn" })).await?;
+        delete_there(&house, scope, 3..4).await?;
+        run(&house, &["resume", scope])?;
+    }
+    until("each policy has its way", SOON, async || {
+        let all = [there("deletes").await?, there("contests").await?];
+        Ok(if all == [[vec![2, 3], vec![2, 3]], [vec![], vec![]]] { Ok(()) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    for scope in scopes {
+        nothing_waits(&house, scope).await?;
+    }
+    assert_eq!(
+        house.system_a("deletes").read(&ids["deletes"][2]).await?.unwrap_or_default()["city"],
+        json!("Kiel")
+    );
+    assert_eq!(people(&house, "deletes").await?["p3@deletes.example"].1["city"], json!("Bonn"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deletions_in_system_a_stop_before_the_crm_loses_more_than_the_guard_allows() -> Result<(), Error> {
     let lines = "guard_limit = 5\non_internal_delete = \"archive\"\nconfirm_after";
     let house = House::build(Plan {
@@ -559,5 +706,13 @@ async fn where_a_crm_knows_no_erasure_the_record_is_deleted_and_the_proof_says_s
     assert_eq!(house.control.rest_people("acme").await?, Vec::<Value>::new());
     house.quiet(SOON).await?;
     assert_eq!(house.system_a("acme").list().await?.len(), 0);
+
+    // Nor is it asked to archive: what it removes is gone.
+    let archive = house.rest_connection("acme", "[objects.contact]\non_internal_delete = \"archive\"\n");
+    write_whole(&house.connection_path("acme"), &archive)?;
+    let output = house.command(&["reload"])?.output()?;
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("does not say that what is deleted there can be restored"), "{said}");
     Ok(())
 }

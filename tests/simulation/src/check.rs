@@ -181,10 +181,10 @@ impl Checker<'_> {
         for place in 0..self.world.accounts.len() {
             let side = Side::There(place);
             let there = self.live(side, code);
-            if !merged {
-                self.doubles(place, code, &there, here.len());
-            }
             let shown = self.shown(place, code);
+            if !merged {
+                self.doubles(place, code, &there, here.len(), &shown);
+            }
             if shown.whole {
                 continue;
             }
@@ -213,7 +213,7 @@ impl Checker<'_> {
     }
 
     /// No duplicate where a key exists.
-    fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize) {
+    fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize, shown: &Shown) {
         if live.len() <= here.max(1) {
             return;
         }
@@ -224,7 +224,10 @@ impl Checker<'_> {
         for (id, track) in self.tracks(Side::There(place), code) {
             if live.iter().any(|it| it == id) {
                 let born = track.changes.first();
-                by_tandem += usize::from(born.is_some_and(|it| matches!(it.who, Who::Tandem(..))));
+                // A person who takes a record out of the bin while System A's is made anew has two of it; an operator is told.
+                let returned = track.changes.iter().any(|it| it.what == What::Back && it.who == Who::Person);
+                let made = born.is_some_and(|it| matches!(it.who, Who::Tandem(..)));
+                by_tandem += usize::from(made && !(returned && shown.whole));
                 addressed &= born.is_some_and(|it| it.fields.contains_key(EMAIL));
                 renamed |= track
                     .changes

@@ -22,6 +22,7 @@ use sha2::Sha256;
 use tandem_core::Millis;
 use tandem_core::exchange::{Answer, Attribute, Delivery, Find, Operation, Reference, Remove};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, ObjectName};
+use tandem_core::link::Link;
 
 use super::exchange::{Body, ExchangeError};
 use super::guard::{Selection, digest};
@@ -346,6 +347,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         commit.push(Op::DropHistory(entity.clone()));
         self.rooms.store.commit(commit, Until::Durable).await?;
         self.ledger.lock().forget(entity);
+        for op in before.iter().flat_map(|trace| &trace.ops) {
+            if let Op::DropIntent(_, connection) = op {
+                self.close_create(&Link::new(entity.clone(), connection.clone()));
+                self.unsettled.lock().remove(&(connection.clone(), entity.clone()));
+            }
+        }
         let after = self.traces(entity, order)?;
         let places = before.into_iter().zip(after).map(|(before, after)| Place {
             place: before.what.to_owned(),

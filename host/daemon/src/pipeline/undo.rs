@@ -6,7 +6,7 @@
 //!
 //! What is kept is bounded in time (`undo_for`) and in bytes for each connection; the oldest goes first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,9 @@ use crate::store::{Commit, Op, Store, StoreError, Until};
 
 /// Bytes of deleted records that are kept for each connection.
 pub const KEPT_BYTES: u64 = 8 << 20;
+
+/// How long records are kept whose connection or object is not known any more: the longest that can be configured.
+const LONGEST_MS: Millis = 90 * 86_400_000;
 
 /// A deletion that was carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,18 +179,19 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
-    /// Deletions that were carried out and can be undone, newest first for each connection.
+    /// Deletions that were carried out and can be undone, newest first for each connection, without the records themselves.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn undoable(&self, selection: &Selection, limit: usize) -> Result<Vec<Kept>, StoreError> {
         let mut found = Vec::new();
         let now = self.rooms.clock.now();
-        for (_, kept) in self.all_kept(selection)? {
+        self.each_kept(selection, |_, kept| {
             if self.is_undoable(&kept, now)? {
-                found.push(kept);
+                found.push(Kept { document: Value::Null, ..kept });
             }
-        }
+            Ok(())
+        })?;
         found.sort_by(|a, b| (&a.connection, b.at).cmp(&(&b.connection, a.at)));
         found.truncate(limit);
         Ok(found)
@@ -195,21 +199,29 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// The names of kept records.
     pub(super) fn kept_names(&self, selection: &Selection) -> Result<Vec<String>, StoreError> {
-        Ok(self.all_kept(selection)?.into_iter().map(|(name, _)| name).collect())
+        let mut names = Vec::new();
+        self.each_kept(selection, |name, _| {
+            names.push(name);
+            Ok(())
+        })?;
+        Ok(names)
     }
 
-    fn all_kept(&self, selection: &Selection) -> Result<Vec<(String, Kept)>, StoreError> {
+    fn each_kept(
+        &self,
+        selection: &Selection,
+        mut visit: impl FnMut(String, Kept) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let prefix = selection.prefix("kept");
-        let mut found = Vec::new();
         let mut after: Option<String> = None;
         loop {
             let page = self.rooms.store.values_under(&prefix, after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(found) };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (name, stored) in page {
                 let Some(kept) = parse::<Kept>(&name, &stored) else { continue };
                 if selection.fits(&kept.entity, &kept.connection, kept.batch) {
-                    found.push((name, kept));
+                    visit(name, kept)?;
                 }
             }
         }
@@ -224,11 +236,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(link.is_some_and(|link| matches!(link.life, Life::Tombstone { .. })))
     }
 
-    /// How long a deletion can be undone. A connection that is not known now loses nothing.
+    /// How long a deletion can be undone.
     fn undo_ms(&self, kept: &Kept) -> Millis {
         let connection = self.connection(&kept.connection);
         let object = connection.as_ref().and_then(|connection| connection.objects.get(&kept.entity.object));
-        object.map_or(Millis::MAX, |object| object.policy.guard.undo_ms)
+        object.map_or(LONGEST_MS, |object| object.policy.guard.undo_ms)
     }
 
     /// Forgets deleted records that can no longer be brought back.
@@ -237,37 +249,47 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store does not take it.
     pub async fn forget_deleted(&self) -> Result<(), StoreError> {
         let now = self.rooms.clock.now();
-        for connection in self.connections() {
-            let prefix = format!("kept/{}/", connection.id);
-            loop {
-                let page = self.rooms.store.values_under(&prefix, None, PAGE)?;
-                let mut commit = Commit::new();
-                let mut gone = 0_u64;
-                for (name, stored) in &page {
-                    // In order of time: what comes behind one that stays is younger, but may belong to another object.
-                    let over = match parse::<Kept>(name, stored) {
-                        Some(kept) => now >= kept.at.saturating_add(self.undo_ms(&kept)),
-                        None => true,
-                    };
-                    if over {
-                        gone = gone.saturating_add(stored.len() as u64);
-                        commit.push(Op::DropValue(name.clone()));
-                    }
-                }
-                let all = page.len() == PAGE && commit.ops.len() == page.len();
-                if commit.ops.is_empty() {
-                    break;
-                }
-                self.rooms.store.commit(commit, Until::Applied).await?;
-                if let Some(bytes) = self.ledger.lock().undo.bytes.get_mut(&connection.id) {
-                    *bytes = bytes.saturating_sub(gone);
-                }
-                if !all {
-                    break;
-                }
+        let mut after: Option<String> = None;
+        // The oldest of each connection, whether it is known now or not.
+        while let Some((name, stored)) = self.rooms.store.values_under("kept/", after.as_deref(), 1)?.pop() {
+            let id = ConnectionId::from(name.split('/').nth(1).unwrap_or_default());
+            let connection = self.connection(&id);
+            let objects = connection.iter().flat_map(|connection| connection.objects.values());
+            let shortest = objects.map(|object| object.policy.guard.undo_ms).min().unwrap_or(LONGEST_MS);
+            let at = parse::<Kept>(&name, &stored).map_or(0, |kept| kept.at);
+            if now >= at.saturating_add(shortest) {
+                self.forget_deleted_of(&id, now).await?;
             }
+            after = Some(format!("kept/{id}/~"));
         }
         Ok(())
+    }
+
+    async fn forget_deleted_of(&self, connection: &ConnectionId, now: Millis) -> Result<(), StoreError> {
+        let prefix = format!("kept/{connection}/");
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.rooms.store.values_under(&prefix, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let mut commit = Commit::new();
+            let mut gone = 0_u64;
+            for (name, stored) in &page {
+                let kept = parse::<Kept>(name, stored);
+                if kept.is_none_or(|kept| now >= kept.at.saturating_add(self.undo_ms(&kept))) {
+                    gone = gone.saturating_add(stored.len() as u64);
+                    commit.push(Op::DropValue(name.clone()));
+                }
+            }
+            if commit.ops.is_empty() {
+                // In order of time: what is behind is younger, and goes when its time has come.
+                return Ok(());
+            }
+            self.rooms.store.commit(commit, Until::Applied).await?;
+            if let Some(bytes) = self.ledger.lock().undo.bytes.get_mut(connection) {
+                *bytes = bytes.saturating_sub(gone);
+            }
+        }
     }
 
     /// Brings deleted records back. Answers how many, and which did not come back.
@@ -275,23 +297,23 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// # Errors
     /// The store or System A is out of order.
     pub async fn undo(&self, selection: &Selection) -> Result<(u64, Vec<NotUndone>), PipelineError> {
-        let mut by_entity: HashMap<EntityKey, Vec<(String, Kept)>> = HashMap::new();
+        // The names alone: the records are read one by one.
+        let mut by_entity: BTreeMap<EntityKey, Vec<(String, ConnectionId)>> = BTreeMap::new();
         let now = self.rooms.clock.now();
-        for (name, kept) in self.all_kept(selection)? {
+        self.each_kept(selection, |name, kept| {
             if self.is_undoable(&kept, now)? {
-                by_entity.entry(kept.entity.clone()).or_default().push((name, kept));
+                by_entity.entry(kept.entity).or_default().push((name, kept.connection));
             }
-        }
-        let mut entities: Vec<_> = by_entity.into_iter().collect();
-        entities.sort_by(|a, b| a.0.cmp(&b.0));
+            Ok(())
+        })?;
         let (mut count, mut not) = (0, Vec::new());
-        for (entity, rows) in entities {
+        for (entity, rows) in by_entity {
             match self.undo_one(&entity, &rows).await? {
                 Ok(()) => {
                     let mut commit = Commit::new();
-                    for (name, kept) in &rows {
+                    for (name, connection) in &rows {
                         commit.push(Op::DropValue(name.clone()));
-                        self.ledger.lock().undo.bytes.remove(&kept.connection);
+                        self.ledger.lock().undo.bytes.remove(connection);
                     }
                     self.rooms.store.commit(commit, Until::Durable).await?;
                     count += 1;
@@ -305,13 +327,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     async fn undo_one(
         &self,
         entity: &EntityKey,
-        rows: &[(String, Kept)],
+        rows: &[(String, ConnectionId)],
     ) -> Result<Result<(), String>, PipelineError> {
         let Some(_grip) = self.hold_entity(entity).await else {
             return Ok(Err("it is in work; ask again".to_owned()));
         };
         // Of several connections over which it was deleted, the one that knew most.
-        let best = rows.iter().map(|(_, kept)| &kept.document);
+        let mut kept = Vec::new();
+        for (name, _) in rows {
+            kept.extend(self.rooms.store.value(name)?.and_then(|stored| parse::<Kept>(name, &stored)));
+        }
+        let best = kept.into_iter().map(|kept| kept.document);
         let Some(document) = best.max_by_key(|document| document.as_object().map_or(0, serde_json::Map::len))
         else {
             return Ok(Err("nothing of it was kept".to_owned()));
@@ -332,7 +358,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 object: entity.object.clone(),
                 id: entity.id.clone(),
                 expected,
-                document: Some(document.clone()),
+                document: Some(document),
                 origin: "tandem-undo".into(),
             })
             .await?;

@@ -77,6 +77,11 @@ impl Meters {
         self.by_gauge.entry(gauge).or_default()
     }
 
+    /// Whether something waits to be weighed.
+    pub(super) fn gathers(&self) -> bool {
+        self.by_gauge.values().any(|meter| !meter.tripped && !meter.pending.is_empty())
+    }
+
     pub(super) fn stored(&self) -> Option<Vec<u8>> {
         serde_json::to_vec(&self.by_gauge.iter().collect::<Vec<_>>()).ok()
     }
@@ -107,8 +112,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Whether something waits to be weighed.
     pub(super) fn gathers(&self) -> bool {
-        let meters = || self.objects.values().flat_map(|meters| meters.by_gauge.values());
-        !self.rows.is_empty() && meters().any(|meter| !meter.tripped && !meter.pending.is_empty())
+        !self.rows.is_empty() && self.objects.values().any(Meters::gathers)
     }
 
     /// Whether more bulk work is still to come.

@@ -194,6 +194,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // What a rule leaves out would not be written, so it is not counted.
         let (origin, after) = writes.change();
         if let Some(end) = self.judge(case, origin, after.as_ref()).await? {
+            // It comes to nothing: somebody's word about it is not kept for another day.
+            if let Some(row) = case.withheld.take() {
+                self.drop_row(&row, Commit::new()).await?;
+            }
             return Ok(Ruling::End(Box::new(end)));
         }
         let ruling = if case.allowed == Some(kind) || case.object.policy.guard.is_off() {

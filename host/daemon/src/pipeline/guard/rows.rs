@@ -1,6 +1,7 @@
 //! Withheld writes as rows of the store, and a person's word about them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -144,7 +145,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             watch.objects.insert(object, Meters::read(meters));
         }
         let selection = Selection { connection: Some(connection.id.clone()), ..Selection::default() };
-        self.each_row(&selection, |row| watch.recall(&row))?;
+        self.each_row(&selection, |row| {
+            watch.recall(&row);
+            ControlFlow::Continue(())
+        })?;
         watch.recalled();
         self.ledger.lock().watches.insert(connection.id.clone(), watch);
         Ok(())
@@ -153,7 +157,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub(super) fn each_row(
         &self,
         selection: &Selection,
-        mut visit: impl FnMut(Withheld),
+        mut visit: impl FnMut(Withheld) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let prefix = selection.prefix("withheld");
         let mut after: Option<String> = None;
@@ -163,7 +167,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             after = Some(last.clone());
             let rows = page.iter().filter_map(|(name, stored)| parse::<Withheld>(name, stored));
             for row in rows.filter(|row| selection.fits(&row.entity, &row.connection, row.batch)) {
-                visit(row);
+                if visit(row).is_break() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -175,9 +181,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub fn withheld(&self, selection: &Selection, limit: usize) -> Result<Vec<Withheld>, StoreError> {
         let mut found = Vec::new();
         self.each_row(selection, |row| {
-            if found.len() < limit && row.approval == Approval::Pending {
+            if found.len() >= limit {
+                return ControlFlow::Break(());
+            }
+            if row.approval == Approval::Pending {
                 found.push(row);
             }
+            ControlFlow::Continue(())
         })?;
         Ok(found)
     }
@@ -230,6 +240,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             if row.approval == Approval::Pending {
                 found.entry(row.connection).or_default().push(row.entity);
             }
+            ControlFlow::Continue(())
         })?;
         let cause = match approval {
             Approval::Approved => "approved",

@@ -1,5 +1,7 @@
 //! Counting writes: one by one as they come, and bulk looks as a whole once all of them was looked at.
 
+use std::ops::ControlFlow;
+
 use super::super::record::Case;
 use super::super::{Clock, Connection, Pipeline, PipelineError};
 use super::meter::{Gauge, Looking, Reservation};
@@ -258,14 +260,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             ..Selection::default()
         };
         let mut loose: Vec<EntityKey> = Vec::new();
-        self.each_row(&selection, |row| {
-            let mut ledger = self.ledger.lock();
-            let meters = ledger.meters(connection, object);
-            let is_stopped = row.sides.iter().any(|side| meters.at((*side, row.kind)).tripped);
-            if row.approval == Approval::Pending && !is_stopped {
-                loose.push(row.entity);
-            }
-        })?;
+        let some = self.ledger.lock().meters(connection, object).gathers();
+        if some {
+            self.each_row(&selection, |row| {
+                let mut ledger = self.ledger.lock();
+                let meters = ledger.meters(connection, object);
+                let is_stopped = row.sides.iter().any(|side| meters.at((*side, row.kind)).tripped);
+                if row.approval == Approval::Pending && !is_stopped {
+                    loose.push(row.entity);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
         for page in loose.chunks(PAGE) {
             let now = self.rooms.clock.now();
             let ruled =
