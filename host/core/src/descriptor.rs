@@ -274,6 +274,8 @@ pub struct Abilities {
     pub changes: bool,
     /// `changes` reports deleted records.
     pub changes_show_deleted: bool,
+    /// What is removed can be restored in the CRM for a while: a bin, an archive.
+    pub archives: bool,
     /// Longest time until a created record is found by `find`, in milliseconds.
     pub find_settles_after_ms: u64,
     /// Wanted time between two polls, in milliseconds.
@@ -291,6 +293,7 @@ impl Default for Abilities {
             consistent_listing: false,
             changes: false,
             changes_show_deleted: false,
+            archives: false,
             find_settles_after_ms: 60_000,
             poll_every_ms: 60_000,
             event_times: false,

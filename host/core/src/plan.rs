@@ -25,6 +25,7 @@ mod peers;
 mod review;
 mod sets;
 mod unsettled;
+mod withheld;
 
 use std::collections::BTreeSet;
 
@@ -43,6 +44,9 @@ pub use review::{
     Choice, DecideError, decide_review, freeze, give_up_owed, owe, redirect, settle_owed, unfreeze,
 };
 pub use unsettled::Unsettled;
+pub use withheld::{
+    Aim, agree_to_differ, aims, keep_record, leave_deleted, without_external, without_internal,
+};
 
 /// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One
 /// for what was changed, one for what the CRM made of it, one that finds nothing.

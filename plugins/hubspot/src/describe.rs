@@ -77,6 +77,7 @@ pub(crate) fn connection(hubspot: &HubSpot) -> ConnectionDescriptor {
             consistent_listing: false,
             changes: true,
             changes_show_deleted: true,
+            archives: true,
             find_settles_after_ms: settings.settle_ms,
             poll_every_ms: settings.poll_every_ms,
             event_times: true,

@@ -11,7 +11,7 @@ use crate::contact::OBJECT;
 use crate::record::{Extent, gone};
 use crate::refusal::existing_id;
 use crate::requests::value_of;
-use crate::{HubSpot, Note};
+use crate::{ERASE, HubSpot, Note};
 
 impl HubSpot {
     /// Finds by key, else by the address, else by search, whichever of them there is.
@@ -95,6 +95,14 @@ impl HubSpot {
         match (operation, note) {
             (Operation::Probe, _) => self.probed(operation, response, context).into(),
             (Operation::Discover(_), _) => self.discovered(operation, response, context).into(),
+            (Operation::Other(name, arguments), _) if name == ERASE => {
+                let id = self.erased_id(arguments).unwrap_or_default();
+                match response.status {
+                    // What was never there, or is erased already, is not there either.
+                    200..=299 | 404 => Answer::written(gone(&id, Proof::Confirmed)).into(),
+                    _ => self.refuse(operation, response, context).into(),
+                }
+            }
             (Operation::Other(..), _) => match response.status {
                 200..=299 | 400 | 404 => Answer::Facts(b"{}".to_vec()).into(),
                 _ => self.refuse(operation, response, context).into(),

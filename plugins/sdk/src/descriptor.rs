@@ -275,6 +275,8 @@ pub struct Abilities {
     pub changes: bool,
     /// `changes` reports deletions.
     pub changes_show_deleted: bool,
+    /// What is removed can be restored in the CRM for a while: a bin, an archive.
+    pub archives: bool,
     /// Longest time until `find` finds what was created.
     pub find_settles_after_ms: u64,
     /// Wanted time between polls.
@@ -292,6 +294,7 @@ impl Default for Abilities {
             consistent_listing: false,
             changes: false,
             changes_show_deleted: false,
+            archives: false,
             find_settles_after_ms: 60_000,
             poll_every_ms: 60_000,
             event_times: false,

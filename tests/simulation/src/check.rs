@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tandem::pipeline::{Approval, Withheld};
 use tandem::store::Store as _;
 use tandem_core::Millis;
 use tandem_core::descriptor::Condition;
@@ -20,7 +21,7 @@ use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
 use crate::values::{self, CODE, EMAIL, FIELDS, TAGS, blank};
-use crate::world::World;
+use crate::world::{Guard, World};
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
 const ACCOUNTED: Millis = 5_000;
@@ -63,6 +64,7 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     checker.causes();
     checker.needless();
     checker.restless();
+    checker.guarded();
     (checker.wrong, checker.passed)
 }
 
@@ -119,6 +121,12 @@ impl Checker<'_> {
             shown.fields.extend(link.frozen.keys().cloned());
             shown.fields.extend(link.refused.keys().cloned());
         }
+        let rows = self.world.disk.values_under(&format!("withheld/{connection}/"), None, 10_000);
+        for (_, stored) in rows.unwrap_or_default() {
+            let row = serde_json::from_slice::<Withheld>(&stored).ok();
+            let waits = row.filter(|row| row.approval == Approval::Pending);
+            shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
+        }
         for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
             use tandem::store::Subject;
             let entity = letter.entity.as_ref().is_some_and(|entity| here.contains(entity.id.as_str()));
@@ -174,10 +182,10 @@ impl Checker<'_> {
         for place in 0..self.world.accounts.len() {
             let side = Side::There(place);
             let there = self.live(side, code);
-            if !merged {
-                self.doubles(place, code, &there, here.len());
-            }
             let shown = self.shown(place, code);
+            if !merged {
+                self.doubles(place, code, &there, here.len(), &shown);
+            }
             if shown.whole {
                 continue;
             }
@@ -206,7 +214,7 @@ impl Checker<'_> {
     }
 
     /// No duplicate where a key exists.
-    fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize) {
+    fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize, shown: &Shown) {
         if live.len() <= here.max(1) {
             return;
         }
@@ -217,7 +225,10 @@ impl Checker<'_> {
         for (id, track) in self.tracks(Side::There(place), code) {
             if live.iter().any(|it| it == id) {
                 let born = track.changes.first();
-                by_tandem += usize::from(born.is_some_and(|it| matches!(it.who, Who::Tandem(..))));
+                // A person who takes a record out of the bin while System A's is made anew has two of it; an operator is told.
+                let returned = track.changes.iter().any(|it| it.what == What::Back && it.who == Who::Person);
+                let made = born.is_some_and(|it| matches!(it.who, Who::Tandem(..)));
+                by_tandem += usize::from(made && !(returned && shown.whole));
                 addressed &= born.is_some_and(|it| it.fields.contains_key(EMAIL));
                 renamed |= track
                     .changes
@@ -612,7 +623,29 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// No update that changes nothing, unless an answer or a commit was lost.
+    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass.
+    fn guarded(&mut self) {
+        let Guard::Left(limit) = self.world.setting.guard else { return };
+        if !self.world.setting.is_tame() {
+            return;
+        }
+        let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
+        for ((side, _), track) in &self.history.tracks {
+            for change in track.changes.iter().filter(|change| change.what == What::Died) {
+                if let Who::Tandem(place, _) = change.who {
+                    *deleted.entry((*side, place)).or_default() += 1;
+                }
+            }
+        }
+        for ((side, place), count) in deleted {
+            if count > limit {
+                self.fail(format!(
+                    "{count} were deleted at {side:?} for account {place}; the guard lets {limit} pass"
+                ));
+            }
+        }
+    }
+
     /// Nobody asks for the same state of a record over and over.
     fn restless(&mut self) {
         const MOST: usize = 15;
@@ -629,6 +662,7 @@ impl Checker<'_> {
         }
     }
 
+    /// No update that changes nothing, unless an answer or a commit was lost.
     fn needless(&mut self) {
         if !self.history.crashes.is_empty() {
             return;

@@ -124,6 +124,7 @@ impl Habits {
             consistent_listing: self.consistent,
             changes: self.changes,
             changes_show_deleted: self.shows_deleted,
+            archives: true,
             find_settles_after_ms: self.lag,
             poll_every_ms: self.poll,
             // Edits that were overtaken are judged by the guarantee of the class that tells of none.

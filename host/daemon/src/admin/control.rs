@@ -8,7 +8,8 @@ use tandem_core::link::Fields;
 use tandem_core::policy::Flow;
 
 use super::view::{
-    Count, DeadView, Explanation, ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status, Swapped,
+    Count, DeadView, ErasureView, Explanation, KeptView, ProviderView, ProvidersReloaded, Reloaded,
+    ReviewView, Status, Swapped, Undone, WithheldView,
 };
 
 /// What is paused or resumed.
@@ -105,6 +106,34 @@ impl Unfreeze {
     pub fn entity(&self) -> EntityKey {
         EntityKey { scope: self.scope.clone(), object: self.object.clone(), id: self.id.clone() }
     }
+}
+
+/// Which withheld writes, or which deletions that were carried out, are meant. What is left out fits all; to mean everything, say
+/// `{"all": true}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeletesTarget {
+    /// Those of this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// Those of this batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u64>,
+    /// Those of this object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectName>,
+    /// Those of this scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeId>,
+    /// Those of these records of System A.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<tandem_core::id::InternalId>,
+    /// All of them, wherever nothing else is said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// For `reject`: make the record again on the side that deleted it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restore: bool,
 }
 
 /// A reconciling look: both sides are read and compared, and what differs goes the usual way.
@@ -230,6 +259,32 @@ pub trait Control: Send + Sync + 'static {
 
     /// Lets frozen fields flow again.
     fn unfreeze(&self, target: Unfreeze) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Writes that wait for approval.
+    fn withheld(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<WithheldView>, ControlError>> + Send;
+
+    /// Deletions that were carried out and can be undone.
+    fn deleted(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<KeptView>, ControlError>> + Send;
+
+    /// Lets withheld writes go.
+    fn approve(&self, target: DeletesTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Gives withheld writes up.
+    fn reject(&self, target: DeletesTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Brings deleted records back.
+    fn undo(&self, target: DeletesTarget) -> impl Future<Output = Result<Undone, ControlError>> + Send;
+
+    /// Erases a person's record everywhere.
+    fn erase(&self, record: RecordRef) -> impl Future<Output = Result<ErasureView, ControlError>> + Send;
 
     /// Looks at records that should be the same. Answers how many hints were made.
     fn look(&self, look: Look) -> impl Future<Output = Result<Count, ControlError>> + Send;

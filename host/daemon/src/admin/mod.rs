@@ -2,7 +2,7 @@
 //!
 //! Invariants: every route but `/healthz` and `/readyz` wants a bearer token, compared without telling how much of it was right; a
 //! scope's token opens nothing but that scope's records in System A; errors are problem documents (RFC 9457). It shows record contents
-//! only where a person asked for one record (`explain`, `dead`, `review`), and decides nothing: everything is asked of [`Control`].
+//! only where a person asked for records (`explain`, `dead`, `review`, `deletes`), and decides nothing: everything is asked of [`Control`].
 
 mod auth;
 mod control;
@@ -16,8 +16,8 @@ pub mod view;
 pub use auth::{Caller, Tokens, for_admin, for_metrics, for_scopes};
 
 pub use control::{
-    Choice, Control, ControlError, DeadTarget, Decide, Look, LookAt, PauseTarget, Pin, Readiness, RecordRef,
-    RollBack, Unfreeze,
+    Choice, Control, ControlError, DeadTarget, Decide, DeletesTarget, Look, LookAt, PauseTarget, Pin,
+    Readiness, RecordRef, RollBack, Unfreeze,
 };
 pub use problem::Problem;
 pub use routes::{house, router};

@@ -14,6 +14,11 @@
 //! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?connection=&limit=` |
 //! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
+//! | `GET /v1/deletes` | list of [`WithheldView`](super::view::WithheldView) | `?connection=&limit=` |
+//! | `GET /v1/deletes/done` | list of [`KeptView`](super::view::KeptView) | `?connection=&limit=` |
+//! | `POST /v1/deletes/approve`, `/v1/deletes/reject` | [`Count`](super::view::Count) of records | [`DeletesTarget`] |
+//! | `POST /v1/deletes/undo` | [`Undone`](super::view::Undone) | [`DeletesTarget`] |
+//! | `POST /v1/erase` | [`ErasureView`](super::view::ErasureView) | `{"scope", "object", "id"}` or `{"connection", "object", "id"}` |
 //! | `POST /v1/look` | [`Count`](super::view::Count) of hints | [`Look`] |
 //! | `GET /v1/providers` | list of [`ProviderView`](super::view::ProviderView) | |
 //! | `POST /v1/providers/reload` | [`ProvidersReloaded`](super::view::ProvidersReloaded) | |
@@ -39,7 +44,8 @@ use tandem_core::id::{ConnectionId, EntityKey, ExternalKey};
 
 use super::auth::{Tokens, for_admin, for_metrics};
 use super::control::{
-    Control, DeadTarget, Decide, Look, PauseTarget, Pin, Readiness, RecordRef, RollBack, Unfreeze,
+    Control, DeadTarget, Decide, DeletesTarget, Look, PauseTarget, Pin, Readiness, RecordRef, RollBack,
+    Unfreeze,
 };
 use super::problem::{Asked, Given, Named, Problem};
 use super::view;
@@ -70,6 +76,12 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
         .route("/v1/review", get(reviews::<C>))
         .route("/v1/review/decide", post(decide::<C>))
         .route("/v1/review/unfreeze", post(unfreeze::<C>))
+        .route("/v1/deletes", get(withheld::<C>))
+        .route("/v1/deletes/done", get(deleted::<C>))
+        .route("/v1/deletes/approve", post(approve::<C>))
+        .route("/v1/deletes/reject", post(reject::<C>))
+        .route("/v1/deletes/undo", post(undo::<C>))
+        .route("/v1/erase", post(erase::<C>))
         .route("/v1/look", post(look::<C>))
         .route("/v1/providers", get(providers::<C>))
         .route("/v1/providers/reload", post(reload_providers::<C>))
@@ -166,25 +178,39 @@ struct OfRecord {
     id: String,
 }
 
+impl OfRecord {
+    fn record(self) -> Result<RecordRef, Problem> {
+        let object = self.object.into();
+        match (self.scope, self.connection) {
+            (Some(scope), None) => {
+                Ok(RecordRef::Internal(EntityKey { scope: scope.into(), object, id: self.id.into() }))
+            }
+            (None, Some(connection)) => Ok(RecordRef::External(ExternalKey {
+                connection: connection.into(),
+                object,
+                id: self.id.into(),
+            })),
+            _ => {
+                let detail =
+                    "name either the scope (and an id of System A) or the connection (and an id of the CRM)";
+                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+            }
+        }
+    }
+}
+
 async fn explain<C: Control>(
     State(control): State<Arc<C>>,
     Asked(asked): Asked<OfRecord>,
 ) -> Result<Json<view::Explanation>, Problem> {
-    let object = asked.object.into();
-    let record = match (asked.scope, asked.connection) {
-        (Some(scope), None) => {
-            RecordRef::Internal(EntityKey { scope: scope.into(), object, id: asked.id.into() })
-        }
-        (None, Some(connection)) => {
-            RecordRef::External(ExternalKey { connection: connection.into(), object, id: asked.id.into() })
-        }
-        _ => {
-            let detail =
-                "name either the scope (and an id of System A) or the connection (and an id of the CRM)";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
-        }
-    };
-    Ok(Json(control.explain(record).await?))
+    Ok(Json(control.explain(asked.record()?).await?))
+}
+
+async fn erase<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(asked): Given<OfRecord>,
+) -> Result<Json<view::ErasureView>, Problem> {
+    Ok(Json(control.erase(asked.record()?).await?))
 }
 
 #[derive(Deserialize)]
@@ -249,6 +275,43 @@ async fn unfreeze<C: Control>(
     Given(target): Given<Unfreeze>,
 ) -> Result<Json<view::Count>, Problem> {
     Ok(Json(control.unfreeze(target).await?))
+}
+
+async fn withheld<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfList>,
+) -> Result<Json<Vec<view::WithheldView>>, Problem> {
+    let limit = asked.limit();
+    Ok(Json(control.withheld(asked.connection, limit).await?))
+}
+
+async fn deleted<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfList>,
+) -> Result<Json<Vec<view::KeptView>>, Problem> {
+    let limit = asked.limit();
+    Ok(Json(control.deleted(asked.connection, limit).await?))
+}
+
+async fn approve<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeletesTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.approve(target).await?))
+}
+
+async fn reject<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeletesTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.reject(target).await?))
+}
+
+async fn undo<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeletesTarget>,
+) -> Result<Json<view::Undone>, Problem> {
+    Ok(Json(control.undo(target).await?))
 }
 
 async fn look<C: Control>(

@@ -72,6 +72,7 @@ impl Control for Fake {
                 last: None,
                 review: 0,
                 dead: 2,
+                withheld: 0,
                 cause: Cause::Quota,
                 detail: "daily is used up until 00:00".to_owned(),
             }],
@@ -132,6 +133,45 @@ impl Control for Fake {
     ) -> Result<Vec<view::ReviewView>, ControlError> {
         self.note(("reviews", connection, limit));
         Ok(Vec::new())
+    }
+
+    async fn withheld(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<view::WithheldView>, ControlError> {
+        self.note(("withheld", connection, limit));
+        Ok(Vec::new())
+    }
+
+    async fn deleted(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<view::KeptView>, ControlError> {
+        self.note(("deleted", connection, limit));
+        Ok(Vec::new())
+    }
+
+    async fn approve(&self, target: DeletesTarget) -> Result<view::Count, ControlError> {
+        self.one(("approve", target))
+    }
+
+    async fn reject(&self, target: DeletesTarget) -> Result<view::Count, ControlError> {
+        self.one(("reject", target))
+    }
+
+    async fn undo(&self, target: DeletesTarget) -> Result<view::Undone, ControlError> {
+        self.note(("undo", target));
+        Ok(view::Undone { count: 1, not: Vec::new() })
+    }
+
+    async fn erase(&self, record: RecordRef) -> Result<view::ErasureView, ControlError> {
+        self.note(("erase", &record));
+        let RecordRef::Internal(entity) = record else {
+            return Err(ControlError::NotFound("it is not linked".to_owned()));
+        };
+        Ok(view::ErasureView { entity, places: Vec::new(), remains: Vec::new(), done: true })
     }
 
     async fn decide(&self, decision: Decide) -> Result<view::Count, ControlError> {
@@ -274,7 +314,7 @@ impl Api {
 }
 
 /// Every route that wants a token.
-const GUARDED: [(Method, &str); 18] = [
+const GUARDED: [(Method, &str); 24] = [
     (Method::GET, "/metrics"),
     (Method::GET, "/v1/status"),
     (Method::POST, "/v1/pause"),
@@ -287,6 +327,12 @@ const GUARDED: [(Method, &str); 18] = [
     (Method::GET, "/v1/review"),
     (Method::POST, "/v1/review/decide"),
     (Method::POST, "/v1/review/unfreeze"),
+    (Method::GET, "/v1/deletes"),
+    (Method::GET, "/v1/deletes/done"),
+    (Method::POST, "/v1/deletes/approve"),
+    (Method::POST, "/v1/deletes/reject"),
+    (Method::POST, "/v1/deletes/undo"),
+    (Method::POST, "/v1/erase"),
     (Method::POST, "/v1/look"),
     (Method::GET, "/v1/providers"),
     (Method::POST, "/v1/connections/reload"),
@@ -409,6 +455,32 @@ async fn what_is_asked_reaches_the_daemon_as_it_was_meant() {
             format!("{:?}", ("decide", &key, Choice::Values([("/phone".to_owned(), Value::Null)].into()))),
         ),
         ("/v1/review/unfreeze", entity.clone(), format!("{:?}", ("unfreeze", &key, None::<String>))),
+        (
+            "/v1/deletes/approve",
+            json!({ "connection": "acme-hubspot", "batch": 7 }),
+            format!(
+                "{:?}",
+                (
+                    "approve",
+                    DeletesTarget {
+                        connection: Some("acme-hubspot".into()),
+                        batch: Some(7),
+                        ..DeletesTarget::default()
+                    }
+                )
+            ),
+        ),
+        (
+            "/v1/deletes/reject",
+            json!({ "ids": ["1"], "restore": true }),
+            format!(
+                "{:?}",
+                (
+                    "reject",
+                    DeletesTarget { ids: vec!["1".into()], restore: true, ..DeletesTarget::default() }
+                )
+            ),
+        ),
         (
             "/v1/look",
             json!({ "connection": "acme-hubspot", "object": "contact", "records": { "external": "501" } }),

@@ -57,6 +57,15 @@ pub(super) enum Command {
     #[command(subcommand)]
     Review(Review),
 
+    /// Deletions, and updates that no edit asked for: what the guard stopped, and what can be undone
+    #[command(subcommand)]
+    Deletes(Deletes),
+
+    /// Erase a person's record: in System A, in each linked CRM, and everything that is kept of it
+    ///
+    /// It wins over policies, pauses and the guard, cannot be undone, and prints what was found where, looked for afterwards.
+    Erase(Explain),
+
     /// Run a provider's mapping on a file, there and back, offline
     Map(Map),
 
@@ -252,6 +261,62 @@ pub(super) struct Unfreeze {
     /// Only this field
     #[arg(long, value_name = "POINTER")]
     pub(super) field: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Deletes {
+    /// List what waits for approval; with --done, deletions that were carried out and can be undone
+    List {
+        #[command(flatten)]
+        list: List,
+
+        /// Deletions that were carried out and can be undone
+        #[arg(long)]
+        done: bool,
+    },
+
+    /// Let them go: each record is looked at again, and written if it still asks for it
+    Approve(DeletesTarget),
+
+    /// Give them up: both sides stay as they are until one of them is edited
+    Reject {
+        #[command(flatten)]
+        target: DeletesTarget,
+
+        /// Make deleted records again on the side that deleted them
+        #[arg(long)]
+        restore: bool,
+    },
+
+    /// Bring deleted records back in System A, and from there in the CRMs
+    Undo(DeletesTarget),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("meant").required(true).multiple(true).args(["id", "connection", "batch", "all"])))]
+pub(super) struct DeletesTarget {
+    /// The records' ids in System A
+    pub(super) id: Vec<String>,
+
+    /// Only of this connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// Only of this batch
+    #[arg(long)]
+    pub(super) batch: Option<u64>,
+
+    /// Only of this object
+    #[arg(long)]
+    pub(super) object: Option<String>,
+
+    /// Only of this scope
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+
+    /// All
+    #[arg(long)]
+    pub(super) all: bool,
 }
 
 #[derive(Debug, Args)]

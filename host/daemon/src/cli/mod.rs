@@ -9,6 +9,7 @@ mod args;
 mod cases;
 mod check;
 mod client;
+mod deletes;
 mod failure;
 mod live;
 mod map;

@@ -8,10 +8,13 @@ use tandem_core::link::Fields;
 
 use super::args::{self, Command};
 use super::client::Client;
+use super::deletes;
 use super::failure::Failure;
 use super::show;
 use crate::admin::view::{Count, ProviderView, ProvidersReloaded, ReviewView, Status, Swapped};
-use crate::admin::{Choice, DeadTarget, Decide, Look, LookAt, PauseTarget, Pin, RollBack, Unfreeze};
+use crate::admin::{
+    Choice, DeadTarget, Decide, DeletesTarget, Look, LookAt, PauseTarget, Pin, RollBack, Unfreeze,
+};
 
 /// Most reviews that are searched for the one that is meant.
 const ALL: &str = "10000";
@@ -63,6 +66,21 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
         }
         Command::Dead(command) => dead(client, command).await,
         Command::Review(command) => review(client, command).await,
+        Command::Erase(record) => {
+            let mut asked = serde_json::Map::new();
+            for (name, value) in [
+                ("scope", record.scope),
+                ("connection", record.connection),
+                ("object", Some(record.object)),
+                ("id", Some(record.id)),
+            ] {
+                asked.extend(value.map(|value| (name.to_owned(), Value::String(value))));
+            }
+            let answer = client.post("/v1/erase", &Value::Object(asked)).await?;
+            let text = deletes::erasure(&read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Deletes(command) => guarded(client, command).await,
         Command::Provider(args::Provider::List) => {
             let answer = client.get("/v1/providers", &[]).await?;
             let text = show::providers(&read::<Vec<_>>(&answer)?);
@@ -285,6 +303,49 @@ async fn review(client: &Client, command: args::Review) -> Result<(Value, String
             let text = show::count(read(&answer)?, "unfroze", "field", "fields");
             Ok((answer, text))
         }
+    }
+}
+
+async fn guarded(client: &Client, command: args::Deletes) -> Result<(Value, String), Failure> {
+    match command {
+        args::Deletes::List { list, done: false } => {
+            let answer = client.get("/v1/deletes", &list_query(list)).await?;
+            let text = deletes::withheld(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        args::Deletes::List { list, done: true } => {
+            let answer = client.get("/v1/deletes/done", &list_query(list)).await?;
+            let text = deletes::kept(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        args::Deletes::Approve(target) => {
+            let answer = client.post("/v1/deletes/approve", &deletes_target(target)).await?;
+            let text = show::count(read(&answer)?, "approved", "record", "records");
+            Ok((answer, text))
+        }
+        args::Deletes::Reject { target, restore } => {
+            let target = DeletesTarget { restore, ..deletes_target(target) };
+            let answer = client.post("/v1/deletes/reject", &target).await?;
+            let text = show::count(read(&answer)?, "rejected", "record", "records");
+            Ok((answer, text))
+        }
+        args::Deletes::Undo(target) => {
+            let answer = client.post("/v1/deletes/undo", &deletes_target(target)).await?;
+            let text = deletes::undone(&read(&answer)?);
+            Ok((answer, text))
+        }
+    }
+}
+
+fn deletes_target(target: args::DeletesTarget) -> DeletesTarget {
+    DeletesTarget {
+        connection: target.connection.map(Into::into),
+        batch: target.batch,
+        object: target.object.map(Into::into),
+        scope: target.scope.map(Into::into),
+        ids: target.id.into_iter().map(Into::into).collect(),
+        all: target.all,
+        restore: false,
     }
 }
 

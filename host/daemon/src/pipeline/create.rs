@@ -283,6 +283,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         held: &mut Held<'_>,
     ) -> Result<End, PipelineError> {
         let now = self.rooms.clock.now();
+        if self.is_erased(key)? {
+            return Ok(End::Done(Commit::new()));
+        }
         if self.rooms.store.entity_of(key)?.is_some() {
             // Linked while it waited: the hand is another one.
             return Ok(End::PutBack { until: now, whole: false });

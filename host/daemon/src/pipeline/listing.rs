@@ -122,7 +122,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             done => done?,
         }
+        if kind == Kind::Walk {
+            self.note_walk(&connection.id, object, page.more);
+        }
         self.arrive(hints);
+        if kind == Kind::Walk && !page.more {
+            // Where none of its rows brought work, or all of it was done by now.
+            Box::pin(self.weigh(connection)).await?;
+        }
         Ok(if page.more { Looked::More } else { Looked::All })
     }
 

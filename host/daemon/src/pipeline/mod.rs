@@ -28,8 +28,10 @@ use crate::telemetry::{Metrics, Stage};
 mod connection;
 mod create;
 pub mod dispatch;
+mod erase;
 mod exchange;
 mod feed;
+mod guard;
 mod inbox;
 mod intent;
 pub mod listing;
@@ -39,11 +41,15 @@ mod probe;
 mod record;
 mod settle;
 mod trail;
+mod undo;
 mod write;
 
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
+pub use erase::{Erasure, Place};
 pub use exchange::{Concluded, ExchangeError, Seen};
+pub use guard::{Approval, Kind, Looking, Selection, Withheld};
+pub use undo::{KEPT_BYTES, Kept, NotUndone};
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {
@@ -139,6 +145,8 @@ pub struct Pipeline<S, R, D, I, C> {
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
     /// Connections of which something that has begun waits for the quota.
     in_line: Mutex<HashSet<ConnectionId>>,
+    /// What the guard counts and withholds.
+    ledger: Arc<Mutex<guard::Ledger>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -154,6 +162,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             open: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
+            ledger: Arc::default(),
             arrived,
         }
     }
@@ -179,6 +188,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store cannot be read.
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
+            self.remember_guard(connection)?;
             for object in connection.objects.keys() {
                 for intent in self.rooms.store.intents(&connection.id, object)? {
                     self.remember(&intent);
@@ -207,6 +217,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         known.remove(id);
         self.publish(known);
         self.dispatch.lock().forget(id);
+        self.forget_walks(id);
     }
 
     fn publish(&self, known: BTreeMap<ConnectionId, Arc<Connection>>) {
@@ -280,6 +291,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         self.settle(&connection, work, end).await?;
         drop(held);
+        if self.is_gathering(&connection.id) {
+            Box::pin(self.weigh(&connection)).await?;
+        }
         (self.arrived)();
         Ok(())
     }

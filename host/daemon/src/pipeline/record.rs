@@ -14,6 +14,7 @@ use tandem_core::rules::Action;
 
 use super::dispatch::{Dispatch, Hand};
 use super::exchange::{Body, Seen};
+use super::guard::{Kind, Reservation, Ruling, Withheld, Writes, is_bulk};
 use super::inbox::problem;
 use super::peers::Other;
 use super::settle::End;
@@ -86,6 +87,18 @@ pub(super) struct Case<'a> {
     pub(super) lost: bool,
     /// Calls were made for it: what it learnt would be lost if it were put back.
     pub(super) begun: bool,
+    /// A look at everything is the only reason for it.
+    pub(super) bulk: bool,
+    /// The numbers of its hints, of such a look.
+    pub(super) seqs: Vec<u64>,
+    /// The row of a write that was withheld.
+    pub(super) withheld: Option<Box<Withheld>>,
+    /// The guard let go what is written, or somebody approved of it.
+    pub(super) allowed: Option<Kind>,
+    /// Room that was taken in the guard's window.
+    pub(super) reservation: Option<Reservation>,
+    /// The guard's number for what is deleted or withheld together.
+    pub(super) batch: u64,
 }
 
 /// Goes on, or ends here.
@@ -156,6 +169,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         external: External,
     ) -> Case<'a> {
         let cause = work.hints.first().map_or("", |hint| hint.cause.as_str());
+        let bulk = is_bulk(work);
         Case {
             connection,
             object,
@@ -173,6 +187,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             settling: false,
             lost: false,
             begun: false,
+            bulk,
+            seqs: if bulk { work.hints.iter().map(|hint| hint.seq).collect() } else { Vec::new() },
+            withheld: None,
+            allowed: None,
+            reservation: None,
+            batch: 0,
         }
     }
 
@@ -180,6 +200,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub(super) async fn rounds(&self, mut case: Case<'_>, held: &mut Held<'_>) -> Result<End, PipelineError> {
         case.connection.directions.note(&case.link.entity);
         case.peers = self.peers(&case)?;
+        self.take_up_withheld(&mut case)?;
         let mut internal = self.read_internal(&case.link.entity).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
@@ -200,8 +221,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             self.note_plan(&mut case, &plan, now);
             case.link = plan.link;
-            let quiet = plan.internal.is_none() && plan.external.is_none();
-            if let Some(write) = plan.internal {
+            let mut writes = Writes { internal: plan.internal, external: plan.external };
+            if self.is_guarded(&case, &writes, &internal) {
+                match Box::pin(self.guard(&mut case, &mut writes, &internal, &plan.reason)).await? {
+                    Ruling::Go => {}
+                    Ruling::Replan => continue,
+                    Ruling::Wait => break,
+                    Ruling::End(end) => return Ok(*end),
+                }
+            }
+            let quiet = writes.internal.is_none() && writes.external.is_none();
+            if let Some(write) = writes.internal {
                 if case.connection.directions.internal_paused() {
                     return Ok(paused(now));
                 }
@@ -213,11 +243,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     }
                     Next::End(end) => return Ok(end),
                 }
-                if plan.external.is_none() {
+                if writes.external.is_none() {
                     break;
                 }
             }
-            if let Some(write) = plan.external {
+            if let Some(write) = writes.external {
                 if case.connection.directions.external_paused() {
                     return Ok(paused(now));
                 }
@@ -239,6 +269,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let says_something = case.link.external.is_some() || !case.link.base.is_empty() || !is_new;
         self.drop_create(&mut case);
         self.drop_update(&mut case);
+        self.conclude_guard(&mut case);
         let mut commit = std::mem::take(&mut case.commit);
         case.trail.flush(&mut commit);
         if case.stored.as_ref() != Some(&case.link) && says_something {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tandem_core::exchange::{Attribute, Delivery, Observed, Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey};
-use tandem_core::link::{Held, Link, Pair};
+use tandem_core::link::{Held, Life, Link, Pair};
 
 use super::memory::MemoryStore;
 use super::sled::{Options, SledStore};
@@ -182,6 +182,7 @@ impl<S: Store> Reads for S {
             all.push(format!("held {:?}", self.held_links(Some(&connection), 1000).unwrap()));
             all.push(format!("dead {:?}", self.dead(Some(&connection), 1000).unwrap()));
             all.push(format!("dead {:?}", self.dead_count(&connection).unwrap()));
+            all.push(format!("alive {:?}", self.count_links(&connection, &"contact".into()).unwrap()));
             all.push(format!("intents {:?}", self.intents(&connection, &"contact".into()).unwrap()));
             for id in &universe.externals {
                 let key = ExternalKey {
@@ -205,6 +206,7 @@ impl<S: Store> Reads for S {
         }
         for name in &universe.values {
             all.push(format!("value {:?}", self.value(name).unwrap()));
+            all.push(format!("after {:?}", self.values_under("c", Some(*name), 2).unwrap()));
         }
         for seq in 0..=universe.highest {
             all.push(format!("delivery {:?}", self.delivery(seq).unwrap()));
@@ -567,6 +569,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (id(), connection(), prop::option::of(prop::sample::select(&EXTERNALS[..])), any::<bool>()).prop_map(
             |(id, name, external, frozen)| {
                 let mut link = link(id, name, external);
+                if frozen && external.is_none() {
+                    link.life = Life::Detached { at: 1 };
+                }
                 if frozen {
                     link.frozen.insert("/phone".to_owned(), "why".to_owned());
                 }
@@ -579,6 +584,7 @@ fn op() -> impl Strategy<Value = Op> {
         })),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropIntent(entity(id), name.into())),
         2 => (id(), 0_u64..100).prop_map(|(id, at)| Op::AddHistory(history(id, at))),
+        1 => id().prop_map(|id| Op::DropHistory(entity(id))),
         2 => (seq(), connection(), prop::option::of(id()))
             .prop_map(|(seq, name, id)| Op::AddDead(letter(seq, name, id))),
         1 => (connection(), id()).prop_map(|(name, id)| drop_about(name, id)),

@@ -375,3 +375,21 @@ fn a_success_that_cannot_be_read_leaves_a_write_unknown_and_a_read_undone() {
         );
     }
 }
+
+#[test]
+fn a_person_is_erased_for_good_and_a_second_time_is_no_failure() {
+    let erase = |object: &str| {
+        Operation::Other("erase".into(), json!({ "object": object, "id": "512" }).to_string().into_bytes())
+    };
+    for response in [answer(204, &Value::Null), missing()] {
+        let (requests, reply) = run(&plain(), &erase("contact"), &[response]);
+        assert_eq!(
+            (requests[0].method.as_str(), requests[0].path()),
+            ("POST", "/crm/v3/objects/contacts/gdpr-delete")
+        );
+        assert_eq!(body(&requests[0]), json!({ "objectId": "512" }));
+        assert_eq!(written(reply).state, State::Gone(Proof::Confirmed));
+    }
+    let (_, reply) = run(&plain(), &erase("company"), &[]);
+    assert!(matches!(reply.answer, Answer::Blocked { .. }), "{:?}", reply.answer);
+}

@@ -52,7 +52,9 @@ fn few(problems: &[String]) -> String {
 fn plan() -> Plan {
     Plan {
         // Webhooks alone tell of edits in the accounts: what a poll brings would hide a lost one.
-        connection: "poll_every = \"1d\"\n[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\n"
+        // More is deleted than the guard would let go.
+        connection: "poll_every = \"1d\"\n[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\n\
+                     [objects.contact]\nguard_share = 100\n"
             .to_owned(),
         ..Plan::roomy(&SCOPES)
     }

@@ -17,6 +17,7 @@ mod stamps;
 mod unsettled;
 mod updates;
 mod waiting;
+mod withheld;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
