@@ -17,6 +17,7 @@ mod answer;
 mod compare;
 mod conflict;
 mod delete;
+mod identity;
 mod loops;
 mod merge;
 mod observe;
@@ -35,6 +36,7 @@ use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
+pub use identity::{bury_merged, cut, hold_identity, release_identity, relink, renew};
 pub use review::{Choice, DecideError, decide_review, give_up_owed, owe, redirect, settle_owed, unfreeze};
 pub use unsettled::Unsettled;
 

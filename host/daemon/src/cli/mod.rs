@@ -12,6 +12,7 @@ mod failure;
 mod kit;
 mod live;
 mod map;
+mod matches;
 mod online;
 mod provider;
 mod rules;

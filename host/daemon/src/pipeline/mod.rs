@@ -25,14 +25,17 @@ use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
 use crate::telemetry::{Metrics, Stage};
 
+mod clash;
 mod connection;
 mod create;
 pub mod dispatch;
 mod exchange;
 mod feed;
+mod identity;
 mod inbox;
 mod intent;
 pub mod listing;
+mod matching;
 mod observe;
 mod probe;
 mod record;
@@ -40,8 +43,10 @@ mod settle;
 mod trail;
 mod write;
 
+pub use clash::DecideClashError;
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
+pub use matching::{Compared, InternalPiece, Piece};
 pub use exchange::{Concluded, ExchangeError, Seen};
 
 /// What the pipeline knows of time and chance.
@@ -135,6 +140,8 @@ pub struct Pipeline<S, R, D, I, C> {
     open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
     /// Entities whose last updates may be half done.
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
+    /// Connections that have, or had since the start, records of which it cannot be told whom they are.
+    clashing: Mutex<HashSet<ConnectionId>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -149,6 +156,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
             open: Mutex::default(),
             unsettled: Mutex::default(),
+            clashing: Mutex::default(),
             arrived,
         }
     }
@@ -174,6 +182,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store cannot be read.
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
+            self.recall_clashes(&connection.id)?;
             for object in connection.objects.keys() {
                 for intent in self.rooms.store.intents(&connection.id, object)? {
                     self.remember(&intent);
@@ -354,9 +363,14 @@ pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] re
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
     pub async fn hold_entity(&self, entity: &EntityKey) -> Option<Grip<'_>> {
+        self.hold(dispatch::Hand::Entity(entity.clone())).await
+    }
+
+    /// Takes a hand, waiting up to five seconds for whoever has it.
+    async fn hold(&self, hand: dispatch::Hand) -> Option<Grip<'_>> {
         for _ in 0..500 {
             let mut held = record::Held::new(&self.dispatch);
-            if held.hold(dispatch::Hand::Entity(entity.clone())) {
+            if held.hold(hand.clone()) {
                 return Some(Grip(held));
             }
             self.rooms.clock.sleep(10).await;

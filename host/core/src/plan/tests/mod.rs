@@ -3,6 +3,7 @@
 mod answers;
 mod conflicts;
 mod deletes;
+mod identity;
 mod laws;
 mod observations;
 mod rewrites;
