@@ -20,6 +20,8 @@ use tandem_provider::*;
 pub struct Starter {
     base_url: String,
     contacts: Mapping,
+    /// The account refuses a second person with the same address. It says so of itself.
+    unique: bool,
 }
 
 tandem_provider::provider!(Starter);
@@ -101,10 +103,11 @@ impl Provider for Starter {
         }
     }
 
-    fn configure(settings: &Value, _facts: &Value) -> Result<Self, Vec<Problem>> {
+    fn configure(settings: &Value, facts: &Value) -> Result<Self, Vec<Problem>> {
         let base_url =
             settings.get("base_url").and_then(Value::as_str).unwrap_or("https://api.starter.example");
-        Ok(Self { base_url: base_url.to_owned(), contacts: contacts() })
+        let unique = facts.get("uniqueMail").and_then(Value::as_bool).unwrap_or_default();
+        Ok(Self { base_url: base_url.to_owned(), contacts: contacts(), unique })
     }
 
     fn connection(&self) -> ConnectionDescriptor {
@@ -115,6 +118,7 @@ impl Provider for Starter {
             fields: self.contacts.fields(),
             abilities: Abilities {
                 key: true,
+                unique_identity: self.unique,
                 condition: Condition::Etag,
                 changes: true,
                 changes_show_deleted: true,

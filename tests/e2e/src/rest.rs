@@ -90,17 +90,35 @@ impl House {
     /// # Errors
     /// The account cannot be made, or the file not be written.
     pub async fn rest_customer(&self, scope: &str, extra: &str) -> Result<RestAccount, Error> {
+        let account = self.rest_account(scope, false).await?;
+        self.connect_rest(&account, extra)?;
+        Ok(account)
+    }
+
+    /// A REST account whose events reach the daemon's connection of that name. `same_mail`: two people may have one address.
+    ///
+    /// # Errors
+    /// The account cannot be made.
+    pub async fn rest_account(&self, scope: &str, same_mail: bool) -> Result<RestAccount, Error> {
         let new = NewRestAccount {
             account: Some(scope.to_owned()),
             target: Some(format!("{}/hooks/connection/{scope}", self.base)),
             limit: Some(100_000),
+            same_mail,
             ..NewRestAccount::default()
         };
-        let account = self.control.create_rest_account(&new).await?;
+        Ok(self.control.create_rest_account(&new).await?)
+    }
+
+    /// Writes the file of a REST account's connection, and its secrets.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn connect_rest(&self, account: &RestAccount, extra: &str) -> Result<(), Error> {
+        let scope = &account.account;
         self.secret(scope, &account.token)?;
         self.secret(&format!("{scope}.webhook"), &account.secret)?;
-        write_whole(&self.connection_path(scope), &self.rest_connection(scope, extra))?;
-        Ok(account)
+        write_whole(&self.connection_path(scope), &self.rest_connection(scope, extra))
     }
 
     /// Where a connection's file stands.

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tandem::store::Store as _;
 use tandem_core::Millis;
+use tandem_core::clash::{Clash, Waits};
 use tandem_core::descriptor::Condition;
 use tandem_core::link::RECORD;
 use tandem_core::policy::{OnConflict, OnRewrite};
@@ -118,6 +119,12 @@ impl Checker<'_> {
             shown.fields.extend(link.frozen.keys().cloned());
             shown.fields.extend(link.refused.keys().cloned());
         }
+        for clash in self.clashes(place) {
+            shown.whole |= match &clash.waits {
+                Waits::Internal(id) => here.contains(id.as_str()),
+                Waits::External(id) => there.contains(id.as_str()),
+            };
+        }
         for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
             use tandem::store::Subject;
             let entity = letter.entity.as_ref().is_some_and(|entity| here.contains(entity.id.as_str()));
@@ -130,6 +137,14 @@ impl Checker<'_> {
             shown.whole |= entity || external || subject;
         }
         shown
+    }
+
+    /// Records of an account of which a person has to say whom they are.
+    fn clashes(&self, place: usize) -> Vec<Clash> {
+        let prefix = format!("clash/{}/", connection_id(place));
+        let values = self.world.disk.values(&prefix, None, 10_000).unwrap_or_default();
+        let clashes = values.iter().filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok());
+        clashes.filter(Clash::is_open).collect()
     }
 
     /// Whether nothing but edits happened to a person's records, one on each side.

@@ -184,4 +184,13 @@ impl<E: Send + 'static> Store for Disk<E> {
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.value(name)
     }
+
+    fn values(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.values(prefix, after, limit)
+    }
 }

@@ -12,6 +12,7 @@ mod client;
 mod failure;
 mod live;
 mod map;
+mod matches;
 mod new;
 mod online;
 mod provider;

@@ -25,14 +25,17 @@ use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
 use crate::telemetry::{Metrics, Stage};
 
+mod clash;
 mod connection;
 mod create;
 pub mod dispatch;
 mod exchange;
 mod feed;
+mod identity;
 mod inbox;
 mod intent;
 pub mod listing;
+mod matching;
 mod observe;
 mod peers;
 mod probe;
@@ -41,9 +44,11 @@ mod settle;
 mod trail;
 mod write;
 
+pub use clash::DecideClashError;
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
 pub use exchange::{Concluded, ExchangeError, Seen};
+pub use matching::{Compared, InternalPiece, Piece};
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {
@@ -139,6 +144,8 @@ pub struct Pipeline<S, R, D, I, C> {
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
     /// Connections of which something that has begun waits for the quota.
     in_line: Mutex<HashSet<ConnectionId>>,
+    /// Connections that have, or had since the start, records of which it cannot be told whom they are.
+    clashing: Mutex<HashSet<ConnectionId>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -154,6 +161,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             open: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
+            clashing: Mutex::default(),
             arrived,
         }
     }
@@ -179,6 +187,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store cannot be read.
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
+            self.recall_clashes(&connection.id)?;
             for object in connection.objects.keys() {
                 for intent in self.rooms.store.intents(&connection.id, object)? {
                     self.remember(&intent);
@@ -360,9 +369,14 @@ pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] re
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
     pub async fn hold_entity(&self, entity: &EntityKey) -> Option<Grip<'_>> {
+        self.hold(dispatch::Hand::Entity(entity.clone())).await
+    }
+
+    /// Takes a hand, waiting up to five seconds for whoever has it.
+    async fn hold(&self, hand: dispatch::Hand) -> Option<Grip<'_>> {
         for _ in 0..500 {
             let mut held = record::Held::new(&self.dispatch);
-            if held.hold(dispatch::Hand::Entity(entity.clone())) {
+            if held.hold(hand.clone()) {
                 return Some(Grip(held));
             }
             self.rooms.clock.sleep(10).await;

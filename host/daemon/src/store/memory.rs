@@ -380,4 +380,17 @@ impl Store for MemoryStore {
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(|state| state.values.get(name).cloned())
     }
+
+    fn values(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(|state| {
+            let wanted = state.values.iter().filter(|(name, _)| name.starts_with(prefix));
+            let behind = wanted.filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
+            behind.take(limit).map(|(name, value)| (name.clone(), value.clone())).collect()
+        })
+    }
 }

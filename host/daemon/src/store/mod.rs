@@ -457,4 +457,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// A named value.
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Named values whose names begin so, in order of their names' bytes, after the given name.
+    fn values(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 }

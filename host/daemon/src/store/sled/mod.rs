@@ -498,4 +498,26 @@ impl Store for SledStore {
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.engine.value(&keys::value(name), |payload| Ok(payload.to_vec()))
     }
+
+    fn values(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut stretch = Stretch::prefix(keys::value_prefix(prefix));
+        if let Some(after) = after {
+            let after = keys::value(after);
+            if stretch.to.as_deref().is_some_and(|end| &*after >= end) {
+                return Ok(Vec::new());
+            }
+            if matches!(&stretch.from, Bound::Included(first) if *first < after) {
+                stretch.from = Bound::Excluded(after);
+            }
+        }
+        self.engine.values(&stretch, limit, |key, payload| {
+            let name = Parser::new(key).text().ok_or(Damage::Payload("value"))?;
+            Ok(Found::Take((name, payload.to_vec())))
+        })
+    }
 }
