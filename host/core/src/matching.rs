@@ -4,7 +4,7 @@
 //! identity value and as many for a record of System A that has it. That is enough to tell, at the end, who is there more than
 //! once. Nothing here writes or decides; the comparison of two records is the planner's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -270,6 +270,29 @@ impl Closed {
     }
 }
 
+/// Records of System A that were told of already: a digest of each.
+#[derive(Debug, Default)]
+pub struct Told(HashSet<u64>);
+
+impl Told {
+    /// Whether it was not told of before. From now on it was.
+    pub fn is_new(&mut self, id: &InternalId) -> bool {
+        self.0.insert(digest(&[id.as_str()]))
+    }
+
+    /// How many were told of.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none was.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// The numbers of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -401,6 +424,14 @@ mod tests {
         let same = fields(&[("/email", "a@x"), ("/phone", "1")]);
         let none = compare((&entity, &"acme".into()), &"p-1".into(), same.clone(), same, &policy(), 5);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn each_record_is_told_of_once() {
+        let mut told = Told::default();
+        assert!(told.is_empty());
+        assert_eq!(["x", "y", "x"].map(|id| told.is_new(&id.into())), [true, true, false]);
+        assert_eq!((told.len(), told.is_empty()), (2, false));
     }
 
     #[test]

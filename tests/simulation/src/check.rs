@@ -61,6 +61,9 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     for code in codes {
         checker.person(code);
     }
+    for place in 0..world.accounts.len() {
+        checker.reported(place);
+    }
     checker.causes();
     checker.needless();
     (checker.wrong, checker.passed)
@@ -244,6 +247,50 @@ impl Checker<'_> {
         let beside = by_tandem >= 1 && habits.unique && addressed && !renamed;
         if twice || beside {
             self.fail(format!("{code}: doubled in account {place}: {live:?}"));
+        }
+    }
+
+    /// Of records with one address each is linked or asked about, and nothing is asked about a record that is gone.
+    fn reported(&mut self, place: usize) {
+        let side = Side::There(place);
+        let account = &self.world.accounts[place];
+        let clashes = self.clashes(place);
+        let mut known: BTreeSet<String> = BTreeSet::new();
+        for clash in &clashes {
+            let lives = match &clash.waits {
+                Waits::Internal(id) => self.world.system_a.live().iter().any(|it| it == id.as_str()),
+                Waits::External(id) => account.live().iter().any(|it| it == id.as_str()),
+            };
+            if !lives {
+                self.wrong
+                    .push(format!("{} in account {place} is asked about and is gone", clash.waits.id()));
+            }
+            if let Waits::External(id) = &clash.waits {
+                known.insert(id.to_string());
+            }
+            known.extend(clash.rivals.iter().filter_map(|rival| Some(rival.external.as_ref()?.to_string())));
+        }
+        let connection = connection_id(place);
+        let links = self.world.disk.scan_links(&connection, None, 10_000).unwrap_or_default();
+        known.extend(links.into_iter().filter_map(|link| Some(link.external?.to_string())));
+        for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
+            known.extend(letter.external.map(|id| id.to_string()));
+        }
+        let mut addresses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in account.live() {
+            let address = self.value(side, &id, EMAIL);
+            let address = address.as_str().map(|it| it.trim().to_lowercase()).unwrap_or_default();
+            if !address.is_empty() {
+                addresses.entry(address).or_default().push(id);
+            }
+        }
+        for twins in addresses.into_values().filter(|ids| ids.len() > 1) {
+            for id in twins.iter().filter(|id| !known.contains(*id)) {
+                let code = self.history.tracks.get(&(side, id.clone())).map_or("", |track| &track.code);
+                if !self.is_merged(code) {
+                    self.fail(format!("{code}: {twins:?} in account {place} have one address, and {id} is neither linked nor reported"));
+                }
+            }
         }
     }
 

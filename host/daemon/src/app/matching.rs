@@ -5,7 +5,7 @@
 //! `data_dir/match` while records are gone through, so that memory grows by some bytes for each record and not by the
 //! records.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tandem_core::Millis;
-use tandem_core::id::{ConnectionId, InternalId, ObjectName};
-use tandem_core::matching::{Closed, Differences, Kind, Ledger, MOST, Row, Tally};
+use tandem_core::id::{ConnectionId, ObjectName};
+use tandem_core::matching::{Closed, Differences, Kind, Ledger, MOST, Row, Tally, Told};
 
 use super::Engine;
 use crate::admin::ControlError;
@@ -297,7 +297,7 @@ impl Engine {
     ) -> Result<(), String> {
         let mut cursor: Option<Vec<u8>> = None;
         // A record that is edited meanwhile is named twice.
-        let mut told: HashSet<InternalId> = HashSet::new();
+        let mut told = Told::default();
         loop {
             let connection = self.reported(target)?;
             let piece = self
@@ -307,7 +307,7 @@ impl Engine {
                 .map_err(|error| error.to_string())?;
             drop(connection);
             for row in piece.rows {
-                if row.internal.first().is_some_and(|id| told.insert(id.clone())) {
+                if row.internal.first().is_some_and(|id| told.is_new(id)) {
                     tally.count(&row);
                     write_row(out, &row).map_err(|error| on_disk(&report.rows, &error))?;
                 }

@@ -243,7 +243,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             let linked = self.rooms.store.link(&entity, &case.connection.id)?.and_then(|link| link.external);
             let by = rival(Some(other.clone()), linked);
             if self.holds_identity(case, changed, Side::External, internal, by)? {
-                return Ok(Next::Round);
+                return Ok(Next::Reread);
             }
         }
         let (Some(external), InternalWrite::Create { fields }) = (case.link.external.clone(), write) else {
@@ -288,6 +288,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case.stored = stored;
         self.point_at(case, &external, true)?;
         case.link.keep = keep;
+        case.peers = self.peers(case)?;
+        case.connection.directions.note(&case.link.entity);
         case.trail.note(&case.link, None, "linked", "system a has a record with the same identity", now);
         Ok(Next::Reread)
     }
@@ -390,9 +392,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 self.recognise(&mut case, intent, &seen);
             }
             None => {
-                let open = self.rooms.store.intent(&case.link.entity, &connection.id)?;
                 // What was about to be made is there.
-                case.create_open = matches!(open, Some(Intent { call: Call::Create { .. }, .. }));
+                case.create_open = self.is_being_made(&case.link);
                 self.point_at(&mut case, &key.id, live)?;
             }
         }
@@ -426,6 +427,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         let open = self.open.lock();
         open.get(&(key.connection.clone(), key.object.clone()))
             .is_some_and(|intents| intents.values().any(|opened| *opened <= noticed))
+    }
+
+    /// Whether a create of this record is under way, or its outcome is not known.
+    fn is_being_made(&self, link: &Link) -> bool {
+        let open = self.open.lock();
+        let place = (link.connection.clone(), link.entity.object.clone());
+        open.get(&place).is_some_and(|intents| intents.contains_key(&link.entity))
     }
 
     /// The record lives on under another id: that one is looked at.

@@ -24,6 +24,9 @@ use crate::internal::Internal;
 use crate::provider::Runtime;
 use crate::store::{Op, Store, StoreError};
 
+/// The most records of one identity that a question names.
+const MOST_NAMESAKES: usize = 16;
+
 /// Where a record's id leads after the moves of one delivery.
 fn led_to<'a>(moves: &HashMap<(&'a str, &'a str), &'a str>, object: &'a str, mut id: &'a str) -> &'a str {
     // Not further than there are moves: they might go in a circle.
@@ -202,6 +205,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// Ends the work with a question.
     pub(super) fn asks(&self, case: &mut Case<'_>, asked: Clash) -> End {
         let (now, what) = (self.rooms.clock.now(), asked.kind.name());
+        // Nothing is made before it is decided: whoever waits for an open create waits no longer.
+        self.drop_create(case);
         if asked.waits == Waits::Internal(case.link.entity.id.clone()) {
             case.trail.note(&case.link, None, what, &asked.why, now);
         }
@@ -340,10 +345,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         held: &mut Held<'_>,
     ) -> Result<Option<Next>, PipelineError> {
         let identity = identity_of(fields, &case.object.policy);
-        if case.object.abilities.unique_identity || identity.is_empty() {
+        if identity.is_empty() {
             return Ok(None);
         }
         let entity = case.link.entity.clone();
+        if case.object.abilities.unique_identity {
+            // It refuses what is there already. What a person has decided comes before that.
+            let about = Waits::Internal(entity.id.clone());
+            let known = self.clash_about(&case.connection.id, &entity.object, &about)?;
+            if known.is_none_or(|clash| clash.decided.is_none()) {
+                return Ok(None);
+            }
+        }
         let found = match self.namesakes(case, &entity, &identity).await? {
             Ok(found) => found,
             Err(end) => return Ok(Some(Next::End(end))),
@@ -384,7 +397,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.links_found(case, seen, began, held)
     }
 
-    /// The CRM's records that have one of these identity values. The inner error: they cannot be looked for now.
+    /// The CRM's records that have one of these identity values, up to [`MOST_NAMESAKES`]. The inner error: they cannot be looked
+    /// for now.
     async fn namesakes(
         &self,
         case: &mut Case<'_>,
@@ -395,8 +409,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
         let object = entity.object.to_string();
         let operation = Operation::Find(Find { object, key: None, identity: attributes.collect() });
-        let sent =
-            self.exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation))).await;
+        let sent = self
+            .exchange_guarded(case.connection, case.class, Some(&case.link), None, case.begun, move |_| {
+                Ok(Ok(operation))
+            })
+            .await;
         let concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
@@ -405,8 +422,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
         };
         case.trail.calls += concluded.calls;
+        case.begun |= concluded.calls > 0;
         let mut all = Namesakes { free: Vec::new(), taken: Vec::new(), began: concluded.began };
-        let found = match concluded.answer {
+        let mut found = match concluded.answer {
             Answer::Found(_) => concluded.seen,
             // A provider that cannot look for anything: what is made twice is found when it shows up.
             Answer::Blocked(block) if block.problem.code == "unsupported" => return Ok(Ok(all)),
@@ -415,7 +433,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 return Ok(Err(self.waits(case.connection, answer, Some(entity.clone()), commit)));
             }
         };
-        for seen in found {
+        // In whatever order they are found, it is the same question.
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        for mut seen in found {
+            if all.free.len() + all.taken.len() >= MOST_NAMESAKES {
+                break;
+            }
+            if matches!(seen.body, Body::Touched | Body::Partial(_)) {
+                // It was only named.
+                let id = seen.id.clone();
+                match self.read_external(case, &id).await? {
+                    Ok((read, began)) => {
+                        seen = read;
+                        // What was found before is no newer for it.
+                        all.began = all.began.min(began);
+                    }
+                    Err(end) => return Ok(Err(end)),
+                }
+            }
             let Body::Whole(there) = &seen.body else { continue };
             if !identity_of(there, &case.object.policy).iter().any(|one| identity.contains(one)) {
                 continue;
@@ -430,8 +465,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 _ => all.free.push(seen),
             }
         }
-        // In whatever order they are found, it is the same question.
-        all.free.sort_by(|one, other| one.id.cmp(&other.id));
         all.taken.sort();
         Ok(Ok(all))
     }
@@ -466,7 +499,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let now = self.rooms.clock.now();
         let key = self.external_key(case, &seen.id);
         if !held.hold(Hand::External(key.clone())) {
-            return Ok(Some(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false })));
+            // Whoever has it may wait for this record's hand: it comes first, or the two would put each other off for ever.
+            let wait = BUSY_MS.saturating_mul(8);
+            let until = now.saturating_add(wait).saturating_add(self.rooms.clock.jitter(wait));
+            return Ok(Some(Next::End(End::PutBack { until, whole: false })));
         }
         case.link.external = Some(key.id);
         case.trail.note(&case.link, None, "linked", "the CRM has a record with the same identity", now);
@@ -506,7 +542,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(match self.decision(&asked)? {
             Some(Choice::New) => Ok(None),
             Some(Choice::Link(id)) => Ok(found.into_iter().find(|seen| seen.id.as_str() == id)),
-            _ => Err(self.asks(case, asked)),
+            _ => {
+                case.create_open = true;
+                Err(self.asks(case, asked))
+            }
         })
     }
 
