@@ -27,7 +27,7 @@ build: _toolchain
 demo *ARGS: guests build
     ./target/debug/tandem-demo {{ARGS}}
 
-# Runs all tests; crash and power-loss tests with a tenth of their counts.
+# Runs all tests; crash and power-loss tests with a tenth of their counts, rounds of conflicts with a twenty-fifth.
 test *ARGS: guests build
     cargo test --locked --workspace --no-fail-fast {{ARGS}}
 
@@ -41,7 +41,13 @@ torture: guests build
 # Simulates the whole engine on virtual time, a world for each seed: `just simulate 1000000 --threads 2`; `just simulate --trace SEED` shows one.
 # Our own crates are built at full optimisation for it; assertions stay on.
 simulate *ARGS: _toolchain
-    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo run --locked -p tandem-simulation --target-dir target -- {{ARGS}}
+    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo build --locked --workspace --bin tandem-simulation
+    ./target/debug/tandem-simulation {{ARGS}}
+
+# Plays the conflicts with their full counts: 1,000 rounds for each policy and class of guarantee, paused and raced; and a minute of edits
+# on three sides. Prints what was counted.
+rounds *ARGS: guests build
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test rounds --test three_sides -- --nocapture --test-threads 1 {{ARGS}}
 
 # Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
 # daemon's without assertions for debugging; what they depend on is built as always.

@@ -356,7 +356,9 @@ fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Dra
     let mut external = external;
     if let Life::Tombstone { at, .. } = link.life {
         if !delete::tombstone(link, at, internal, external, policy, draft) {
-            link.internal_version = version_of(internal).max(link.internal_version);
+            if draft.ask.is_none() {
+                link.internal_version = version_of(internal).max(link.internal_version);
+            }
             return Drawn::Up;
         }
         if !matches!(external, External::Whole { .. }) {

@@ -142,6 +142,24 @@ pub fn format_datetime(millis: i64) -> Option<String> {
     })
 }
 
+/// As HTTP headers have it (`Sun, 06 Nov 1994 08:49:37 GMT`): what is below a second is cut. For `If-Unmodified-Since`; RFC 9110,
+/// section 5.6.7.
+#[must_use]
+pub fn format_http_date(millis: i64) -> Option<String> {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let days = millis.div_euclid(DAY);
+    let (year, month, day) = civil(days);
+    let weekday = DAYS.get(usize::try_from(days.rem_euclid(7)).ok()?)?;
+    let month = MONTHS.get(usize::try_from(month - 1).ok()?)?;
+    let of_day = millis.rem_euclid(DAY);
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
+    (0..=9999)
+        .contains(&year)
+        .then(|| format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"))
+}
+
 /// A stamp for an observation: milliseconds since the epoch of an ISO time or of digits.
 #[must_use]
 pub fn stamp(text: &str) -> Option<Millis> {
@@ -161,6 +179,19 @@ pub fn next_midnight(now: Millis, offset_ms: i64) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_http_headers_name_the_day_and_cut_what_is_below_a_second() {
+        for (millis, text) in [
+            (784_111_777_999, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (-1, "Wed, 31 Dec 1969 23:59:59 GMT"),
+            (951_782_400_000, "Tue, 29 Feb 2000 00:00:00 GMT"),
+        ] {
+            assert_eq!(format_http_date(millis).as_deref(), Some(text));
+        }
+        assert_eq!(format_http_date(253_402_300_800_000), None, "the year 10000");
+    }
 
     #[test]
     fn dates_go_there_and_back() {

@@ -16,9 +16,10 @@ use tandem_provider::json::{Members, Node, parse};
 use tandem_provider::mapping::Table;
 use tandem_provider::*;
 
-/// One connection: its base URL and the mapping of its contacts.
+/// One connection: its base URL, what the account compares before it writes, and the mapping of its contacts.
 pub struct Starter {
     base_url: String,
+    compares: Condition,
     contacts: Mapping,
     /// The account refuses a second person with the same address. It says so of itself.
     unique: bool,
@@ -90,7 +91,10 @@ impl Provider for Starter {
             settings: Some(json!({
                 "type": "object",
                 "additionalProperties": false,
-                "properties": { "base_url": { "type": "string", "pattern": "^https?://[^/]+$" } }
+                "properties": {
+                    "base_url": { "type": "string", "pattern": "^https?://[^/]+$" },
+                    "compares": { "enum": ["tag", "time"], "default": "tag" }
+                }
             })),
             examples: vec![Example {
                 name: "a person".into(),
@@ -107,7 +111,11 @@ impl Provider for Starter {
         let base_url =
             settings.get("base_url").and_then(Value::as_str).unwrap_or("https://api.starter.example");
         let unique = facts.get("uniqueMail").and_then(Value::as_bool).unwrap_or_default();
-        Ok(Self { base_url: base_url.to_owned(), contacts: contacts(), unique })
+        let compares = match settings.get("compares").and_then(Value::as_str) {
+            Some("time") => Condition::Second,
+            _ => Condition::Etag,
+        };
+        Ok(Self { base_url: base_url.to_owned(), compares, contacts: contacts(), unique })
     }
 
     fn connection(&self) -> ConnectionDescriptor {
@@ -119,7 +127,7 @@ impl Provider for Starter {
             abilities: Abilities {
                 key: true,
                 unique_identity: self.unique,
-                condition: Condition::Etag,
+                condition: self.compares,
                 changes: true,
                 changes_show_deleted: true,
                 find_settles_after_ms: 0,
@@ -160,7 +168,7 @@ impl Provider for Starter {
             Operation::Write(write) => self.write(write),
             Operation::Remove(remove) => {
                 let request = Request::delete("/rest/v1/people").segment(&remove.id).repeatable();
-                only_if(request, remove.version.as_deref()).then("remove")
+                self.only_if(request, remove.version.as_deref(), remove.stamp).then("remove")
             }
             Operation::Changes(listing) => page("/rest/v1/changes", "since", listing),
             Operation::Walk(listing) => page("/rest/v1/people", "after", listing),
@@ -191,16 +199,17 @@ impl Provider for Starter {
             (_, status) if !(200..300).contains(&status) => by_status(operation, response, context).into(),
             (Operation::Probe, _) => Answer::Facts(response.body.clone()).into(),
             (Operation::Find(_), _) => {
-                Answer::Found(items(&body).iter().filter_map(observed).collect()).into()
+                Answer::Found(items(&body).iter().filter_map(|person| self.observed(person)).collect()).into()
             }
             (Operation::Walk(_), _) => {
                 let next = body.get("next").and_then(Node::as_str);
-                let rows: Vec<Observed> = items(&body).iter().filter_map(observed).collect();
+                let rows: Vec<Observed> =
+                    items(&body).iter().filter_map(|person| self.observed(person)).collect();
                 let last = rows.last().map(|row| row.id.clone()).unwrap_or_default();
                 Answer::Page(Page { rows, cursor: next.unwrap_or(&last).into(), more: next.is_some() }).into()
             }
             (Operation::Changes(_), _) => {
-                let rows = items(&body).iter().filter_map(change).collect();
+                let rows = items(&body).iter().filter_map(|row| self.change(row)).collect();
                 let cursor = body.get("cursor").and_then(Node::as_str).unwrap_or_default();
                 Answer::Page(Page {
                     rows,
@@ -209,7 +218,7 @@ impl Provider for Starter {
                 })
                 .into()
             }
-            (Operation::Read(read), _) => match observed(&body) {
+            (Operation::Read(read), _) => match self.observed(&body) {
                 Some(seen) => Answer::current(seen).into(),
                 // What is no person is handed over as it came: the host says what is wrong with it and goes on with the others.
                 None => {
@@ -217,7 +226,7 @@ impl Provider for Starter {
                         .into()
                 }
             },
-            _ => match observed(&body) {
+            _ => match self.observed(&body) {
                 Some(seen) => Answer::written(seen).into(),
                 None => unreadable(operation, "the answer is no person").into(),
             },
@@ -255,7 +264,35 @@ impl Starter {
         }
         let request =
             Request::patch("/rest/v1/people").segment(id).json_node(&Node::Object(changed)).repeatable();
-        only_if(request, write.version.as_deref()).then("update")
+        self.only_if(request, write.version.as_deref(), write.stamp).then("update")
+    }
+
+    /// A whole person, with its version and the time of its last change.
+    fn observed(&self, person: &Node<'_>) -> Option<Observed> {
+        let id = person.get("Id")?.as_id()?;
+        let newer = if matches!(self.compares, Condition::Second) { "Changed" } else { "Rev" };
+        let mut seen = Observed::new("contact", id, State::Whole(person.to_bytes()));
+        seen.version = person.get("Rev").and_then(Node::as_str).map(str::to_owned);
+        seen.stamp = person.get(newer).and_then(Node::as_id).and_then(|stamp| stamp.parse().ok());
+        seen.key = person.get("ExternalKey").and_then(Node::as_str).map(str::to_owned);
+        Some(seen)
+    }
+
+    /// A row of the change feed.
+    fn change(&self, row: &Node<'_>) -> Option<Observed> {
+        if row.get("deleted") == Some(&Node::Bool(true)) {
+            return Some(Observed::new("contact", row.get("id")?.as_id()?, State::Gone(Proof::Confirmed)));
+        }
+        self.observed(row.get("person")?)
+    }
+
+    /// The write is refused if the person was changed since it was seen.
+    fn only_if(&self, request: Request, version: Option<&str>, changed: Option<u64>) -> Request {
+        match (self.compares, version, changed.and_then(|at| time::format_http_date(at.try_into().ok()?))) {
+            (Condition::Etag, Some(version), _) => request.header("if-match", &format!("\"{version}\"")),
+            (Condition::Second, _, Some(changed)) => request.header("if-unmodified-since", &changed),
+            _ => request,
+        }
     }
 
     /// A refused member in the words of the CRM, with the canonical field that it is.
@@ -267,13 +304,6 @@ impl Starter {
             Some(field) => problem.at(field),
             None => problem,
         }
-    }
-}
-
-fn only_if(request: Request, version: Option<&str>) -> Request {
-    match version {
-        Some(version) => request.header("if-match", &format!("\"{version}\"")),
-        None => request,
     }
 }
 
@@ -289,16 +319,6 @@ fn items<'n>(body: &'n Node<'n>) -> &'n [Node<'n>] {
     body.get("items").and_then(Node::as_list).unwrap_or_default()
 }
 
-/// A whole person, with its version.
-fn observed(person: &Node<'_>) -> Option<Observed> {
-    let id = person.get("Id")?.as_id()?;
-    let mut seen = Observed::new("contact", id, State::Whole(person.to_bytes()));
-    seen.version = person.get("Rev").and_then(Node::as_str).map(str::to_owned);
-    seen.stamp = person.get("Rev").and_then(Node::as_id).and_then(|rev| rev.parse().ok());
-    seen.key = person.get("ExternalKey").and_then(Node::as_str).map(str::to_owned);
-    Some(seen)
-}
-
 /// What one event of a webhook is about.
 fn event(event: &Node<'_>) -> Result<Observed, Problem> {
     let id = event.get("id").and_then(Node::as_id);
@@ -310,14 +330,6 @@ fn event(event: &Node<'_>) -> Result<Observed, Problem> {
     let mut seen = Observed::new("contact", id, state);
     seen.account = event.get("account").and_then(Node::as_id).map(str::to_owned);
     Ok(seen)
-}
-
-/// A row of the change feed.
-fn change(row: &Node<'_>) -> Option<Observed> {
-    if row.get("deleted") == Some(&Node::Bool(true)) {
-        return Some(Observed::new("contact", row.get("id")?.as_id()?, State::Gone(Proof::Confirmed)));
-    }
-    observed(row.get("person")?)
 }
 
 #[cfg(test)]
@@ -353,9 +365,8 @@ mod tests {
         assert_eq!((seen.id.as_str(), seen.version.as_deref(), seen.stamp), ("p-7", Some("3"), Some(3)));
     }
 
-    #[test]
-    fn an_update_sends_what_changed_and_on_what_it_rests() {
-        let write = Write {
+    fn update() -> Write {
+        Write {
             object: "contact".into(),
             id: Some("p-7".into()),
             document: br#"{"Mail":"a@b.example","City":"Ulm"}"#.to_vec(),
@@ -366,11 +377,34 @@ mod tests {
             keep: None,
             previous: None,
             attributes: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_update_sends_what_changed_and_on_what_it_rests() {
+        let write = update();
         let Answer::Send(step) = starter().start(&Operation::Write(write), &Context::default()).answer else {
             panic!("it asks")
         };
         assert_eq!(step.request.body.as_deref().unwrap(), br#"{"City":"Ulm","Phone":null}"#);
         assert!(step.request.headers.iter().any(|it| it.name == "if-match" && it.value == "\"3\""));
+    }
+
+    #[test]
+    fn where_the_account_compares_times_an_update_rests_on_the_time_that_was_seen() {
+        let starter = Starter::configure(&json!({ "compares": "time" }), &json!({})).unwrap();
+        let seen = parse(br#"{"Id":"p-7","Rev":"3","Changed":784111777999}"#).unwrap();
+        assert_eq!(starter.observed(&seen).unwrap().stamp, Some(784_111_777_999));
+        let write = Write { stamp: Some(784_111_777_999), ..update() };
+        let Answer::Send(step) = starter.start(&Operation::Write(write), &Context::default()).answer else {
+            panic!("it asks")
+        };
+        let conditions: Vec<_> =
+            step.request.headers.iter().filter(|it| it.name.starts_with("if-")).collect();
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(
+            (conditions[0].name.as_str(), conditions[0].value.as_str()),
+            ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT")
+        );
     }
 }

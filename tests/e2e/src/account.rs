@@ -1,4 +1,4 @@
-//! A HubSpot account through its public API, as any client would read it.
+//! Accounts through their public APIs, as any client would read them.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub const PROPERTIES: [&str; 18] = [
     "message",
 ];
 
-/// One account.
+/// A HubSpot account.
 #[derive(Clone)]
 pub struct Account {
     client: reqwest::Client,
@@ -39,7 +39,7 @@ pub struct Account {
 /// A contact as the account has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
-    /// HubSpot's id.
+    /// The account's id of it.
     pub id: String,
     /// Its properties; empty ones are left out.
     pub properties: BTreeMap<String, String>,
@@ -98,4 +98,51 @@ fn contact(row: &Value) -> Contact {
         })
         .collect();
     Contact { id: row.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(), properties }
+}
+
+/// A generic REST account.
+#[derive(Clone)]
+pub struct RestPeople {
+    client: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl RestPeople {
+    /// A client for an account of the API at `base`.
+    #[must_use]
+    pub fn new(client: reqwest::Client, base: &str, token: &str) -> Self {
+        Self { client, base: base.to_owned(), token: token.to_owned() }
+    }
+
+    /// Everybody; only texts of a person are given.
+    ///
+    /// # Errors
+    /// No answer, or an unexpected one.
+    pub async fn list(&self) -> Result<Vec<Contact>, Error> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let mut request =
+                self.client.get(format!("{}/rest/v1/people", self.base)).query(&[("limit", "500")]);
+            if let Some(after) = &after {
+                request = request.query(&[("after", after)]);
+            }
+            let page: Value =
+                request.bearer_auth(&self.token).send().await?.error_for_status()?.json().await?;
+            for row in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+                let id = row.get("Id").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let texts = row.as_object().into_iter().flatten();
+                let properties = texts
+                    .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+                    .filter(|(_, value)| !value.is_empty())
+                    .collect();
+                all.push(Contact { id, properties });
+            }
+            after = page.get("next").and_then(Value::as_str).map(ToOwned::to_owned);
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
 }

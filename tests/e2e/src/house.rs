@@ -10,7 +10,8 @@ use tandem_simulator::control::types::{AccountInfo, AppInfo, NewAccounts, NewApp
 use tokio::process::Command;
 
 use crate::account::Account;
-use crate::judge::Evidence;
+use crate::crm::Crm;
+use crate::judge::{Evidence, Seen};
 use crate::process::{self, Running};
 use crate::system_a::SystemA;
 use crate::{Error, until};
@@ -322,6 +323,19 @@ impl House {
             .ok_or_else(|| format!("no customer {scope}").into())
     }
 
+    /// A customer's account as people and judges see it.
+    ///
+    /// # Errors
+    /// There is no such customer.
+    pub fn crm(&self, scope: &str) -> Result<Crm, Error> {
+        let customer = self.customer(scope)?;
+        Ok(Crm::hubspot(&self.control, customer.info.portal_id, &customer.account))
+    }
+
+    pub(crate) fn client(&self) -> reqwest::Client {
+        self.client.clone()
+    }
+
     /// A GET of the admin API.
     ///
     /// # Errors
@@ -369,7 +383,7 @@ impl House {
             .sum())
     }
 
-    /// Webhooks of the app that are not delivered yet.
+    /// Webhooks of the app, and events of REST accounts, that are not delivered yet.
     ///
     /// # Errors
     /// No answer.
@@ -377,7 +391,7 @@ impl House {
         let app = serde_json::to_value(self.control.app(self.app.app_id).await?)?;
         let counts = app.get("counts").cloned().unwrap_or_default();
         let count = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or(0);
-        Ok(count("queued") + count("waiting"))
+        Ok(count("queued") + count("waiting") + self.control.rest_counts("all").await?.under_way)
     }
 
     /// Waits until nothing is undone and no webhook is under way, twice in a row.
@@ -424,7 +438,8 @@ impl House {
         for customer in &self.customers {
             let scope = customer.scope.clone();
             evidence.system_a.insert(scope.clone(), self.system_a(&scope).list().await?);
-            evidence.accounts.insert(scope, customer.account.list().await?);
+            let contacts = customer.account.list().await?;
+            evidence.accounts.insert(scope.clone(), Seen { scope, contacts, ..Seen::default() });
         }
         crate::judge::add_reviews(&mut evidence, &self.get("/v1/review?limit=10000").await?);
         crate::judge::add_set_aside(&mut evidence, &self.get("/v1/dead?limit=10000").await?);

@@ -1,13 +1,16 @@
 //! The judge: from what was acknowledged and what both sides say, to a verdict on every record.
 //!
-//! Pure, and independent of the product: the correspondence of fields below is written from HubSpot's documentation of contact
-//! properties and from the canonical schema's prose, not from the provider.
+//! Pure, and independent of the product: the correspondence of fields ([`Dialect`]) is written from the documentation of the CRMs and
+//! from the canonical schema's prose, not from the providers. Several accounts may serve one scope: then each has to have what
+//! System A has, or what the account is known to make of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tandem_simulator::control::types::Rewrite;
 
 use crate::account::Contact;
+use crate::crm::Dialect;
 use crate::ledger::{Act, Entry, Side, Story, key_of, key_of_document};
 use crate::system_a::Listed;
 
@@ -20,27 +23,68 @@ enum Form {
     Stage,
 }
 
-/// Canonical member, HubSpot property, form. The number of employees is left out: HubSpot keeps a band of it.
-const FIELDS: [(&str, &str, Form); 18] = [
-    ("email", "email", Form::Email),
-    ("given_name", "firstname", Form::Text),
-    ("family_name", "lastname", Form::Text),
-    ("phone", "phone", Form::Text),
-    ("mobile_phone", "mobilephone", Form::Text),
-    ("job_title", "jobtitle", Form::Text),
-    ("company_name", "company", Form::Text),
-    ("website", "website", Form::Text),
-    ("street", "address", Form::Text),
-    ("city", "city", Form::Text),
-    ("region", "state", Form::Text),
-    ("postal_code", "zip", Form::Text),
-    ("country", "country", Form::Text),
-    ("language", "hs_language", Form::Text),
-    ("lifecycle_stage", "lifecyclestage", Form::Stage),
-    ("date_of_birth", "date_of_birth", Form::Text),
-    ("annual_revenue", "annualrevenue", Form::Number),
-    ("notes", "message", Form::Text),
+/// Canonical members, and their form. The number of employees is left out: HubSpot keeps a band of it.
+const FIELDS: [(&str, Form); 18] = [
+    ("email", Form::Email),
+    ("given_name", Form::Text),
+    ("family_name", Form::Text),
+    ("phone", Form::Text),
+    ("mobile_phone", Form::Text),
+    ("job_title", Form::Text),
+    ("company_name", Form::Text),
+    ("website", Form::Text),
+    ("street", Form::Text),
+    ("city", Form::Text),
+    ("region", Form::Text),
+    ("postal_code", Form::Text),
+    ("country", Form::Text),
+    ("language", Form::Text),
+    ("lifecycle_stage", Form::Stage),
+    ("date_of_birth", Form::Text),
+    ("annual_revenue", Form::Number),
+    ("notes", Form::Text),
 ];
+
+/// What an account shows, and what is known of it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The scope that its connection serves.
+    pub scope: String,
+    /// What its members are called.
+    pub dialect: Dialect,
+    /// What it makes of texts, by canonical member, whoever writes them.
+    pub rewrites: BTreeMap<String, Rewrite>,
+    /// System A takes over what it makes of them (`on_rewrite = "adopt"`).
+    pub adopted: bool,
+    /// Its records.
+    pub contacts: Vec<Contact>,
+}
+
+impl Seen {
+    /// A text as the account keeps it.
+    fn kept(&self, member: &str, text: &str) -> String {
+        match self.rewrites.get(member) {
+            None => text.to_owned(),
+            Some(Rewrite::Upper) => text.to_uppercase(),
+            Some(Rewrite::Squeeze) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+            Some(Rewrite::PhonePlus) => {
+                let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+                if digits.is_empty() { text.to_owned() } else { format!("+{digits}") }
+            }
+            Some(Rewrite::Title) => {
+                let lower = text.to_lowercase();
+                let mut before = ' ';
+                let words = lower.chars().flat_map(|c| {
+                    let start = before.is_whitespace();
+                    before = c;
+                    if start { c.to_uppercase().collect() } else { vec![c] }
+                });
+                words.collect()
+            }
+            Some(Rewrite::Set(text)) => text.clone(),
+        }
+    }
+}
 
 /// Everything that the judge looks at.
 #[derive(Clone, Debug, Default)]
@@ -49,11 +93,11 @@ pub struct Evidence {
     pub ledger: Story,
     /// System A's records by scope.
     pub system_a: BTreeMap<String, Vec<Listed>>,
-    /// The accounts' records by scope.
-    pub accounts: BTreeMap<String, Vec<Contact>>,
-    /// Ids of records under review (System A's), by scope, with the fields that are held.
+    /// The accounts by their connections.
+    pub accounts: BTreeMap<String, Seen>,
+    /// Ids of records under review (System A's), by connection, with the fields that are held.
     pub reviews: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
-    /// Ids of records that are set aside (of either side), by scope.
+    /// Ids of records that are set aside (of either side), by connection.
     pub set_aside: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -81,7 +125,20 @@ pub struct Report {
 struct Person<'a> {
     acts: Vec<&'a Entry>,
     system_a: Vec<&'a Listed>,
-    account: Vec<&'a Contact>,
+    /// What each connection of the scope has of them.
+    accounts: BTreeMap<&'a str, Vec<&'a Contact>>,
+}
+
+/// A person's verdict at one account, the worst last.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Equal,
+    Superseded,
+    UnderReview,
+    Removed,
+    Refused,
+    SetAside,
+    Failed(String),
 }
 
 /// Judges.
@@ -97,113 +154,108 @@ pub fn judge(evidence: &Evidence) -> Report {
             people.entry((scope.clone(), key)).or_default().system_a.push(record);
         }
     }
-    for (scope, contacts) in &evidence.accounts {
-        for contact in contacts {
+    for (connection, seen) in &evidence.accounts {
+        let name = |member: &str| seen.dialect.name_of(member).unwrap_or_default();
+        let (email, given, family) = (name("email"), name("given_name"), name("family_name"));
+        for contact in &seen.contacts {
             let get = |name: &str| contact.properties.get(name).map(String::as_str);
-            let key = key_of(get("email"), get("firstname"), get("lastname"));
-            people.entry((scope.clone(), key)).or_default().account.push(contact);
+            let key = key_of(get(email), get(given), get(family));
+            let person = people.entry((seen.scope.clone(), key)).or_default();
+            person.accounts.entry(connection).or_default().push(contact);
         }
     }
     let mut report = Report::default();
     for ((scope, key), person) in &people {
-        one(evidence, scope, key, person, &mut report);
+        match one(evidence, scope, person) {
+            Verdict::Equal => report.equal += 1,
+            Verdict::Superseded => report.superseded += 1,
+            Verdict::UnderReview => report.under_review += 1,
+            Verdict::SetAside => report.set_aside += 1,
+            Verdict::Removed => report.removed += 1,
+            Verdict::Refused => report.refused += 1,
+            Verdict::Failed(what) => report.failures.push(format!("{scope}: {key}: {what}")),
+        }
     }
     report
 }
 
-fn one(evidence: &Evidence, scope: &str, key: &str, person: &Person<'_>, report: &mut Report) {
-    let mut fail = |what: String| report.failures.push(format!("{scope}: {key}: {what}"));
+/// The worst of the verdicts at all accounts of the scope.
+fn one(evidence: &Evidence, scope: &str, person: &Person<'_>) -> Verdict {
     if person.acts.is_empty() {
-        fail("a record that nobody made".into());
-        return;
+        return Verdict::Failed("a record that nobody made".into());
     }
-    if person.system_a.len() > 1 || person.account.len() > 1 {
-        fail(format!(
+    let accounts = evidence.accounts.iter().filter(|(_, seen)| seen.scope == scope);
+    accounts
+        .map(|(connection, seen)| at_account(evidence, person, connection, seen))
+        .max()
+        .unwrap_or_else(|| Verdict::Failed("no account of the scope was looked at".into()))
+}
+
+fn at_account(evidence: &Evidence, person: &Person<'_>, connection: &str, seen: &Seen) -> Verdict {
+    let fail = |what: &str| Verdict::Failed(format!("{what}, at {connection}"));
+    let account = person.accounts.get(connection).map(Vec::as_slice).unwrap_or_default();
+    if person.system_a.len() > 1 || account.len() > 1 {
+        return fail(&format!(
             "doubled: {} in system a, {} in the account",
             person.system_a.len(),
-            person.account.len()
+            account.len()
         ));
-        return;
     }
-    let aside = evidence.set_aside.get(scope);
+    let aside = evidence.set_aside.get(connection);
     let is_aside = |id: &str| aside.is_some_and(|ids| ids.contains(id));
     let here = person.system_a.first();
-    let there = person.account.first();
+    let there = account.first();
     let last = person.acts.iter().max_by_key(|entry| entry.seq).map(|entry| &entry.act);
-    if matches!(last, Some(Act::Refused)) {
-        if here.is_none() && there.is_none() {
-            report.refused += 1;
-        } else {
-            fail("refused at the door, but there".into());
-        }
-        return;
-    }
-    if matches!(last, Some(Act::Removed)) {
-        match (here, there) {
-            (None, None) => report.removed += 1,
-            _ => fail("resurrected: it was deleted and is there".into()),
-        }
-        return;
+    let nowhere = here.is_none() && there.is_none();
+    match last {
+        Some(Act::Refused) if nowhere => return Verdict::Refused,
+        Some(Act::Refused) => return fail("refused at the door, but there"),
+        Some(Act::Removed) if nowhere => return Verdict::Removed,
+        Some(Act::Removed) => return fail("resurrected: it was deleted and is there"),
+        _ => {}
     }
     let (here, there) = match (here, there) {
         (Some(here), Some(there)) => (here, there),
-        (Some(here), None) if is_aside(&here.id) => {
-            report.set_aside += 1;
-            return;
-        }
-        (None, Some(there)) if is_aside(&there.id) => {
-            report.set_aside += 1;
-            return;
-        }
+        (Some(Listed { id, .. }), None) if is_aside(id) => return Verdict::SetAside,
+        (None, Some(Contact { id, .. })) if is_aside(id) => return Verdict::SetAside,
         (here, there) => {
-            fail(format!(
+            return fail(&format!(
                 "dropped: {} in system a, {} in the account",
                 if here.is_some() { "there" } else { "missing" },
                 if there.is_some() { "there" } else { "missing" }
             ));
-            return;
         }
     };
-    let held = evidence.reviews.get(scope).and_then(|ids| ids.get(&here.id));
-    let mut was_held = false;
-    let mut was_superseded = false;
-    for (member, property, form) in FIELDS {
+    let held = evidence.reviews.get(connection).and_then(|ids| ids.get(&here.id));
+    let is_held = |member: &str| held.is_some_and(|fields| fields.contains(&format!("/{member}")));
+    let mut verdict = Verdict::Equal;
+    for (member, form) in FIELDS {
+        let Some(name) = seen.dialect.name_of(member) else { continue };
         let internal = canonical(here.document.get(member), form);
-        let external =
-            there.properties.get(property).map(|value| normal(value, form)).filter(|v| !v.is_empty());
-        if internal != external {
-            if held.is_some_and(|fields| fields.contains(&format!("/{member}"))) {
-                was_held = true;
+        let external = there.properties.get(name).map(|value| normal(value, form)).filter(|v| !v.is_empty());
+        let rewritten = || {
+            let text = here.document.get(member).and_then(Value::as_str);
+            text.map(|text| normal(&seen.kept(member, text), form))
+        };
+        if internal != external && external != rewritten() {
+            if is_held(member) {
+                verdict = verdict.max(Verdict::UnderReview);
                 continue;
             }
             if is_aside(&here.id) || is_aside(&there.id) {
-                report.set_aside += 1;
-                return;
+                return Verdict::SetAside;
             }
-            fail(format!("{member} differs between the two sides"));
-            return;
+            return fail(&format!("{member} differs between the two sides"));
         }
-        match word(person, member, form, internal.as_ref(), &evidence.ledger) {
+        match word(evidence, person, member, form, internal.as_ref()) {
             Word::Last => {}
-            Word::Superseding => was_superseded = true,
-            _ if held.is_some_and(|fields| fields.contains(&format!("/{member}"))) => was_held = true,
-            Word::Stale => {
-                fail(format!("{member} is stale: an older acknowledged value came back"));
-                return;
-            }
-            Word::Nobodys => {
-                fail(format!("{member} has a value that nobody wrote"));
-                return;
-            }
+            Word::Superseding => verdict = verdict.max(Verdict::Superseded),
+            _ if is_held(member) => verdict = verdict.max(Verdict::UnderReview),
+            Word::Stale => return fail(&format!("{member} is stale: an older acknowledged value came back")),
+            Word::Nobodys => return fail(&format!("{member} has a value that nobody wrote")),
         }
     }
-    if was_held {
-        report.under_review += 1;
-    } else if was_superseded {
-        report.superseded += 1;
-    } else {
-        report.equal += 1;
-    }
+    verdict
 }
 
 /// Whose word a value is.
@@ -218,34 +270,58 @@ enum Word {
     Nobodys,
 }
 
-fn word(person: &Person<'_>, member: &str, form: Form, value: Option<&String>, story: &Story) -> Word {
-    let mut written: Vec<(&Entry, Option<String>)> = person
+fn word(evidence: &Evidence, person: &Person<'_>, member: &str, form: Form, value: Option<&String>) -> Word {
+    let story = &evidence.ledger;
+    let mut written: Vec<(&Entry, Option<&Value>)> = person
         .acts
         .iter()
         .filter_map(|entry| match &entry.act {
-            Act::Wrote(members) => Some((*entry, canonical(Some(members.get(member)?), form))),
+            Act::Wrote(members) => Some((*entry, Some(members.get(member)?))),
             _ => None,
         })
         .collect();
     written.sort_by_key(|(entry, _)| entry.seq);
-    let last_of = |side: Side| written.iter().rev().find(|(entry, _)| entry.side == side);
-    let ends = [last_of(Side::SystemA), last_of(Side::Account)];
-    let overlap = match ends {
-        [Some((here, _)), Some((there, _))] => {
-            !story.quiet_between(here.seq.min(there.seq), here.seq.max(there.seq))
-        }
+    let is_value = |(entry, written): &(&Entry, Option<&Value>)| {
+        forms(evidence, entry, member, *written)
+            .iter()
+            .any(|word| canonical(word.as_ref(), form).as_ref() == value)
+    };
+    // The last word of each side and account.
+    let mut ends: BTreeMap<(Side, &str), (&Entry, Option<&Value>)> = BTreeMap::new();
+    for word in &written {
+        ends.insert((word.0.side, word.0.account.as_str()), *word);
+    }
+    let seqs = || ends.values().map(|(entry, _)| entry.seq);
+    let overlap = match (seqs().min(), seqs().max()) {
+        (Some(first), Some(last)) if first < last => !story.quiet_between(first, last),
         _ => false,
     };
     match written.last() {
         None => Word::Last,
-        Some((_, last)) if last.as_ref() == value && overlap => Word::Superseding,
-        Some((_, last)) if last.as_ref() == value => Word::Last,
-        Some(_) if overlap && ends.iter().flatten().any(|(_, word)| word.as_ref() == value) => {
-            Word::Superseding
-        }
-        Some(_) if written.iter().any(|(_, word)| word.as_ref() == value) => Word::Stale,
+        Some(last) if is_value(last) && overlap => Word::Superseding,
+        Some(last) if is_value(last) => Word::Last,
+        Some(_) if overlap && ends.values().any(is_value) => Word::Superseding,
+        Some(_) if written.iter().any(is_value) => Word::Stale,
         Some(_) => Word::Nobodys,
     }
+}
+
+/// What a written value may be in System A: as it was kept where it was written, and, where System A takes such things over, what
+/// another account made of it.
+fn forms(evidence: &Evidence, entry: &Entry, member: &str, value: Option<&Value>) -> Vec<Option<Value>> {
+    let Some(Value::String(text)) = value else { return vec![value.cloned()] };
+    let accounts = || evidence.accounts.iter().filter(|(_, seen)| seen.scope == entry.scope);
+    let own = |name: &str| entry.side == Side::Account && (entry.account == name || entry.account.is_empty());
+    let kept = accounts().find(|(name, _)| own(name)).map(|(_, seen)| seen.kept(member, text));
+    let mut all = vec![kept.unwrap_or_else(|| text.clone())];
+    for _ in accounts() {
+        let more: Vec<String> = accounts()
+            .filter(|(_, seen)| seen.adopted)
+            .flat_map(|(_, seen)| all.iter().map(|text| seen.kept(member, text)))
+            .collect();
+        all.extend(more);
+    }
+    all.into_iter().map(|text| Some(Value::String(text))).collect()
 }
 
 fn canonical(value: Option<&Value>, form: Form) -> Option<String> {
@@ -281,7 +357,7 @@ pub fn add_reviews(evidence: &mut Evidence, list: &Value) {
         let fields = row.get("fields").and_then(Value::as_array).into_iter().flatten();
         evidence
             .reviews
-            .entry(text("/entity/scope"))
+            .entry(text("/connection"))
             .or_default()
             .entry(text("/entity/id"))
             .or_default()
@@ -289,11 +365,11 @@ pub fn add_reviews(evidence: &mut Evidence, list: &Value) {
     }
 }
 
-/// Takes over what `GET /v1/dead` says. A connection is named like its scope.
+/// Takes over what `GET /v1/dead` says.
 pub fn add_set_aside(evidence: &mut Evidence, list: &Value) {
     for row in rows(list) {
-        let scope = row.get("connection").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let ids = evidence.set_aside.entry(scope).or_default();
+        let connection = row.get("connection").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let ids = evidence.set_aside.entry(connection).or_default();
         for name in ["internal", "external"] {
             ids.extend(row.get(name).and_then(Value::as_str).map(ToOwned::to_owned));
         }
@@ -332,7 +408,8 @@ mod tests {
 
     fn wrote(person: &str, side: Side, seq: u64, members: &Value) -> Entry {
         let members = members.as_object().cloned().unwrap_or_default();
-        Entry { scope: "acme".into(), person: person.into(), side, seq, act: Act::Wrote(members) }
+        let (scope, person, account) = ("acme".into(), person.into(), String::new());
+        Entry { scope, person, side, account, seq, act: Act::Wrote(members) }
     }
 
     fn contact(id: &str, properties: &[(&str, &str)]) -> Contact {
@@ -368,10 +445,14 @@ mod tests {
             .into(),
             accounts: [(
                 "acme".to_owned(),
-                vec![
-                    contact("1", &[("email", "ann@example.com"), ("phone", "1"), ("city", "Ulm")]),
-                    contact("2", &[("email", "bob@example.com"), ("phone", "22")]),
-                ],
+                Seen {
+                    scope: "acme".to_owned(),
+                    contacts: vec![
+                        contact("1", &[("email", "ann@example.com"), ("phone", "1"), ("city", "Ulm")]),
+                        contact("2", &[("email", "bob@example.com"), ("phone", "22")]),
+                    ],
+                    ..Seen::default()
+                },
             )]
             .into(),
             ..Evidence::default()
@@ -394,14 +475,14 @@ mod tests {
 
     #[test]
     fn a_dropped_record_is_found() {
-        found(|evidence| evidence.accounts.get_mut("acme").unwrap().truncate(1), "dropped");
+        found(|evidence| evidence.accounts.get_mut("acme").unwrap().contacts.truncate(1), "dropped");
     }
 
     #[test]
     fn a_doubled_record_is_found() {
         found(
             |evidence| {
-                let contacts = evidence.accounts.get_mut("acme").unwrap();
+                let contacts = &mut evidence.accounts.get_mut("acme").unwrap().contacts;
                 let again = Contact { id: "3".into(), ..contacts[0].clone() };
                 contacts.push(again);
             },
@@ -414,7 +495,7 @@ mod tests {
         found(
             |evidence| {
                 evidence.system_a.get_mut("acme").unwrap()[1].document["phone"] = json!("2");
-                let contact = &mut evidence.accounts.get_mut("acme").unwrap()[1];
+                let contact = &mut evidence.accounts.get_mut("acme").unwrap().contacts[1];
                 contact.properties.insert("phone".into(), "2".into());
             },
             "stale",
@@ -431,7 +512,7 @@ mod tests {
         let mut evidence = sound();
         evidence.ledger.quiet = vec![3];
         evidence.system_a.get_mut("acme").unwrap()[1].document["phone"] = json!("33");
-        evidence.accounts.get_mut("acme").unwrap()[1].properties.insert("phone".into(), "33".into());
+        evidence.accounts.get_mut("acme").unwrap().contacts[1].properties.insert("phone".into(), "33".into());
         let report = judge(&evidence);
         assert_eq!((report.equal, report.superseded), (2, 0), "{report:?}");
     }
@@ -440,7 +521,7 @@ mod tests {
     fn swapped_fields_are_found() {
         found(
             |evidence| {
-                let contact = &mut evidence.accounts.get_mut("acme").unwrap()[0];
+                let contact = &mut evidence.accounts.get_mut("acme").unwrap().contacts[0];
                 contact.properties.insert("phone".into(), "Ulm".into());
                 contact.properties.insert("city".into(), "1".into());
                 let document = &mut evidence.system_a.get_mut("acme").unwrap()[0].document;
@@ -459,6 +540,7 @@ mod tests {
                     scope: "acme".into(),
                     person: "ann@example.com".into(),
                     side: Side::SystemA,
+                    account: String::new(),
                     seq: 9,
                     act: Act::Removed,
                 });
@@ -470,7 +552,7 @@ mod tests {
     #[test]
     fn one_side_that_differs_is_found_unless_it_is_held_or_set_aside() {
         let differs = |evidence: &mut Evidence| {
-            let contact = &mut evidence.accounts.get_mut("acme").unwrap()[0];
+            let contact = &mut evidence.accounts.get_mut("acme").unwrap().contacts[0];
             contact.properties.insert("city".into(), "Bonn".into());
         };
         found(differs, "differs");
@@ -482,5 +564,84 @@ mod tests {
         differs(&mut aside);
         aside.set_aside.insert("acme".into(), ["a".to_owned()].into());
         assert_eq!(judge(&aside).set_aside, 1);
+    }
+
+    /// One person whom two accounts of a scope have; the second one writes titles in its own way.
+    fn twice() -> Evidence {
+        let ann = json!({"email": "ann@example.com", "job_title": "head of it"});
+        let at_rest = |members: &Value| {
+            let members = members.as_object().cloned().unwrap_or_default();
+            let (scope, person, account) = ("acme".into(), "ann@example.com".into(), "rest".into());
+            Entry { scope, person, side: Side::Account, account, seq: 3, act: Act::Wrote(members) }
+        };
+        let seen = |dialect, contact| Seen {
+            scope: "acme".into(),
+            dialect,
+            contacts: vec![contact],
+            ..Seen::default()
+        };
+        let first =
+            contact("1", &[("email", "ann@example.com"), ("jobtitle", "head of it"), ("city", "Ulm")]);
+        let second = contact("p-1", &[("Mail", "ann@example.com"), ("Title", "Head Of It"), ("City", "Ulm")]);
+        let rest = Seen {
+            rewrites: [("job_title".to_owned(), Rewrite::Title), ("city".to_owned(), Rewrite::Squeeze)]
+                .into(),
+            ..seen(Dialect::Rest, second)
+        };
+        let mut document = ann.clone();
+        document["city"] = json!("Ulm");
+        Evidence {
+            ledger: Story {
+                acts: vec![
+                    wrote("ann@example.com", Side::SystemA, 1, &ann),
+                    wrote("ann@example.com", Side::Account, 2, &json!({"city": "Bonn"})),
+                    at_rest(&json!({"city": "  Ulm "})),
+                ],
+                quiet: vec![1],
+            },
+            system_a: [("acme".to_owned(), vec![Listed { id: "a".into(), version: 3, document }])].into(),
+            accounts: [("acme".to_owned(), seen(Dialect::HubSpot, first)), ("rest".to_owned(), rest)].into(),
+            ..Evidence::default()
+        }
+    }
+
+    fn found_at_two(corrupt: impl FnOnce(&mut Evidence), word: &str) {
+        let mut evidence = twice();
+        corrupt(&mut evidence);
+        let report = judge(&evidence);
+        assert!(report.failures.iter().any(|failure| failure.contains(word)), "{word}: {report:?}");
+    }
+
+    #[test]
+    fn two_accounts_are_content_when_each_has_what_it_makes_of_the_value() {
+        let report = judge(&twice());
+        assert_eq!((report.failures.as_slice(), report.superseded), ([].as_slice(), 1), "{report:?}");
+    }
+
+    #[test]
+    fn each_of_two_accounts_is_looked_at() {
+        let rest = |evidence: &mut Evidence| evidence.accounts.get_mut("rest").unwrap().contacts.clear();
+        found_at_two(rest, "dropped: there in system a, missing in the account, at rest");
+        let title = |evidence: &mut Evidence, account: &str, name: &str, title: &str| {
+            let contact = &mut evidence.accounts.get_mut(account).unwrap().contacts[0];
+            contact.properties.insert(name.to_owned(), title.to_owned());
+        };
+        found_at_two(|evidence| title(evidence, "rest", "Title", "HEAD OF IT"), "job_title differs");
+        // Only the account that is known to rewrite may have another value.
+        found_at_two(|evidence| title(evidence, "acme", "jobtitle", "Head Of It"), "job_title differs");
+    }
+
+    #[test]
+    fn what_an_account_made_of_a_value_is_a_word_in_system_a_only_where_it_is_taken_over() {
+        let adopt = |evidence: &mut Evidence| {
+            evidence.system_a.get_mut("acme").unwrap()[0].document["job_title"] = json!("Head Of It");
+            let contact = &mut evidence.accounts.get_mut("acme").unwrap().contacts[0];
+            contact.properties.insert("jobtitle".into(), "Head Of It".into());
+        };
+        found_at_two(adopt, "job_title has a value that nobody wrote");
+        let mut evidence = twice();
+        adopt(&mut evidence);
+        evidence.accounts.get_mut("rest").unwrap().adopted = true;
+        assert_eq!(judge(&evidence).failures, Vec::<String>::new());
     }
 }

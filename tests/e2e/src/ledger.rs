@@ -27,6 +27,9 @@ pub struct Entry {
     pub person: String,
     /// Where it was written.
     pub side: Side,
+    /// The connection of the account, where a scope has several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub account: String,
     /// Its number in the order of acknowledgement.
     pub seq: u64,
     /// What was done.
@@ -89,9 +92,22 @@ impl Ledger {
     /// # Errors
     /// The file cannot be written.
     pub fn note(&self, scope: &str, person: &str, side: Side, act: Act) -> Result<(), Error> {
+        self.put(scope, person, side, "", act)
+    }
+
+    /// Writes down what somebody did in the account of a connection, where the scope has several.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn note_at(&self, scope: &str, person: &str, connection: &str, act: Act) -> Result<(), Error> {
+        self.put(scope, person, Side::Account, connection, act)
+    }
+
+    fn put(&self, scope: &str, person: &str, side: Side, account: &str, act: Act) -> Result<(), Error> {
         let mut file = self.file.lock().map_err(|_| "the ledger is poisoned")?;
         file.1 += 1;
-        let entry = Entry { scope: scope.to_owned(), person: person.to_owned(), side, seq: file.1, act };
+        let (scope, person, account) = (scope.to_owned(), person.to_owned(), account.to_owned());
+        let entry = Entry { scope, person, side, account, seq: file.1, act };
         write(&mut file.0, &Line::Act(entry))
     }
 

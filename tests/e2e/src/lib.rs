@@ -3,6 +3,8 @@
 //! Everything here goes through public APIs. Waiting is always for a condition, with a deadline.
 
 pub mod account;
+pub mod crm;
+pub mod feed;
 pub mod house;
 pub mod judge;
 pub mod ledger;
@@ -12,6 +14,7 @@ pub mod people;
 pub mod power;
 pub mod process;
 pub mod rest;
+pub mod round;
 pub mod system_a;
 pub mod wire;
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tandem_simulator::control::types::{NewRestAccount, RestAccount};
 
+use crate::account::RestPeople;
+use crate::crm::Crm;
 use crate::house::House;
 use crate::{Error, process};
 
@@ -90,22 +92,40 @@ impl House {
     /// # Errors
     /// The account cannot be made, or the file not be written.
     pub async fn rest_customer(&self, scope: &str, extra: &str) -> Result<RestAccount, Error> {
-        let account = self.rest_account(scope, false).await?;
-        self.connect_rest(&account, extra)?;
+        let new = NewRestAccount::default();
+        self.rest_account(scope, scope, new, extra).await
+    }
+
+    /// A connection of a scope to a REST account that is made as `new` says, but named like the connection.
+    ///
+    /// # Errors
+    /// The account cannot be made, or the file not be written.
+    pub async fn rest_account(
+        &self,
+        connection: &str,
+        scope: &str,
+        new: NewRestAccount,
+        extra: &str,
+    ) -> Result<RestAccount, Error> {
+        let account = self.unconnected_rest_account(connection, new).await?;
+        self.connect_rest(&account, scope, extra)?;
         Ok(account)
     }
 
-    /// A REST account whose events reach the daemon's connection of that name. `same_mail`: two people may have one address.
+    /// A REST account that is made as `new` says, and whose events reach the daemon's connection of that name, once there is one.
     ///
     /// # Errors
     /// The account cannot be made.
-    pub async fn rest_account(&self, scope: &str, same_mail: bool) -> Result<RestAccount, Error> {
+    pub async fn unconnected_rest_account(
+        &self,
+        connection: &str,
+        new: NewRestAccount,
+    ) -> Result<RestAccount, Error> {
         let new = NewRestAccount {
-            account: Some(scope.to_owned()),
-            target: Some(format!("{}/hooks/connection/{scope}", self.base)),
+            account: Some(connection.to_owned()),
+            target: Some(format!("{}/hooks/connection/{connection}", self.base)),
             limit: Some(100_000),
-            same_mail,
-            ..NewRestAccount::default()
+            ..new
         };
         Ok(self.control.create_rest_account(&new).await?)
     }
@@ -114,11 +134,20 @@ impl House {
     ///
     /// # Errors
     /// They cannot be written.
-    pub fn connect_rest(&self, account: &RestAccount, extra: &str) -> Result<(), Error> {
-        let scope = &account.account;
-        self.secret(scope, &account.token)?;
-        self.secret(&format!("{scope}.webhook"), &account.secret)?;
-        write_whole(&self.connection_path(scope), &self.rest_connection(scope, extra))
+    pub fn connect_rest(&self, account: &RestAccount, scope: &str, extra: &str) -> Result<(), Error> {
+        let connection = &account.account;
+        self.secret(connection, &account.token)?;
+        self.secret(&format!("{connection}.webhook"), &account.secret)?;
+        let text = self.rest_connection(connection, extra);
+        let text = text.replacen(&format!("scope = \"{connection}\""), &format!("scope = \"{scope}\""), 1);
+        write_whole(&self.connection_path(connection), &text)
+    }
+
+    /// A REST account as people and judges see it.
+    #[must_use]
+    pub fn rest_crm(&self, account: &RestAccount) -> Crm {
+        let api = RestPeople::new(self.client(), &self.api, &account.token);
+        Crm::rest(&self.control, &account.account, api)
     }
 
     /// Where a connection's file stands.

@@ -446,6 +446,7 @@ impl Account {
             None => {}
         }
         if method == "GET" {
+            pen.history.reads.entry((self.place, id.to_owned(), record.tag)).or_default().push(pen.now);
             return answer(200, &self.row(id, record));
         }
         let header = |name: &str| {

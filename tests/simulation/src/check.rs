@@ -66,6 +66,7 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     }
     checker.causes();
     checker.needless();
+    checker.restless();
     (checker.wrong, checker.passed)
 }
 
@@ -423,17 +424,12 @@ impl Checker<'_> {
             if grouped && self.group_contested(place, code, pointer) {
                 continue;
             }
-            let mut allowed: Vec<Edit> = Vec::new();
-            let mut certain = true;
-            for edit in &last {
-                let overtaken = last.iter().filter(|other| other.side != edit.side).map(|other| {
-                    let saw = self.saw(other, edit, code, pointer);
-                    certain &= saw.is_some();
-                    saw == Some(true)
-                });
-                if !overtaken.collect::<Vec<_>>().into_iter().any(|it| it) {
-                    allowed.push(*edit);
-                }
+            let (mut allowed, certain) = self.not_overtaken(&last, code, pointer);
+            // What could not be told from a rewrite may have stayed where it was made.
+            let told: Vec<Edit> =
+                last.iter().filter(|edit| !self.may_stay(edit, place, code, pointer)).copied().collect();
+            if told.len() < last.len() {
+                allowed.extend(self.not_overtaken(&told, code, pointer).0);
             }
             let stands = values::token(&self.value(Side::There(place), x, pointer));
             if !allowed.iter().any(|edit| edit.token == stands) && !last.is_empty() {
@@ -463,6 +459,30 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// The edits of which no other one was made in sight of them, and whether that is certain.
+    fn not_overtaken(&self, last: &[Edit], code: &str, pointer: &str) -> (Vec<Edit>, bool) {
+        let (mut left, mut certain) = (Vec::new(), true);
+        for edit in last {
+            let mut overtaken = false;
+            for other in last.iter().filter(|other| other.side != edit.side) {
+                let saw = self.saw(other, edit, code, pointer);
+                certain &= saw.is_some();
+                overtaken |= saw == Some(true);
+            }
+            if !overtaken {
+                left.push(*edit);
+            }
+        }
+        (left, certain)
+    }
+
+    /// Whether an edit at another account may have been taken for a rewrite there, and told to nobody.
+    fn may_stay(&self, edit: &Edit, place: usize, code: &str, pointer: &str) -> bool {
+        let Side::There(other) = edit.side else { return false };
+        let mut tracks = self.tracks(edit.side, code).into_iter();
+        other != place && tracks.any(|(id, _)| self.taken_for_rewrite(other, id, pointer))
     }
 
     /// Both sides edited fields of a group, or the CRM's rewrite of one of them is adopted: who wins takes all of it.
@@ -655,6 +675,22 @@ impl Checker<'_> {
     }
 
     /// No update that changes nothing, unless an answer or a commit was lost.
+    /// Nobody asks for the same state of a record over and over.
+    fn restless(&mut self) {
+        const MOST: usize = 15;
+        let often = self.history.reads.iter().filter(|(_, at)| {
+            at.iter().zip(at.iter().skip(MOST)).any(|(first, last)| last.saturating_sub(*first) < 1_000)
+        });
+        let often: Vec<String> = often
+            .map(|((place, id, _), _)| {
+                format!("{id} in account {place} was read more than {MOST} times in a second")
+            })
+            .collect();
+        for what in often {
+            self.fail(what);
+        }
+    }
+
     fn needless(&mut self) {
         if !self.history.crashes.is_empty() {
             return;

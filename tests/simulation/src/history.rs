@@ -76,6 +76,8 @@ pub(crate) struct History {
     pub(crate) crashes: Vec<Millis>,
     /// What a model system found wrong at once.
     pub(crate) wrong: Vec<String>,
+    /// When a state of an account's record was read: the account's place, the id, the number of the state.
+    pub(crate) reads: BTreeMap<(usize, String, u64), Vec<Millis>>,
     /// Writes that an account took and that changed nothing.
     pub(crate) needless: Vec<(Side, String, u64)>,
 }

@@ -93,6 +93,8 @@ pub enum Rewrite {
     Upper,
     /// First letter of each word upper case.
     Title,
+    /// Blanks at both ends taken away, and others in a row made one.
+    Squeeze,
     /// This text, whatever was there; `{n}` becomes a number that grows.
     Set(String),
 }
@@ -403,6 +405,7 @@ pub(crate) fn rewrite(how: &Rewrite, value: &str, n: u64) -> String {
             if digits.is_empty() { value.to_owned() } else { format!("+{digits}") }
         }
         Rewrite::Upper => value.to_uppercase(),
+        Rewrite::Squeeze => value.split_whitespace().collect::<Vec<_>>().join(" "),
         Rewrite::Title => {
             let mut out = String::with_capacity(value.len());
             let mut start = true;

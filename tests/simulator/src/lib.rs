@@ -20,6 +20,7 @@ pub mod rest;
 mod server;
 mod strict;
 mod world;
+mod writes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

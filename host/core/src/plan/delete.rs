@@ -277,14 +277,41 @@ pub(super) fn tombstone(
     policy: &ObjectPolicy,
     draft: &mut Draft,
 ) -> bool {
+    let seen = link.external_stamp;
+    let old = move |stamp: &Option<u64>| matches!((stamp, seen), (Some(stamp), Some(seen)) if *stamp <= seen);
     if let Internal::Present { version, .. } = internal
         && link.internal_version.is_none_or(|seen| *version > seen)
     {
-        reborn_without_external(link);
-        draft.say("it came back in System A");
+        // Made anew beside a record that is back it would be there twice.
+        let is_back = match external {
+            External::Unseen | External::Gone { .. } | External::Moved { .. } => Some(false),
+            External::Whole { source: Source::Read { began }, stamp, .. } => {
+                Some(*began >= at && !old(stamp))
+            }
+            External::Whole { source: Source::Answer, .. } => Some(false),
+            External::Whole { stamp, .. } | External::Partial { stamp, .. } if old(stamp) => Some(false),
+            External::Touched | External::Partial { .. } | External::Whole { .. } => None,
+        };
+        match (is_back, external) {
+            (None, _) if link.external.is_some() => {
+                draft.ask = Some(Ask::ReadExternal);
+                draft.say("it came back in System A; a look whether it is back in the CRM too");
+                return false;
+            }
+            (Some(true), External::Whole { id, version, stamp, .. }) => {
+                reborn(link);
+                link.external = Some(id.clone());
+                link.external_version.clone_from(version);
+                link.external_stamp = stamp.or(seen);
+                draft.say("it came back on both sides");
+            }
+            _ => {
+                reborn_without_external(link);
+                draft.say("it came back in System A");
+            }
+        }
         return true;
     }
-    let old = |stamp: &Option<u64>| matches!((stamp, link.external_stamp), (Some(stamp), Some(seen)) if *stamp <= seen);
     match external {
         External::Unseen | External::Gone { .. } => draft.say("gone on both sides"),
         External::Partial { stamp, .. } if old(stamp) => draft.say("gone; an older event changes nothing"),

@@ -454,7 +454,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ) -> Result<Option<End>, PipelineError> {
         let now = self.rooms.clock.now();
         if !held.hold(Hand::Entity(other.clone())) {
-            return Ok(Some(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+            return Ok(Some(self.busy()));
         }
         if let Some(link) = self.rooms.store.link(other, &case.connection.id)? {
             let next: Link = plan::renew(&link, now);

@@ -33,6 +33,9 @@ use crate::store::{Call, Commit, Intent, Op, Store};
 /// A busy hand is asked for again after so many milliseconds.
 pub(super) const BUSY_MS: u64 = 25;
 
+/// A record that somebody else works on for longer is looked at again after this.
+const BUSY_LONG_MS: u64 = 1_000;
+
 /// Whether an existing record could be linked.
 pub(super) enum Created {
     /// Linked; plan again with what it has.
@@ -370,8 +373,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         for (pointer, value) in &identity {
             let hand =
                 Hand::Identity(connection.id.clone(), key.object.clone(), format!("{pointer}={value}"));
-            if !held.hold(hand) {
-                return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
+            if !self.hold_when_free(held, &hand).await {
+                return Ok(self.busy());
             }
         }
         let (entity, live) = match &intent {
@@ -382,8 +385,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 Whose::Undecided(end) => return Ok(end),
             },
         };
-        if !held.hold(Hand::Entity(entity.clone())) {
-            return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
+        if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
+            return Ok(self.busy());
         }
         case.stored = self.rooms.store.link(&entity, &connection.id)?;
         case.link = case.stored.clone().unwrap_or_else(|| Link::new(entity, connection.id.clone()));
@@ -403,6 +406,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         self.take_up(&mut case)?;
         self.rounds(case, held).await
+    }
+
+    /// Takes one more hand once nobody else has it. What was read of the CRM would have to be read again if the work were put back.
+    /// False: somebody has it for long.
+    pub(super) async fn hold_when_free(&self, held: &mut Held<'_>, hand: &Hand) -> bool {
+        let clock = &self.rooms.clock;
+        let give_up = clock.now().saturating_add(BUSY_LONG_MS);
+        while !held.hold(hand.clone()) {
+            if clock.now() >= give_up {
+                return false;
+            }
+            clock.sleep(BUSY_MS).await;
+        }
+        true
+    }
+
+    /// It has calls behind it that are made again: not too soon.
+    pub(super) fn busy(&self) -> End {
+        End::PutBack { until: self.rooms.clock.now().saturating_add(BUSY_LONG_MS), whole: false }
     }
 
     /// The record bears the key of one of System A's records. Whether that one is there, or was deleted.

@@ -182,9 +182,10 @@ impl Dispatch {
         }
     }
 
-    /// Makes a connection known; its ready hints are loaded from the store when its turn comes.
+    /// Makes a connection known, or moves it to another scope; its ready hints are loaded from the store when its turn comes.
     pub fn register(&mut self, connection: &ConnectionId, scope: &ScopeId) {
         let window = self.windows.entry(connection.clone()).or_insert_with(|| Window::new(scope.clone()));
+        window.scope.clone_from(scope);
         for class in Class::ALL {
             window.unloaded.insert(class, 0);
         }

@@ -13,7 +13,7 @@ use tandem_core::link::{Fields, Life, Link, Side};
 use tandem_core::plan::{self, Internal as InternalState};
 
 use super::clash::{clash, rival};
-use super::create::{BUSY_MS, identity_of};
+use super::create::identity_of;
 use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
 use super::record::{Case, Held, Next};
@@ -131,9 +131,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if case.object.abilities.unique_identity {
             return Ok(None);
         }
-        if !held.hold(Hand::Entity(entity.clone())) {
-            let until = self.rooms.clock.now().saturating_add(BUSY_MS);
-            return Ok(Some(End::PutBack { until, whole: false }));
+        if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
+            return Ok(Some(self.busy()));
         }
         let InternalState::Present { fields, .. } = self.read_internal(entity).await? else {
             return Ok(None);
@@ -281,7 +280,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let key = self.external_key(case, to);
         // Whoever looks at it as at an unlinked record is let go first.
         if !held.hold(Hand::External(key.clone())) {
-            return Ok(Some(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+            return Ok(Some(self.busy()));
         }
         let Some(other) = self.rooms.store.entity_of(&key)?.filter(|other| *other != case.link.entity) else {
             return Ok(None);
@@ -500,9 +499,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let key = self.external_key(case, &seen.id);
         if !held.hold(Hand::External(key.clone())) {
             // Whoever has it may wait for this record's hand: it comes first, or the two would put each other off for ever.
-            let wait = BUSY_MS.saturating_mul(8);
-            let until = now.saturating_add(wait).saturating_add(self.rooms.clock.jitter(wait));
-            return Ok(Some(Next::End(End::PutBack { until, whole: false })));
+            return Ok(Some(Next::End(self.busy())));
         }
         case.link.external = Some(key.id);
         case.trail.note(&case.link, None, "linked", "the CRM has a record with the same identity", now);

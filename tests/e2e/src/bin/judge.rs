@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 use tandem_e2e::account::Account;
-use tandem_e2e::judge::{Evidence, add_reviews, add_set_aside, judge};
+use tandem_e2e::judge::{Evidence, Seen, add_reviews, add_set_aside, judge};
 use tandem_e2e::ledger::Ledger;
 use tandem_e2e::system_a::SystemA;
 use tandem_e2e::{Error, client};
@@ -49,7 +49,8 @@ async fn run() -> Result<ExitCode, Error> {
         let system_a = SystemA::new(client.clone(), &case.daemon, &case.token, &customer.scope);
         evidence.system_a.insert(customer.scope.clone(), system_a.list().await?);
         let account = Account::new(client.clone(), &case.api, &customer.token);
-        evidence.accounts.insert(customer.scope.clone(), account.list().await?);
+        let seen = Seen { scope: customer.scope.clone(), contacts: account.list().await?, ..Seen::default() };
+        evidence.accounts.insert(customer.scope.clone(), seen);
     }
     for (path, add) in
         [("/v1/review", add_reviews as fn(&mut Evidence, &serde_json::Value)), ("/v1/dead", add_set_aside)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tandem_e2e::house::{House, Plan};
 use tandem_e2e::rest::starter;
 use tandem_e2e::{Error, until};
-use tandem_simulator::control::types::RestAccount;
+use tandem_simulator::control::types::{NewRestAccount, RestAccount};
 
 pub(super) const SOON: Duration = Duration::from_secs(60);
 
@@ -33,12 +33,13 @@ impl Rest {
             Ok(if label.is_empty() { Err(house.log()) } else { Ok(()) })
         })
         .await?;
-        let account = house.rest_account("acme", same_mail).await?;
+        let new = NewRestAccount { same_mail, ..NewRestAccount::default() };
+        let account = house.unconnected_rest_account("acme", new).await?;
         Ok(Self { house, account })
     }
 
     pub(super) async fn connect(&self, extra: &str) -> Result<(), Error> {
-        self.house.connect_rest(&self.account, extra)?;
+        self.house.connect_rest(&self.account, "acme", extra)?;
         until("the connection works", SOON, async || {
             let rows = self.house.get("/v1/status").await?;
             Ok(if rows["connections"][0]["scope"] == json!("acme") { Ok(()) } else { Err(rows.to_string()) })

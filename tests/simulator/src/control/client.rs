@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::types::{
     AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
-    FaultOrder, Imported, NewAccounts, NewApp, NewRestAccount, NotedCall, PersonDeed, PersonDeeds,
-    PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount, RestCounts, Violations,
+    FaultOrder, Imported, NewAccounts, NewApp, NewRestAccount, NotedCall, NotedWrite, PersonDeed,
+    PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount, RestCounts,
+    Violations,
 };
 
 /// Why a call of the control API failed.
@@ -132,12 +133,20 @@ impl Client {
         self.get(&format!("/control/rest/accounts/{account}/people")).await
     }
 
-    /// Calls of a generic REST account.
+    /// Calls of a generic REST account, or of `all` together.
     ///
     /// # Errors
     /// The simulator refused or did not answer.
     pub async fn rest_counts(&self, account: &str) -> Answer<RestCounts> {
         self.get(&format!("/control/rest/accounts/{account}/counts")).await
+    }
+
+    /// The writes to the people of a generic REST account, oldest first, where it was made with a `journal`.
+    ///
+    /// # Errors
+    /// The simulator refused or did not answer.
+    pub async fn rest_writes(&self, account: &str) -> Answer<Vec<NotedWrite>> {
+        self.get(&format!("/control/rest/accounts/{account}/writes")).await
     }
 
     /// Somebody who works in the CRM creates a person.
@@ -240,6 +249,11 @@ impl Client {
     /// The calls that came to an account, oldest first, since its settings asked for a `journal`.
     pub async fn calls(&self, portal: u64) -> Answer<Vec<NotedCall>> {
         self.get(&format!("/control/accounts/{portal}/calls")).await
+    }
+
+    /// The writes to the records of an account, oldest first, since its settings asked for a `journal`.
+    pub async fn writes(&self, portal: u64) -> Answer<Vec<NotedWrite>> {
+        self.get(&format!("/control/accounts/{portal}/writes")).await
     }
 
     /// Counts of one account.

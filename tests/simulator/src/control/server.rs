@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::types::{
     AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId,
     FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, NewRestAccount, NotedCall,
-    PersonDeed, PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount,
-    RestCounts, TokenKind, Violations, WebhookSettings,
+    NotedWrite, PersonDeed, PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record,
+    RestAccount, RestCounts, TokenKind, Violations, WebhookSettings,
 };
 use crate::hubspot::account::{Account, Grant, Opening, SCOPES};
 use crate::hubspot::contact::Contact;
@@ -73,6 +73,7 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/accounts/{portal}/authorization-code", post(authorization_code))
         .route("/control/accounts/{portal}/counts", get(account_counts))
         .route("/control/accounts/{portal}/calls", get(account_calls))
+        .route("/control/accounts/{portal}/writes", get(account_writes))
         .route("/control/accounts/{portal}/clear", post(clear_account))
         .route("/control/accounts/{portal}/contacts", post(person_creates).get(dump))
         .route("/control/accounts/{portal}/contacts/import", post(person_imports))
@@ -89,6 +90,7 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/rest/accounts", post(new_rest_account).get(rest_accounts))
         .route("/control/rest/accounts/{account}/target", put(aim_rest_account))
         .route("/control/rest/accounts/{account}/counts", get(rest_counts))
+        .route("/control/rest/accounts/{account}/writes", get(rest_writes))
         .route("/control/rest/accounts/{account}/people", post(rest_person_creates).get(rest_dump))
         .route(
             "/control/rest/accounts/{account}/people/{id}",
@@ -121,6 +123,10 @@ async fn aim_rest_account(
 
 async fn rest_counts(State(world): State<Shared>, Path(account): Path<String>) -> Answer<RestCounts> {
     world.rest.counts(&account).map(Json).ok_or_else(|| Refusal::missing("account"))
+}
+
+async fn rest_writes(State(world): State<Shared>, Path(account): Path<String>) -> Answer<Vec<NotedWrite>> {
+    world.rest.writes(&account).map(Json).ok_or_else(|| Refusal::missing("account"))
 }
 
 async fn rest_dump(State(world): State<Shared>, Path(account): Path<String>) -> Answer<Vec<Value>> {
@@ -263,6 +269,7 @@ pub(crate) fn make_accounts(world: &World, new: &NewAccounts) -> Result<Vec<Acco
         {
             let mut contacts = account.contacts.lock();
             contacts.index.freeze(new.settings.index_frozen);
+            contacts.writes.keep(new.settings.journal);
             for property in &new.properties {
                 define_property(&mut contacts, property, now)?;
             }
@@ -385,7 +392,10 @@ async fn set_settings(
 ) -> Answer<Value> {
     for account in find(&world, &portal)? {
         let next: AccountSettings = merged(&*account.settings.read(), given.clone())?;
-        account.contacts.lock().index.freeze(next.index_frozen);
+        let mut contacts = account.contacts.lock();
+        contacts.index.freeze(next.index_frozen);
+        contacts.writes.keep(next.journal);
+        drop(contacts);
         *account.settings.write() = next;
     }
     Ok(Json(json!({})))
@@ -432,6 +442,12 @@ async fn account_calls(State(world): State<Shared>, Path(portal): Path<String>) 
         .collect();
     calls.sort_by_key(|call| call.at);
     Ok(Json(calls))
+}
+
+async fn account_writes(State(world): State<Shared>, Path(portal): Path<String>) -> Answer<Vec<NotedWrite>> {
+    let account = find_one(&world, &portal)?;
+    let writes = account.contacts.lock().writes.all();
+    Ok(Json(writes))
 }
 
 async fn counts(State(world): State<Shared>) -> Json<Counts> {

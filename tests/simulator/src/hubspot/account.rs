@@ -59,7 +59,7 @@ pub struct AccountSettings {
     pub token_seconds: u32,
     /// Each refresh gives a new refresh token and ends the one before, as other vendors do; HubSpot's stays.
     pub rotate_refresh_tokens: bool,
-    /// Each call is noted with its moment, to be read by the control API.
+    /// Each call and each write of a record is noted with its moment, to be read by the control API.
     pub journal: bool,
 }
 

@@ -7,6 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::catalogue::{ALWAYS, READ_DEFAULTS};
 use crate::clock::iso;
+use crate::writes::Writer;
 
 /// Who changed something, in HubSpot's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,14 @@ impl Source {
 
     pub(crate) fn automation(n: u64) -> Self {
         Self { kind: "AUTOMATION_PLATFORM", id: format!("enrollmentId:{n};actionExecutionIndex:0").into() }
+    }
+
+    pub(crate) fn writer(&self) -> Writer {
+        match self.kind {
+            "INTEGRATION" => Writer::Api,
+            "AUTOMATION_PLATFORM" => Writer::Automation,
+            _ => Writer::Person,
+        }
     }
 }
 

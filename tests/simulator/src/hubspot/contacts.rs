@@ -10,6 +10,7 @@ use super::catalogue::{self, Property};
 use super::contact::{Contact, Entry, Source};
 use super::index::Index;
 use super::values::{self, Refused};
+use crate::writes::{NotedWrite, WriteKind, Writes};
 
 /// How many old values are kept for each record.
 const HISTORY: usize = 400;
@@ -96,6 +97,7 @@ pub(crate) struct Contacts {
     redirects: HashMap<u64, u64>,
     custom: BTreeMap<Arc<str>, Arc<Property>>,
     pub(crate) index: Index,
+    pub(crate) writes: Writes,
 }
 
 impl Contacts {
@@ -109,6 +111,7 @@ impl Contacts {
             redirects: HashMap::new(),
             custom: BTreeMap::new(),
             index: Index::default(),
+            writes: Writes::default(),
         }
     }
 
@@ -288,8 +291,41 @@ impl Contacts {
         self.checked(given, self.get(id).map(|contact| &**contact), rules, Some(id)).map(drop)
     }
 
+    /// Notes a write and what became of it.
+    fn note(
+        &mut self,
+        kind: WriteKind,
+        id: Option<u64>,
+        given: &[(String, String)],
+        source: &Source,
+        at: i64,
+        taken: bool,
+    ) {
+        self.writes.note(|| NotedWrite {
+            at,
+            id: id.map(|id| id.to_string()),
+            by: source.writer(),
+            kind,
+            members: given.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
+            taken,
+        });
+    }
+
     /// Creates a contact.
     pub(crate) fn create(
+        &mut self,
+        given: &[(String, String)],
+        source: &Source,
+        at: i64,
+        rules: Rules,
+    ) -> Result<Changed, Problem> {
+        let done = self.carry_out_create(given, source, at, rules);
+        let id = done.as_ref().ok().map(|changed| changed.contact.id);
+        self.note(WriteKind::Create, id, given, source, at, done.is_ok());
+        done
+    }
+
+    fn carry_out_create(
         &mut self,
         given: &[(String, String)],
         source: &Source,
@@ -339,6 +375,19 @@ impl Contacts {
         rules: Rules,
     ) -> Result<Changed, Problem> {
         let id = self.resolve(id);
+        let done = self.carry_out_update(id, given, source, at, rules);
+        self.note(WriteKind::Update, Some(id), given, source, at, done.is_ok());
+        done
+    }
+
+    fn carry_out_update(
+        &mut self,
+        id: u64,
+        given: &[(String, String)],
+        source: &Source,
+        at: i64,
+        rules: Rules,
+    ) -> Result<Changed, Problem> {
         let Some(current) = self.live.get(&id).map(|slot| slot.contact.clone()) else {
             return Err(Problem::Missing);
         };
@@ -442,6 +491,7 @@ impl Contacts {
     /// Moves a contact to the recycle bin. None when there is no such live contact.
     pub(crate) fn archive(&mut self, id: u64, source: &Source, at: i64) -> Option<Changed> {
         let id = self.resolve(id);
+        self.note(WriteKind::Delete, Some(id), &[], source, at, self.live.contains_key(&id));
         let mut slot = self.live.remove(&id)?;
         self.release(&slot.contact);
         self.version += 1;

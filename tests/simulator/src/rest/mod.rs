@@ -5,23 +5,26 @@
 //! | `GET /rest/v1/me` | 200 `{"account", "name", "uniqueMail"}` |
 //! | `POST /rest/v1/people` | 201 and the person; 409 `{"error", "id"}` when `ExternalKey` exists, or `Mail` unless the account has `sameMail` |
 //! | `GET /rest/v1/people/{id}` | 200 and the person; 404 |
-//! | `PATCH /rest/v1/people/{id}` | 200 and the person: members that are named change, null clears; 412 with another `If-Match` |
+//! | `PATCH /rest/v1/people/{id}` | 200 and the person: members that are named change, null clears; 412 with another `If-Match`, or when it was changed after `If-Unmodified-Since` |
 //! | `DELETE /rest/v1/people/{id}` | 204; 404; 412 |
 //! | `GET /rest/v1/people?after=&limit=` | 200 `{"items": [person], "next"}`, in order of ids; also `?mail=` and `?externalKey=` |
 //! | `GET /rest/v1/changes?since=&limit=` | 200 `{"items": [{"id", "deleted", "person"}], "cursor", "more"}`; 410 for a cursor that is not known |
 //!
 //! A person is `{"Id", "Rev", "Changed", "ExternalKey", "Mail", "GivenName", "FamilyName", "Phone", "Company", "Title",
 //! "City", "Notes", "Stage", "Staff", "Labels"}`; any other member whose name begins with a small letter is kept as it is, and
-//! others are refused. `Id`, `Rev` and `Changed` are the account's. `Rev` is also the entity tag. Every request needs the
+//! others are refused. `Id`, `Rev` and `Changed` (milliseconds) are the account's. `Rev` is also the entity tag. An account compares
+//! either tags or times (`compares`), times to the second (RFC 9110, section 13.1.4). Every request needs the
 //! account's bearer token (401). More than the account's limit in a second is 429 with `Retry-After`. Events go to the
 //! account's `target`, if it has one, as `[{"account", "id", "event"}]` with `X-Rest-Time` (milliseconds) and
-//! `X-Rest-Signature`: the hexadecimal HMAC-SHA-256 of time and body.
+//! `X-Rest-Signature`: the hexadecimal HMAC-SHA-256 of time and body. An account may rewrite texts of members that are named when
+//! it is made (`rewrites`): whoever writes, the rewritten text is stored, answered, and compared with what was there.
 
 mod people;
 mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, StatusCode};
 use parking_lot::{Mutex, RwLock};
@@ -29,8 +32,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Answer, Call, Outcome};
+use crate::faults::Rewrite;
 use crate::world::World;
-use people::{People, Refused};
+use crate::writes::{NotedWrite, Writer};
+use people::{People, Precondition, Refused};
 
 /// An account to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,24 @@ pub struct NewRestAccount {
     pub limit: Option<u32>,
     /// Whether two people may have the same `Mail`; otherwise they may not.
     pub same_mail: bool,
+    /// How the account rewrites texts, by member: whoever writes, the rewritten value is what is stored and answered. `Mail` and
+    /// `ExternalKey` are never rewritten.
+    pub rewrites: BTreeMap<String, Rewrite>,
+    /// Each write of a person is noted, to be read by the control API.
+    pub journal: bool,
+    /// What is compared before a write.
+    pub compares: Compares,
+}
+
+/// What an account compares before a write. The other header is not looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Compares {
+    /// `If-Match` with the person's tag.
+    #[default]
+    Tag,
+    /// `If-Unmodified-Since` with the time of its last change, to the second.
+    Time,
 }
 
 /// An account.
@@ -67,6 +90,8 @@ pub struct RestAccount {
     /// Whether two people may have the same `Mail`.
     #[serde(default)]
     pub same_mail: bool,
+    /// What is compared before a write.
+    pub compares: Compares,
 }
 
 /// Calls of an account.
@@ -76,6 +101,9 @@ pub struct RestCounts {
     pub calls: BTreeMap<String, u64>,
     /// Answers with 429.
     pub throttled: u64,
+    /// Events that are neither delivered nor given up yet.
+    #[serde(default)]
+    pub under_way: u64,
 }
 
 /// All accounts.
@@ -91,6 +119,7 @@ struct Account {
     /// The second, and how many requests it has seen.
     window: Mutex<(i64, u32)>,
     counts: Mutex<RestCounts>,
+    telling: Arc<AtomicU64>,
 }
 
 impl Rest {
@@ -105,15 +134,17 @@ impl Rest {
             target: new.target,
             limit: new.limit.unwrap_or(1_000),
             same_mail: new.same_mail,
+            compares: new.compares,
         };
         if accounts.contains_key(&name) {
             return None;
         }
         let account = Account {
             info: RwLock::new(info.clone()),
-            people: Mutex::new(People::new(info.same_mail)),
+            people: Mutex::new(People::new(info.same_mail, new.rewrites, new.journal)),
             window: Mutex::default(),
             counts: Mutex::default(),
+            telling: Arc::default(),
         };
         accounts.insert(name, Arc::new(account));
         Some(info)
@@ -135,9 +166,26 @@ impl Rest {
         self.accounts.read().get(account).map(|account| account.people.lock().all())
     }
 
-    /// Calls of an account.
+    /// Calls of an account, or of all of them together.
     pub(crate) fn counts(&self, account: &str) -> Option<RestCounts> {
-        self.accounts.read().get(account).map(|account| account.counts.lock().clone())
+        let accounts = self.accounts.read();
+        if account != "all" {
+            return accounts.get(account).map(|account| account.counts());
+        }
+        let mut sum = RestCounts::default();
+        for one in accounts.values().map(|account| account.counts()) {
+            for (call, count) in one.calls {
+                *sum.calls.entry(call).or_default() += count;
+            }
+            sum.throttled += one.throttled;
+            sum.under_way += one.under_way;
+        }
+        Some(sum)
+    }
+
+    /// Writes to the people of an account.
+    pub(crate) fn writes(&self, account: &str) -> Option<Vec<NotedWrite>> {
+        self.accounts.read().get(account).map(|account| account.people.lock().writes())
     }
 
     pub(crate) fn clear(&self) {
@@ -160,9 +208,11 @@ impl Rest {
         let now = world.clock.now();
         let mut people = account.people.lock();
         let done = match (id, members) {
-            (None, Some(members)) => people.create(members, now),
-            (Some(id), Some(members)) => people.update(id, members, None, now),
-            (Some(id), None) => people.delete(id, None, now).map(|()| json!({ "Id": id })),
+            (None, Some(members)) => people.create(members, Writer::Person, now),
+            (Some(id), Some(members)) => people.update(id, members, &Precondition::None, Writer::Person, now),
+            (Some(id), None) => {
+                people.delete(id, &Precondition::None, Writer::Person, now).map(|()| json!({ "Id": id }))
+            }
             (None, None) => return Err("nobody is named".to_owned()),
         };
         drop(people);
@@ -172,7 +222,7 @@ impl Rest {
             (_, Some(_)) => "changed",
             _ => "deleted",
         };
-        webhooks::tell(world, &account.info.read(), &person, event);
+        webhooks::tell(world, &account.info.read(), &account.telling, &person, event);
         Ok(person)
     }
 }
@@ -217,6 +267,10 @@ pub(crate) fn serve(call: &Call) -> Outcome {
 }
 
 impl Account {
+    fn counts(&self) -> RestCounts {
+        RestCounts { under_way: self.telling.load(Ordering::SeqCst), ..self.counts.lock().clone() }
+    }
+
     /// Seconds to wait, when this request is one too many.
     fn over_limit(&self, now: i64) -> Option<u16> {
         let second = now / 1_000;
@@ -226,6 +280,24 @@ impl Account {
         }
         window.1 += 1;
         (window.1 > self.info.read().limit).then_some(1)
+    }
+
+    fn precondition(&self, call: &Call) -> Result<Precondition, Answer> {
+        let header = match self.info.read().compares {
+            Compares::Tag => {
+                let tag = call.header("if-match").map(|tag| tag.trim_matches('"').to_owned());
+                return Ok(tag.map_or(Precondition::None, Precondition::Tag));
+            }
+            Compares::Time => call.header("if-unmodified-since"),
+        };
+        let Some(text) = header else { return Ok(Precondition::None) };
+        match jiff::fmt::rfc2822::parse(text) {
+            Ok(at) => Ok(Precondition::Unchanged(at.timestamp().as_second())),
+            Err(_) => {
+                call.violation(None, "If-Unmodified-Since is no HTTP date");
+                Err(error(StatusCode::BAD_REQUEST, "If-Unmodified-Since is no date"))
+            }
+        }
     }
 
     fn answer(&self, call: &Call) -> Answer {
@@ -240,7 +312,10 @@ impl Account {
         };
         *self.counts.lock().calls.entry(format!("{} {kind}", call.method)).or_default() += 1;
         let now = call.world.clock.now();
-        let tag = call.header("if-match").map(|tag| tag.trim_matches('"').to_owned());
+        let on = match self.precondition(call) {
+            Ok(on) => on,
+            Err(refused) => return refused,
+        };
         let done = match (&call.method, path.as_slice()) {
             (&Method::GET, ["me"]) => {
                 let unique = !self.info.read().same_mail;
@@ -269,15 +344,15 @@ impl Account {
                 self.people.lock().read(id).map(|found| (StatusCode::OK, found, None))
             }
             (&Method::POST, ["people"]) => members(call)
-                .and_then(|members| self.people.lock().create(&members, now))
+                .and_then(|members| self.people.lock().create(&members, Writer::Api, now))
                 .map(|made| (StatusCode::CREATED, made, Some("created"))),
             (&Method::PATCH, ["people", id]) => members(call)
-                .and_then(|members| self.people.lock().update(id, &members, tag.as_deref(), now))
+                .and_then(|members| self.people.lock().update(id, &members, &on, Writer::Api, now))
                 .map(|changed| (StatusCode::OK, changed, Some("changed"))),
             (&Method::DELETE, ["people", id]) => self
                 .people
                 .lock()
-                .delete(id, tag.as_deref(), now)
+                .delete(id, &on, Writer::Api, now)
                 .map(|()| (StatusCode::NO_CONTENT, json!({ "Id": id }), Some("deleted"))),
             _ => {
                 call.violation(None, "there is no such path or method");
@@ -287,7 +362,7 @@ impl Account {
         match done {
             Ok((status, about, event)) => {
                 if let Some(event) = event {
-                    webhooks::tell(&call.world, &self.info.read(), &about, event);
+                    webhooks::tell(&call.world, &self.info.read(), &self.telling, &about, event);
                 }
                 if status == StatusCode::NO_CONTENT {
                     return answer(status, &Value::Null);

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use crate::faults::{Rewrite, rewrite};
+use crate::writes::{NotedWrite, WriteKind, Writer, Writes};
+
 /// Members of a person and the kind of their values.
 const MEMBERS: [(&str, Kind); 12] = [
     ("ExternalKey", Kind::Text),
@@ -54,6 +57,17 @@ impl Refused {
     }
 }
 
+/// What a write of somebody else's depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Precondition {
+    #[default]
+    None,
+    /// The person has this tag still.
+    Tag(String),
+    /// The person was not changed after this second since the epoch.
+    Unchanged(i64),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct People {
     last: u64,
@@ -67,6 +81,9 @@ pub(super) struct People {
     held: BTreeMap<(&'static str, String), BTreeSet<u64>>,
     /// Two people may have the same `Mail`.
     same_mail: bool,
+    /// How texts are rewritten, by member.
+    rewrites: BTreeMap<String, Rewrite>,
+    writes: Writes,
 }
 
 fn number(id: &str) -> Option<u64> {
@@ -119,8 +136,43 @@ fn check(members: &Map<String, Value>) -> Result<(), Refused> {
 }
 
 impl People {
-    pub(super) fn new(same_mail: bool) -> Self {
-        Self { same_mail, ..Self::default() }
+    pub(super) fn new(same_mail: bool, rewrites: BTreeMap<String, Rewrite>, journal: bool) -> Self {
+        let mut writes = Writes::default();
+        writes.keep(journal);
+        Self { same_mail, rewrites, writes, ..Self::default() }
+    }
+
+    pub(super) fn writes(&self) -> Vec<NotedWrite> {
+        self.writes.all()
+    }
+
+    fn note(
+        &mut self,
+        kind: WriteKind,
+        id: Option<&str>,
+        members: &Map<String, Value>,
+        by: Writer,
+        at: i64,
+        taken: bool,
+    ) {
+        self.writes.note(|| NotedWrite {
+            at,
+            id: id.map(str::to_owned),
+            by,
+            kind,
+            members: members.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            taken,
+        });
+    }
+
+    /// A value as the account stores it.
+    fn stored(&self, member: &str, value: &Value) -> Value {
+        match (self.rewrites.get(member), value) {
+            (Some(how), Value::String(text)) if !FOUND_BY.contains(&member) => {
+                Value::String(rewrite(how, text, self.change))
+            }
+            _ => value.clone(),
+        }
     }
 
     pub(super) fn all(&self) -> Vec<Value> {
@@ -166,51 +218,86 @@ impl People {
         self.changes.insert(self.change, id);
         if let Some(members) = self.alive.get_mut(&id) {
             members.insert("Rev".to_owned(), Value::String(self.change.to_string()));
-            members.insert("Changed".to_owned(), Value::from(now));
+            // No two changes of a person have the same time.
+            let before = members.get("Changed").and_then(Value::as_i64);
+            members
+                .insert("Changed".to_owned(), Value::from(before.map_or(now, |before| now.max(before + 1))));
         }
     }
 
-    pub(super) fn create(&mut self, members: &Map<String, Value>, now: i64) -> Result<Value, Refused> {
+    pub(super) fn create(
+        &mut self,
+        members: &Map<String, Value>,
+        by: Writer,
+        now: i64,
+    ) -> Result<Value, Refused> {
+        let done = self.carry_out_create(members, now);
+        let id = done.as_ref().ok().and_then(|person| person.get("Id")).and_then(Value::as_str);
+        self.note(WriteKind::Create, id, members, by, now, done.is_ok());
+        done
+    }
+
+    fn carry_out_create(&mut self, members: &Map<String, Value>, now: i64) -> Result<Value, Refused> {
         check(members)?;
         self.taken(members, None)?;
         self.last += 1;
         let id = self.last;
         let members = members.iter().filter(|(_, value)| !value.is_null());
-        self.alive.insert(id, members.map(|(name, value)| (name.clone(), value.clone())).collect());
+        let members = members.map(|(name, value)| (name.clone(), self.stored(name, value))).collect();
+        self.alive.insert(id, members);
         self.hold(id, &Map::new());
         self.stamp(id, now);
         self.read(&format!("p-{id}"))
     }
 
-    fn current(&self, id: &str, tag: Option<&str>) -> Result<u64, Refused> {
+    fn current(&self, id: &str, on: &Precondition) -> Result<u64, Refused> {
         let id = number(id).ok_or(Refused::Missing)?;
         let members = self.alive.get(&id).ok_or(Refused::Missing)?;
-        match tag {
-            Some(tag) if members.get("Rev").and_then(Value::as_str) != Some(tag) => Err(Refused::Stale),
-            _ => Ok(id),
-        }
+        let holds = match on {
+            Precondition::None => true,
+            Precondition::Tag(tag) => members.get("Rev").and_then(Value::as_str) == Some(tag),
+            Precondition::Unchanged(since) => members
+                .get("Changed")
+                .and_then(Value::as_i64)
+                .is_some_and(|at| at.div_euclid(1_000) <= *since),
+        };
+        if holds { Ok(id) } else { Err(Refused::Stale) }
     }
 
     pub(super) fn update(
         &mut self,
         id: &str,
         members: &Map<String, Value>,
-        tag: Option<&str>,
+        on: &Precondition,
+        by: Writer,
         now: i64,
     ) -> Result<Value, Refused> {
-        let number = self.current(id, tag)?;
+        let done = self.carry_out_update(id, members, on, now);
+        self.note(WriteKind::Update, Some(id), members, by, now, done.is_ok());
+        done
+    }
+
+    fn carry_out_update(
+        &mut self,
+        id: &str,
+        members: &Map<String, Value>,
+        on: &Precondition,
+        now: i64,
+    ) -> Result<Value, Refused> {
+        let number = self.current(id, on)?;
         check(members)?;
         self.taken(members, Some(number))?;
         let mut changed = false;
         let before = self.alive.get(&number).cloned().unwrap_or_default();
-        if let Some(own) = self.alive.get_mut(&number) {
-            for (name, value) in members {
-                changed |= match value {
-                    Value::Null => own.shift_remove(name).is_some(),
-                    value => own.insert(name.clone(), value.clone()).as_ref() != Some(value),
-                };
-            }
+        let mut own = before.clone();
+        for (name, value) in members {
+            let value = self.stored(name, value);
+            changed |= match value {
+                Value::Null => own.shift_remove(name).is_some(),
+                value => own.insert(name.clone(), value.clone()).as_ref() != Some(&value),
+            };
         }
+        self.alive.insert(number, own);
         if changed {
             self.hold(number, &before);
             self.stamp(number, now);
@@ -218,8 +305,20 @@ impl People {
         self.read(id)
     }
 
-    pub(super) fn delete(&mut self, id: &str, tag: Option<&str>, now: i64) -> Result<(), Refused> {
-        let number = self.current(id, tag)?;
+    pub(super) fn delete(
+        &mut self,
+        id: &str,
+        on: &Precondition,
+        by: Writer,
+        now: i64,
+    ) -> Result<(), Refused> {
+        let done = self.carry_out_delete(id, on, now);
+        self.note(WriteKind::Delete, Some(id), &Map::new(), by, now, done.is_ok());
+        done
+    }
+
+    fn carry_out_delete(&mut self, id: &str, on: &Precondition, now: i64) -> Result<(), Refused> {
+        let number = self.current(id, on)?;
         let before = self.alive.remove(&number).unwrap_or_default();
         self.hold(number, &before);
         self.stamp(number, now);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use http::Method;
 use serde_json::{Value, json};
-use tandem_simulator::control::types::{NewAccounts, NewApp, PersonDeed};
+use tandem_simulator::control::types::{
+    FaultKind, FaultOrder, NewAccounts, NewApp, PersonDeed, Rewrite, WriteKind, Writer,
+};
 use tandem_simulator::{Config, Simulator, control};
 
 use crate::receiver::Receiver;
@@ -204,6 +206,39 @@ async fn an_account_notes_its_calls_when_it_is_asked_to() {
     let told: Vec<_> = calls.iter().map(|call| (call.operation.as_str(), call.status)).collect();
     assert_eq!(told, [("contacts.read", Some(200)), ("contacts.update", Some(400))]);
     assert!(calls[0].at <= calls[1].at && calls[0].at > 1_600_000_000_000);
+}
+
+#[tokio::test]
+async fn an_account_notes_who_wrote_what_when_it_is_asked_to() {
+    let s = Setting::new().await;
+    let id = s.contact(json!({ "email": "ann@example.com" })).await;
+    assert_eq!(s.control.writes(s.portal()).await.unwrap(), []);
+    s.control.set_settings(s.portal(), json!({ "journal": true })).await.unwrap();
+    let upper = FaultKind::Automation { property: "city".into(), rewrite: Rewrite::Upper, in_response: true };
+    s.control.order(&FaultOrder::new(upper)).await.unwrap();
+    s.patch(id, json!({ "city": "Ulm" })).await;
+    s.control.person_edits(s.portal(), id, &[("city", "ULM")]).await.unwrap();
+    s.patch(id, json!({ "email": "nope" })).await;
+    s.control.person_deletes(s.portal(), id).await.unwrap();
+    let writes = s.control.writes(s.portal()).await.unwrap();
+    let told: Vec<_> = writes
+        .iter()
+        .map(|write| {
+            (write.by, write.kind, write.members.get("city").and_then(|city| city.as_str()), write.taken)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Writer::Api, WriteKind::Update, Some("Ulm"), true),
+            (Writer::Automation, WriteKind::Update, Some("ULM"), true),
+            // It changes nothing and is a write all the same.
+            (Writer::Person, WriteKind::Update, Some("ULM"), true),
+            (Writer::Api, WriteKind::Update, None, false),
+            (Writer::Person, WriteKind::Delete, None, true),
+        ]
+    );
+    assert!(writes.iter().all(|write| write.id == Some(id.to_string()) && write.at > 1_600_000_000_000));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tandem_simulator::control::types::{NewRestAccount, RestAccount};
+use tandem_simulator::control::types::{Compares, NewRestAccount, RestAccount, Rewrite, WriteKind, Writer};
 use tandem_simulator::{Config, Handle, Simulator, control};
 
 struct Rest {
@@ -35,12 +35,23 @@ impl Rest {
         body: Value,
         tag: Option<&str>,
     ) -> (u16, Value, Option<String>) {
+        let tag = tag.map(|tag| format!("\"{tag}\""));
+        self.call_on(method, path, body, tag.as_deref().map(|tag| ("if-match", tag))).await
+    }
+
+    async fn call_on(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+        condition: Option<(&str, &str)>,
+    ) -> (u16, Value, Option<String>) {
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("{}/rest/v1{path}", self.simulator.api_url()))
             .header("authorization", format!("Bearer {}", self.account.token));
-        if let Some(tag) = tag {
-            request = request.header("if-match", format!("\"{tag}\""));
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
         }
         let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let answer = self.http.request(request.body(Full::new(body)).unwrap()).await.unwrap();
@@ -214,4 +225,64 @@ async fn events_are_posted_with_a_signature_over_time_and_body() {
     mac.update(body.as_bytes());
     let expected: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(header("x-rest-signature"), expected);
+}
+
+#[tokio::test]
+async fn texts_are_rewritten_whoever_writes_and_every_write_is_noted() {
+    let rewrites = [("Title".to_owned(), Rewrite::Title), ("Company".to_owned(), Rewrite::Squeeze)].into();
+    let rest = Rest::new(NewRestAccount { rewrites, journal: true, ..NewRestAccount::default() }).await;
+    let made =
+        rest.make(json!({ "Mail": "a@example.com", "Title": "head OF it", "Company": " A  b " })).await;
+    assert_eq!((&made["Title"], &made["Company"]), (&json!("Head Of It"), &json!("A b")));
+    let (_, same, tag) =
+        rest.call(Method::PATCH, "/people/p-1", json!({ "Title": "HEAD of it" }), None).await;
+    assert_eq!((&same, tag.as_deref()), (&made, Some("1")));
+    let told = rest
+        .control
+        .rest_person_edits(&rest.account.account, "p-1", &json!({ "Title": "boss" }))
+        .await
+        .unwrap();
+    assert_eq!(told["Title"], json!("Boss"));
+    assert_eq!(rest.call(Method::PATCH, "/people/p-1", json!({ "Title": "x" }), Some("1")).await.0, 412);
+    let writes = rest.control.rest_writes(&rest.account.account).await.unwrap();
+    let told: Vec<_> = writes
+        .iter()
+        .map(|write| (write.by, write.kind, write.members["Title"].as_str().unwrap(), write.taken))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Writer::Api, WriteKind::Create, "head OF it", true),
+            (Writer::Api, WriteKind::Update, "HEAD of it", true),
+            (Writer::Person, WriteKind::Update, "boss", true),
+            (Writer::Api, WriteKind::Update, "x", false),
+        ]
+    );
+    assert!(writes.iter().all(|write| write.id.as_deref() == Some("p-1")));
+}
+
+#[tokio::test]
+async fn an_account_that_compares_times_refuses_what_was_changed_in_a_later_second() {
+    let rest = Rest::new(NewRestAccount { compares: Compares::Time, ..NewRestAccount::default() }).await;
+    let made = rest.make(json!({ "Mail": "a@example.com" })).await;
+    let changed = made["Changed"].as_i64().unwrap();
+    let date = |seconds: i64| {
+        let at = jiff::Timestamp::from_second(changed.div_euclid(1_000) + seconds).unwrap();
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+    };
+    let patch = async |header: &str, value: &str, phone: &str| {
+        let body = json!({ "Phone": phone });
+        rest.call_on(Method::PATCH, "/people/p-1", body, Some((header, value))).await.0
+    };
+    assert_eq!(patch("if-unmodified-since", &date(-1), "1").await, 412);
+    assert_eq!(rest.call(Method::GET, "/people/p-1", Value::Null, None).await.1.get("Phone"), None);
+    assert_eq!(patch("if-unmodified-since", &date(0), "2").await, 200);
+    assert_eq!(patch("if-match", "\"other\"", "3").await, 200, "tags are not looked at");
+    assert_eq!(patch("if-unmodified-since", "yesterday", "4").await, 400);
+    assert_eq!(
+        rest.call_on(Method::DELETE, "/people/p-1", Value::Null, Some(("if-unmodified-since", &date(-1))))
+            .await
+            .0,
+        412
+    );
 }

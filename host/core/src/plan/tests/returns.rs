@@ -16,15 +16,24 @@ fn buried() -> Link {
 }
 
 #[test]
-fn a_record_that_comes_back_in_system_a_is_made_in_the_crm_whatever_was_hinted() {
+fn a_record_that_comes_back_in_system_a_is_made_in_the_crm_unless_it_may_be_back_there_too() {
     let back = present(3, &[("/phone", json!("5"))]);
-    for hint in [External::Unseen, External::Touched, gone()] {
+    let merged = External::Moved { to: "e9".into() };
+    for hint in [External::Unseen, merged, gone()] {
         let plan = run(&buried(), &back, &hint, &policy());
         assert_eq!(
             plan.external,
             Some(ExternalWrite::Create { fields: fields(&[("/phone", json!("5"))]) }),
             "{hint:?}"
         );
+    }
+    // Word of the old record: it is looked at first, and System A's return is not forgotten meanwhile.
+    let row = whole(Source::Listing { began: NOW + 1, consistent: true }, None, &[("/phone", json!("5"))]);
+    let event = External::Partial { fields: fields(&[("/phone", json!("5"))]), stamp: None };
+    for hint in [External::Touched, event, row] {
+        let plan = run(&buried(), &back, &hint, &policy());
+        assert_eq!((plan.ask, plan.external), (Some(Ask::ReadExternal), None), "{hint:?}");
+        assert!(run(&plan.link, &back, &gone(), &policy()).external.is_some(), "{hint:?}");
     }
     // One that was read is there again: it is linked, not doubled.
     let plan = run(&buried(), &back, &read(&[("/phone", json!("5"))]), &policy());

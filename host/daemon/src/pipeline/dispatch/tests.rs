@@ -83,6 +83,17 @@ fn a_delivery_that_could_not_be_read_holds_nobody_up_until_its_time() {
 }
 
 #[test]
+fn a_connection_that_moved_to_another_scope_is_given_the_records_of_that_scope() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([edit(1)]);
+    dispatch.register(&connection(), &"other".into());
+    let work = taken(&mut dispatch, &store).expect("a record");
+    let entity = EntityKey { scope: "other".into(), object: "contact".into(), id: "i1".into() };
+    assert_eq!(work.hand, Hand::Entity(entity));
+}
+
+#[test]
 fn a_flood_of_deliveries_starves_no_record() {
     let store = MemoryStore::default();
     let mut dispatch = dispatch(&store);
