@@ -266,6 +266,9 @@ pub enum Direction {
 pub struct Abilities {
     /// The key that Tandem alone writes is stored in the record and can be searched or upserted on.
     pub key: bool,
+    /// The CRM refuses a second record with the same value of an identity field. Otherwise Tandem looks for a record before
+    /// it makes one.
+    pub unique_identity: bool,
     /// "etag", "second" or "none": how a write can be made conditional.
     pub condition: Condition,
     /// Rows of `changes` and `walk` that began after the last commit count as state.
@@ -289,6 +292,7 @@ impl Default for Abilities {
     fn default() -> Self {
         Self {
             key: false,
+            unique_identity: false,
             condition: Condition::None,
             consistent_listing: false,
             changes: false,

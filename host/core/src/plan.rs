@@ -17,6 +17,7 @@ mod answer;
 mod compare;
 mod conflict;
 mod delete;
+mod identity;
 mod loops;
 mod merge;
 mod observe;
@@ -38,6 +39,7 @@ use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
+pub use identity::{bury_merged, cut, hold_identity, release_identity, relink, renew};
 pub use overtaken::{Edit, may_be_overtaken, note_edits};
 pub use peers::Peer;
 pub use review::{

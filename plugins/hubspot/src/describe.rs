@@ -73,6 +73,8 @@ pub(crate) fn connection(hubspot: &HubSpot) -> ConnectionDescriptor {
         fields: hubspot.contacts.fields(),
         abilities: Abilities {
             key: has_key,
+            // Two contacts never have the same address, and that is what a contact is known by.
+            unique_identity: true,
             condition: Condition::None,
             consistent_listing: false,
             changes: true,

@@ -143,8 +143,20 @@ impl HubSpot {
                 Answer::written(gone(id, Proof::Confirmed)).into()
             }
             404 => self.read_request(id, true).then_note(&Note::Archived),
+            409 if operation.writes() => self.taken(operation, response, context).into(),
             _ if response.is_success() => self.about_record(operation, id, response, false).into(),
             _ => self.refuse(operation, response, context).into(),
+        }
+    }
+
+    /// A conflict of contacts is about the address: another one has it, and HubSpot says which.
+    fn taken(&self, operation: &Operation, response: &Response, context: &Context) -> Answer {
+        let body = response.node().unwrap_or(Node::Null);
+        let conflict = body.get("category").and_then(Node::as_str) == Some("CONFLICT");
+        let message = body.get("message").and_then(Node::as_str).unwrap_or_default();
+        match existing_id(message).filter(|_| conflict) {
+            Some(id) => exists(&id),
+            None => self.refuse(operation, response, context),
         }
     }
 

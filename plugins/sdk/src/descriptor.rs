@@ -267,6 +267,9 @@ pub enum Direction {
 pub struct Abilities {
     /// Tandem's key is stored in the record and can be found.
     pub key: bool,
+    /// The CRM refuses a second record with the same value of an identity field (its address, for a contact). Otherwise
+    /// Tandem looks for a record before it makes one, which costs a call.
+    pub unique_identity: bool,
     /// How a write can be made conditional.
     pub condition: Condition,
     /// Listings are consistent.
@@ -290,6 +293,7 @@ impl Default for Abilities {
     fn default() -> Self {
         Self {
             key: false,
+            unique_identity: false,
             condition: Condition::None,
             consistent_listing: false,
             changes: false,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tandem::pipeline::{Approval, Withheld};
 use tandem::store::Store as _;
 use tandem_core::Millis;
+use tandem_core::clash::{Clash, Waits};
 use tandem_core::descriptor::Condition;
 use tandem_core::link::RECORD;
 use tandem_core::policy::{OnConflict, OnRewrite};
@@ -60,6 +61,9 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     let codes: BTreeSet<&str> = history.tracks.values().map(|track| track.code.as_str()).collect();
     for code in codes {
         checker.person(code);
+    }
+    for place in 0..world.accounts.len() {
+        checker.reported(place);
     }
     checker.causes();
     checker.needless();
@@ -126,6 +130,11 @@ impl Checker<'_> {
             let row = serde_json::from_slice::<Withheld>(&stored).ok();
             let waits = row.filter(|row| row.approval == Approval::Pending);
             shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
+        for clash in self.clashes(place) {
+            shown.whole |= match &clash.waits {
+                Waits::Internal(id) => here.contains(id.as_str()),
+                Waits::External(id) => there.contains(id.as_str()),
+            };
         }
         for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
             use tandem::store::Subject;
@@ -139,6 +148,14 @@ impl Checker<'_> {
             shown.whole |= entity || external || subject;
         }
         shown
+    }
+
+    /// Records of an account of which a person has to say whom they are.
+    fn clashes(&self, place: usize) -> Vec<Clash> {
+        let prefix = format!("clash/{}/", connection_id(place));
+        let values = self.world.disk.values_under(&prefix, None, 10_000).unwrap_or_default();
+        let clashes = values.iter().filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok());
+        clashes.filter(Clash::is_open).collect()
     }
 
     /// Whether nothing but edits happened to a person's records, one on each side.
@@ -241,6 +258,50 @@ impl Checker<'_> {
         let beside = by_tandem >= 1 && habits.unique && addressed && !renamed;
         if twice || beside {
             self.fail(format!("{code}: doubled in account {place}: {live:?}"));
+        }
+    }
+
+    /// Of records with one address each is linked or asked about, and nothing is asked about a record that is gone.
+    fn reported(&mut self, place: usize) {
+        let side = Side::There(place);
+        let account = &self.world.accounts[place];
+        let clashes = self.clashes(place);
+        let mut known: BTreeSet<String> = BTreeSet::new();
+        for clash in &clashes {
+            let lives = match &clash.waits {
+                Waits::Internal(id) => self.world.system_a.live().iter().any(|it| it == id.as_str()),
+                Waits::External(id) => account.live().iter().any(|it| it == id.as_str()),
+            };
+            if !lives {
+                self.wrong
+                    .push(format!("{} in account {place} is asked about and is gone", clash.waits.id()));
+            }
+            if let Waits::External(id) = &clash.waits {
+                known.insert(id.to_string());
+            }
+            known.extend(clash.rivals.iter().filter_map(|rival| Some(rival.external.as_ref()?.to_string())));
+        }
+        let connection = connection_id(place);
+        let links = self.world.disk.scan_links(&connection, None, 10_000).unwrap_or_default();
+        known.extend(links.into_iter().filter_map(|link| Some(link.external?.to_string())));
+        for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
+            known.extend(letter.external.map(|id| id.to_string()));
+        }
+        let mut addresses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in account.live() {
+            let address = self.value(side, &id, EMAIL);
+            let address = address.as_str().map(|it| it.trim().to_lowercase()).unwrap_or_default();
+            if !address.is_empty() {
+                addresses.entry(address).or_default().push(id);
+            }
+        }
+        for twins in addresses.into_values().filter(|ids| ids.len() > 1) {
+            for id in twins.iter().filter(|id| !known.contains(*id)) {
+                let code = self.history.tracks.get(&(side, id.clone())).map_or("", |track| &track.code);
+                if !self.is_merged(code) {
+                    self.fail(format!("{code}: {twins:?} in account {place} have one address, and {id} is neither linked nor reported"));
+                }
+            }
         }
     }
 

@@ -120,6 +120,7 @@ impl Habits {
     pub(crate) fn abilities(&self) -> Abilities {
         Abilities {
             key: self.key,
+            unique_identity: self.unique,
             condition: self.condition,
             consistent_listing: self.consistent,
             changes: self.changes,

@@ -7,6 +7,7 @@ use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, Provider
 use tandem_core::link::Fields;
 use tandem_core::policy::Flow;
 
+use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use super::view::{
     Count, DeadView, ErasureView, Explanation, KeptView, ProviderView, ProvidersReloaded, Reloaded,
     ReviewView, Status, Swapped, Undone, WithheldView,
@@ -256,6 +257,27 @@ pub trait Control: Send + Sync + 'static {
 
     /// Decides a held group.
     fn decide(&self, decision: Decide) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Decides whom a record is.
+    fn decide_match(&self, decision: DecideMatch)
+    -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Begins reports of what a first sync would find, of one connection and object or of all.
+    fn begin_match(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> impl Future<Output = Result<Vec<MatchReport>, ControlError>> + Send;
+
+    /// The reports as they are.
+    fn match_reports(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> impl Future<Output = Result<Vec<MatchReport>, ControlError>> + Send;
+
+    /// Rows of a report.
+    fn match_rows(&self, asked: MatchAsked) -> impl Future<Output = Result<MatchRows, ControlError>> + Send;
 
     /// Lets frozen fields flow again.
     fn unfreeze(&self, target: Unfreeze) -> impl Future<Output = Result<Count, ControlError>> + Send;

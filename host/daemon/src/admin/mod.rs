@@ -6,6 +6,7 @@
 
 mod auth;
 mod control;
+pub mod matches;
 mod problem;
 mod routes;
 mod serve;

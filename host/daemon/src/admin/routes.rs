@@ -13,6 +13,10 @@
 //! | `POST /v1/dead/replay`, `/v1/dead/drop` | [`Count`](super::view::Count) of records | [`DeadTarget`] |
 //! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?connection=&limit=` |
 //! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
+//! | `POST /v1/review/match` | [`Count`](super::view::Count) of records | [`DecideMatch`](super::matches::DecideMatch) |
+//! | `POST /v1/match` | list of [`MatchReport`](super::matches::MatchReport): begins them | `{"connection", "object"}`, each may be missing |
+//! | `GET /v1/match` | list of [`MatchReport`](super::matches::MatchReport) | `?connection=&object=` |
+//! | `GET /v1/match/rows` | [`MatchRows`](super::matches::MatchRows) | `?connection=&object=&kind=&from=&limit=` |
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
 //! | `GET /v1/deletes` | list of [`WithheldView`](super::view::WithheldView) | `?connection=&limit=` |
 //! | `GET /v1/deletes/done` | list of [`KeptView`](super::view::KeptView) | `?connection=&limit=` |
@@ -40,13 +44,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{StatusCode, Uri, header};
 use serde::Deserialize;
-use tandem_core::id::{ConnectionId, EntityKey, ExternalKey};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName};
 
 use super::auth::{Tokens, for_admin, for_metrics};
 use super::control::{
     Control, DeadTarget, Decide, DeletesTarget, Look, PauseTarget, Pin, Readiness, RecordRef, RollBack,
     Unfreeze,
 };
+use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows, MatchTarget};
 use super::problem::{Asked, Given, Named, Problem};
 use super::view;
 use crate::telemetry::Metrics;
@@ -75,6 +80,9 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
         .route("/v1/dead/drop", post(drop_dead::<C>))
         .route("/v1/review", get(reviews::<C>))
         .route("/v1/review/decide", post(decide::<C>))
+        .route("/v1/review/match", post(decide_match::<C>))
+        .route("/v1/match", get(match_reports::<C>).post(begin_match::<C>))
+        .route("/v1/match/rows", get(match_rows::<C>))
         .route("/v1/review/unfreeze", post(unfreeze::<C>))
         .route("/v1/deletes", get(withheld::<C>))
         .route("/v1/deletes/done", get(deleted::<C>))
@@ -268,6 +276,58 @@ async fn decide<C: Control>(
     Given(decision): Given<Decide>,
 ) -> Result<Json<view::Count>, Problem> {
     Ok(Json(control.decide(decision).await?))
+}
+
+async fn decide_match<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(decision): Given<DecideMatch>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.decide_match(decision).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfMatch {
+    connection: Option<ConnectionId>,
+    object: Option<ObjectName>,
+}
+
+async fn begin_match<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(wanted): Given<OfMatch>,
+) -> Result<Json<Vec<MatchReport>>, Problem> {
+    Ok(Json(control.begin_match(wanted.connection, wanted.object).await?))
+}
+
+async fn match_reports<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(wanted): Asked<OfMatch>,
+) -> Result<Json<Vec<MatchReport>>, Problem> {
+    Ok(Json(control.match_reports(wanted.connection, wanted.object).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfRows {
+    connection: ConnectionId,
+    object: ObjectName,
+    kind: Option<tandem_core::matching::Kind>,
+    from: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn match_rows<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(wanted): Asked<OfRows>,
+) -> Result<Json<MatchRows>, Problem> {
+    let OfRows { connection, object, kind, from, limit } = wanted;
+    let asked = MatchAsked {
+        target: MatchTarget { connection, object },
+        kind,
+        from: from.unwrap_or(0),
+        limit: limit.unwrap_or(100).clamp(1, LONGEST_LIST),
+    };
+    Ok(Json(control.match_rows(asked).await?))
 }
 
 async fn unfreeze<C: Control>(

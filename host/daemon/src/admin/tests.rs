@@ -8,12 +8,13 @@ use axum::routing::get;
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tandem_core::id::{ConnectionId, EntityKey};
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::policy::Flow;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
+use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use super::view::{Cause, ConnectionState, ConnectionStatus, Paused, Status};
 use super::*;
 use crate::config::{Auth, Place, Secret, SecretFrom};
@@ -179,6 +180,33 @@ impl Control for Fake {
             return Err(ControlError::Conflict("somebody decided /decided before".to_owned()));
         }
         self.one(("decide", decision.entity(), decision.choice))
+    }
+
+    async fn decide_match(&self, decision: DecideMatch) -> Result<view::Count, ControlError> {
+        self.one(("decide_match", decision))
+    }
+
+    async fn begin_match(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        self.note(("begin_match", connection, object));
+        Ok(Vec::new())
+    }
+
+    async fn match_reports(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        self.note(("match_reports", connection, object));
+        Ok(Vec::new())
+    }
+
+    async fn match_rows(&self, asked: MatchAsked) -> Result<MatchRows, ControlError> {
+        self.note(("match_rows", asked));
+        Ok(MatchRows::default())
     }
 
     async fn unfreeze(&self, target: Unfreeze) -> Result<view::Count, ControlError> {

@@ -341,6 +341,9 @@ pub struct ReviewView {
     pub since: Option<Millis>,
     /// Why, in words.
     pub why: String,
+    /// Whom the record may be, where that is the question: the kind is "duplicate", "ambiguous", "taken" or "merged" then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clash: Option<super::matches::ClashView>,
 }
 
 /// A write that waits for approval.
@@ -633,6 +636,7 @@ impl ReviewView {
             external_values: Fields::new(),
             since: None,
             why: String::new(),
+            clash: None,
         };
         let held = link.held.iter().map(|(group, held)| Self {
             fields: held.fields.iter().cloned().collect(),

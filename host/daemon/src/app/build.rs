@@ -138,6 +138,7 @@ impl Engine {
             clock,
             wake,
             looks: super::work::Looks::default(),
+            reports: super::matching::Reports::default(),
             files: Mutex::default(),
             fingerprints: Mutex::default(),
             refused: Mutex::default(),

@@ -11,6 +11,7 @@ use tandem_core::policy::Flow;
 
 use super::Engine;
 use super::providers::Scan;
+use crate::admin::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use crate::admin::view::{
     Cause, ChangeView, ConnectionState, ConnectionStatus, Count, DeadView, ErasureView, Explanation,
     HistoryView, IntentView, InternalView, KeptView, LinkView, Paused, PlaceView, ProviderView,
@@ -22,7 +23,7 @@ use crate::admin::{
 };
 use crate::internal::Internal as _;
 use crate::pipeline::listing::Kind;
-use crate::pipeline::{Approval, Clock as _, Connection, Kept, Kind as Guarded, Selection, Withheld};
+use crate::pipeline::{Approval, Clock as _, Connection, DecideClashError, Kept, Kind as Guarded, Selection, Withheld};
 use crate::quota::Cause as Standing;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::Freshness;
@@ -70,6 +71,7 @@ impl Engine {
         status.count(&self.store.backlog(id).map_err(store)?, now);
         let held = self.store.held_links(Some(id), 10_000).map_err(store)?;
         status.review = held.iter().map(|link| (link.held.len() + link.frozen.len()) as u64).sum();
+        status.review += self.pipeline.clashes(Some(id), 10_000).map_err(store)?.len() as u64;
         status.dead = self.store.dead_count(id).map_err(store)?;
         let stopped = self.pipeline.stopped(id);
         status.withheld = stopped.iter().map(|(.., count)| count).sum();
@@ -609,7 +611,44 @@ impl Control for Engine {
             self.known(connection)?;
         }
         let links = self.store.held_links(connection.as_ref(), limit).map_err(store)?;
-        Ok(links.iter().flat_map(ReviewView::of).take(limit).collect())
+        let clashes = self.pipeline.clashes(connection.as_ref(), limit).map_err(store)?;
+        let waiting = links.iter().flat_map(ReviewView::of);
+        Ok(waiting.chain(clashes.iter().filter_map(ReviewView::of_clash)).take(limit).collect())
+    }
+
+    async fn decide_match(&self, decision: DecideMatch) -> Result<Count, ControlError> {
+        self.known(&decision.connection)?;
+        let connection = self.pipeline.connection(&decision.connection).ok_or_else(|| {
+            ControlError::Conflict(format!("connection {} cannot be used", decision.connection))
+        })?;
+        let DecideMatch { object, waits, choice, .. } = decision;
+        match self.pipeline.decide_clash(&connection, &object, &waits, choice).await {
+            Ok(()) => Ok(Count { count: 1 }),
+            Err(error @ DecideClashError::Unknown(_)) => Err(ControlError::NotFound(error.to_string())),
+            Err(error @ DecideClashError::Busy(_)) => Err(ControlError::Conflict(error.to_string())),
+            Err(error @ DecideClashError::Unfit(_)) => Err(ControlError::Invalid(error.to_string())),
+            Err(DecideClashError::Store(error)) => Err(store(error)),
+        }
+    }
+
+    async fn begin_match(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        self.this()?.begin_reports(connection.as_ref(), object.as_ref())
+    }
+
+    async fn match_reports(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        Ok(self.reports_of(connection.as_ref(), object.as_ref()))
+    }
+
+    async fn match_rows(&self, asked: MatchAsked) -> Result<MatchRows, ControlError> {
+        self.report_rows(asked).await
     }
 
     async fn decide(&self, decision: Decide) -> Result<Count, ControlError> {

@@ -65,6 +65,8 @@ pub(super) enum Command {
     ///
     /// It wins over policies, pauses and the guard, cannot be undone, and prints what was found where, looked for afterwards.
     Erase(Explain),
+    /// Show what a first sync would find: which records of the two sides are the same. Writes nothing
+    Match(Match),
 
     /// Run a provider's mapping on a file, there and back, offline
     Map(Map),
@@ -214,7 +216,7 @@ pub(super) struct Reviewed {
     /// The canonical object, for example contact
     pub(super) object: String,
 
-    /// The record's id in System A
+    /// The record's id in System A; where the question is whom a record is, the id of any record that it names
     pub(super) id: String,
 
     /// The scope of the record in System A
@@ -227,7 +229,38 @@ pub(super) struct Reviewed {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("choice").required(true).args(["take", "value"])))]
+pub(super) struct Match {
+    /// Only this connection
+    pub(super) connection: Option<String>,
+
+    /// Only this canonical object, for example contact
+    pub(super) object: Option<String>,
+
+    /// Make a report; nothing is written or linked
+    #[arg(long, required = true)]
+    pub(super) report: bool,
+
+    /// Show the report that was made last, and wait for one that is being made
+    #[arg(long)]
+    pub(super) last: bool,
+
+    /// Also list the records of this kind
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    pub(super) list: Option<tandem_core::matching::Kind>,
+
+    /// List at most so many of each connection and object
+    #[arg(long, default_value_t = 100, requires = "list")]
+    pub(super) limit: usize,
+}
+
+fn parse_kind(text: &str) -> Result<tandem_core::matching::Kind, String> {
+    use tandem_core::matching::Kind;
+    let all = Kind::ALL.map(Kind::name).join(", ");
+    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("the kinds are {all}"))
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("choice").required(true).args(["take", "value", "link", "apart", "new", "merge"])))]
 pub(super) struct Decide {
     #[command(flatten)]
     pub(super) record: Reviewed,
@@ -243,6 +276,22 @@ pub(super) struct Decide {
     /// A value that holds on both sides, as JSON: --value '/phone="+49 30 1234"'; null clears the field
     #[arg(long, value_name = "POINTER=JSON", value_parser = parse_value)]
     pub(super) value: Vec<(String, serde_json::Value)>,
+
+    /// Which record it is, of the other side
+    #[arg(long, value_name = "ID")]
+    pub(super) link: Option<String>,
+
+    /// It is none of them: leave it alone
+    #[arg(long)]
+    pub(super) apart: bool,
+
+    /// It is none of them: it gets a record of its own in the CRM
+    #[arg(long)]
+    pub(super) new: bool,
+
+    /// It is the winner of the merge: delete System A's loser
+    #[arg(long)]
+    pub(super) merge: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -13,6 +13,7 @@ mod deletes;
 mod failure;
 mod live;
 mod map;
+mod matches;
 mod new;
 mod online;
 mod provider;

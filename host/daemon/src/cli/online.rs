@@ -10,6 +10,7 @@ use super::args::{self, Command};
 use super::client::Client;
 use super::deletes;
 use super::failure::Failure;
+use super::matches;
 use super::show;
 use crate::admin::view::{Count, ProviderView, ProvidersReloaded, ReviewView, Status, Swapped};
 use crate::admin::{
@@ -22,9 +23,13 @@ const ALL: &str = "10000";
 /// Asks, and answers what is printed on standard output.
 pub(super) async fn ask(config: &Path, command: Command, json: bool) -> Result<String, Failure> {
     let client = Client::new(config)?;
+    let is_report = matches!(command, Command::Match(_));
     let (answer, text) = answer(&client, command).await?;
-    if json {
-        return pretty(&answer);
+    let text = if json { pretty(&answer)? } else { text };
+    if is_report && !matches::is_clear(&answer) {
+        // What was found is what was asked for: it goes to standard output.
+        super::print(&text)?;
+        return Err(matches::unclear(&answer));
     }
     Ok(text)
 }
@@ -81,6 +86,7 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
             Ok((answer, text))
         }
         Command::Deletes(command) => guarded(client, command).await,
+        Command::Match(asked) => matches::report(client, &asked).await,
         Command::Provider(args::Provider::List) => {
             let answer = client.get("/v1/providers", &[]).await?;
             let text = show::providers(&read::<Vec<_>>(&answer)?);
@@ -193,7 +199,7 @@ async fn attempt(client: &Client, asked: &args::ProviderTry) -> Result<(Value, S
     Ok((answer, text))
 }
 
-fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
     T::deserialize(answer).map_err(|error| {
         Failure::because(format!(
             "the answer is not understood: {error}; do daemon and command have the same version?"
@@ -263,6 +269,10 @@ async fn review(client: &Client, command: args::Review) -> Result<(Value, String
         }
         args::Review::Decide(decide) => {
             let mut found = find(client, &decide.record).await?;
+            if let Some(choice) = matches::choice(&decide) {
+                found.retain(|review| review.clash.is_some());
+                return matches::decide(client, only(found)?, choice).await;
+            }
             found.retain(|review| {
                 review.kind == "held" && decide.group.as_ref().is_none_or(|group| *group == review.group)
             });
@@ -356,7 +366,7 @@ async fn find(client: &Client, record: &args::Reviewed) -> Result<Vec<ReviewView
     reviews.retain(|review| {
         let entity = &review.entity;
         entity.object.as_str() == record.object
-            && entity.id.as_str() == record.id
+            && review.names(&record.id)
             && record.scope.as_ref().is_none_or(|scope| entity.scope.as_str() == scope)
     });
     if reviews.is_empty() {

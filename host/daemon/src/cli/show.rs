@@ -306,6 +306,13 @@ pub(super) fn review(reviews: &[ReviewView]) -> String {
             review.entity, review.connection, review.group, review.kind
         );
         let _ = writeln!(text, "  {}", plain(&review.why));
+        if let Some(clash) = &review.clash {
+            let _ = writeln!(text, "  the record that waits: {}", harmless(clash.waits.id()));
+            for rival in &clash.rivals {
+                let _ = writeln!(text, "  it may be {}", plain(&rival.to_string()));
+            }
+            let _ = writeln!(text, "  choices: {}", plain(&clash.choices.join(", ")));
+        }
         if review.kind == "held" {
             text.push_str(&indented(&both(&review.fields, &review.internal_values, &review.external_values)));
         }

@@ -7,18 +7,20 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
-use tandem_core::link::{Fields, Life, Link};
-use tandem_core::normalise;
-use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal, Returned, Unsettled};
-use tandem_core::policy::ObjectPolicy;
+use tandem_core::link::{Fields, Life, Link, Side};
+pub(super) use tandem_core::matching::identity_of;
+use tandem_core::plan::{
+    self, External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Unsettled,
+};
 
+use super::clash::rival;
 use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
+use super::identity::Whose;
 use super::inbox::problem;
 use super::record::{Case, Held, Next};
 use super::settle::End;
@@ -114,18 +116,28 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)));
             }
         };
-        case.create_open = true;
+        let mut free = Vec::with_capacity(found.len());
         for seen in found {
             let external = self.external_key(case, &seen.id);
-            if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != entity) {
-                continue;
+            if self.rooms.store.entity_of(&external)?.is_none_or(|other| other == entity) {
+                free.push(seen);
             }
+        }
+        if let Some(own) = free.iter().position(|seen| seen.key.as_ref() == Some(own_key)) {
+            free = vec![free.swap_remove(own)];
+        }
+        let sent = sent_by(&intent);
+        let made = match self.made_by(case, own_identity, &sent, free)? {
+            Ok(made) => made,
+            Err(end) => return Ok(Next::End(end)),
+        };
+        case.create_open = true;
+        if let Some(seen) = made {
             self.recognise(case, &intent, &seen);
             case.external = match self.external_of(case, (seen, concluded.began), true) {
                 Ok(external) => external,
                 Err(end) => return Ok(Next::End(end)),
             };
-            return Ok(Next::Round);
         }
         Ok(Next::Round)
     }
@@ -137,10 +149,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         let now = self.rooms.clock.now();
         case.link.external = Some(seen.id.clone());
         case.create_open = true;
-        if let Call::Create { key, sent, .. } = &intent.call
-            && let Ok(value) = document::parse(sent)
+        let fields = sent_by(intent);
+        if let Call::Create { key, .. } = &intent.call
+            && !fields.is_empty()
         {
-            let fields = document::fields(&value);
             // What was filled in is not System A's. Had it the same value of its own, both sides are found to be equal.
             let mut own = fields.clone();
             own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
@@ -186,7 +198,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
     }
 
-    fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
+    pub(super) fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
         ExternalKey {
             connection: case.connection.id.clone(),
             object: case.link.entity.object.clone(),
@@ -194,24 +206,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
     }
 
-    /// A create met a record of the CRM with the same identity: link it, and plan with what it has.
+    /// A create of these fields met a record of the CRM with the same identity: link it, and plan with what it has.
     pub(super) fn adopt_external(
         &self,
         case: &mut Case<'_>,
         id: ExternalId,
+        fields: &Fields,
+        held: &mut Held<'_>,
     ) -> Result<Created, PipelineError> {
         let key = self.external_key(case, &id);
         if let Some(other) = self.rooms.store.entity_of(&key)?
             && other != case.link.entity
         {
             self.drop_create(case);
-            let problems = vec![problem(
-                "identity-taken",
-                format!(
-                    "the CRM's record {id} has the same identity and is linked to {other}; merge the two or change one"
-                ),
-            )];
-            return Ok(Created::Taken(self.aside(case, "rejected", problems)));
+            if let Some(end) = self.meets_linked(case, &id, &other, fields, held)? {
+                return Ok(Created::Taken(end));
+            }
         }
         let now = self.rooms.clock.now();
         case.link.external = Some(id);
@@ -226,38 +236,46 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case: &mut Case<'_>,
         other: InternalId,
         held: &mut Held<'_>,
+        write: &InternalWrite,
+        internal: &Internal,
     ) -> Result<Next, PipelineError> {
         let now = self.rooms.clock.now();
-        let Some(external) = case.link.external.clone() else {
+        if let InternalWrite::Update { changed, .. } = write {
+            // An edit in the CRM that takes another record's identity.
+            let entity = EntityKey { id: other.clone(), ..case.link.entity.clone() };
+            let linked = self.rooms.store.link(&entity, &case.connection.id)?.and_then(|link| link.external);
+            let by = rival(Some(other.clone()), linked);
+            if self.holds_identity(case, changed, Side::External, internal, by)? {
+                return Ok(Next::Reread);
+            }
+        }
+        let (Some(external), InternalWrite::Create { fields }) = (case.link.external.clone(), write) else {
             let problems = vec![problem(
                 "identity-taken",
                 format!("record {other} of system a has the same identity; merge the two or change one"),
             )];
             return Ok(Next::End(self.aside(case, "canonical-in", problems)));
         };
-        if !case.link.base.is_empty() || other == case.link.entity.id {
-            // An edit in the CRM that takes another record's identity.
-            let problems = vec![problem(
-                "identity-taken",
-                format!("record {other} of system a has the same identity; merge the two or change one"),
-            )];
-            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        let before = case.link.entity.clone();
+        if other == before.id {
+            return Ok(Next::Reread);
         }
-        let entity = EntityKey { id: other, ..case.link.entity.clone() };
+        let entity = EntityKey { id: other, ..before.clone() };
         if !held.hold(Hand::Entity(entity.clone())) {
             return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
         }
         let stored = self.rooms.store.link(&entity, &case.connection.id)?;
-        let mut link =
-            stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
-        if link.external.as_ref().is_some_and(|known| *known != external) && link.life == Life::Active {
-            let problems = vec![problem(
-                "identity-taken",
-                format!(
-                    "{entity} has the same identity and is linked to another record; merge the two or change one"
-                ),
-            )];
-            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
+        let elsewhere = link.external.as_ref().is_some_and(|known| *known != external);
+        if elsewhere && link.life == Life::Active {
+            if self.rooms.store.entity_of(&self.external_key(case, &external))?.is_none() {
+                // It came up this moment: the next look finds whose record it is before anything is made.
+                return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+            }
+            let identity = identity_of(fields, &case.object.policy);
+            if let Some(end) = self.meets_duplicate(case, &external, &link, &identity)? {
+                return Ok(Next::End(end));
+            }
         }
         if self.rooms.store.intent(&entity, &case.connection.id)?.is_some() {
             case.commit.push(Op::DropIntent(entity.clone(), case.connection.id.clone()));
@@ -265,10 +283,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
         // What was written down was about the record that is not made now.
         self.drop_update(case);
-        link.external = Some(external);
-        link.keep = case.link.keep.take();
+        if before != entity {
+            self.forget_external(case, &before, &external)?;
+        }
+        let keep = case.link.keep.take();
         case.link = link;
         case.stored = stored;
+        self.point_at(case, &external, true)?;
+        case.link.keep = keep;
+        case.peers = self.peers(case)?;
+        case.connection.directions.note(&case.link.entity);
         case.trail.note(&case.link, None, "linked", "system a has a record with the same identity", now);
         Ok(Next::Reread)
     }
@@ -356,9 +380,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(self.busy());
             }
         }
-        let entity = match &intent {
-            Some(intent) => intent.entity.clone(),
-            None => self.entity_by_key(connection, key, &seen).await?.unwrap_or(provisional),
+        let (entity, live) = match &intent {
+            Some(intent) => (intent.entity.clone(), true),
+            None => match self.whose(&mut case, key, &seen, &identity, held).await? {
+                Whose::Nobody => (provisional, false),
+                Whose::One { entity, live } => (entity, live),
+                Whose::Undecided(end) => return Ok(end),
+            },
         };
         if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
             return Ok(self.busy());
@@ -370,19 +398,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 self.recognise(&mut case, intent, &seen);
             }
             None => {
-                if case.link.external.as_ref().is_some_and(|known| *known != key.id)
-                    && case.link.life == Life::Active
-                {
-                    let problems = vec![problem(
-                        "identity-taken",
-                        format!(
-                            "{} is linked to another record of the CRM; merge the two or change one",
-                            case.link.entity
-                        ),
-                    )];
-                    return Ok(self.aside(&mut case, "canonical-in", problems));
-                }
-                case.link.external = Some(key.id.clone());
+                // What was about to be made is there.
+                case.create_open = self.is_being_made(&case.link);
+                self.point_at(&mut case, &key.id, live)?;
             }
         }
         case.external = match self.external_of(&mut case, (seen, began), true) {
@@ -395,7 +413,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
 
     /// Takes one more hand once nobody else has it. What was read of the CRM would have to be read again if the work were put back.
     /// False: somebody has it for long.
-    async fn hold_when_free(&self, held: &mut Held<'_>, hand: &Hand) -> bool {
+    pub(super) async fn hold_when_free(&self, held: &mut Held<'_>, hand: &Hand) -> bool {
         let clock = &self.rooms.clock;
         let give_up = clock.now().saturating_add(BUSY_LONG_MS);
         while !held.hold(hand.clone()) {
@@ -407,17 +425,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         true
     }
 
-    fn busy(&self) -> End {
+    /// It has calls behind it that are made again: not too soon.
+    pub(super) fn busy(&self) -> End {
         End::PutBack { until: self.rooms.clock.now().saturating_add(BUSY_LONG_MS), whole: false }
     }
 
-    /// The record bears the key of one of System A's records.
-    async fn entity_by_key(
+    /// The record bears the key of one of System A's records. Whether that one is there, or was deleted.
+    pub(super) async fn entity_by_key(
         &self,
         connection: &Connection,
         key: &ExternalKey,
         seen: &Seen,
-    ) -> Result<Option<EntityKey>, PipelineError> {
+    ) -> Result<Option<(EntityKey, bool)>, PipelineError> {
         let Some(own) = seen.key.as_deref().and_then(|key| key.split('.').next()) else { return Ok(None) };
         let entity = EntityKey {
             scope: connection.scope.clone(),
@@ -425,7 +444,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             id: InternalId::from(own),
         };
         let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
-        Ok(record.map(|_| entity))
+        Ok(record.map(|record| (entity, record.document.is_some())))
     }
 
     /// Whether a create that may have made this record is under way.
@@ -433,6 +452,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         let open = self.open.lock();
         open.get(&(key.connection.clone(), key.object.clone()))
             .is_some_and(|intents| intents.values().any(|opened| *opened <= noticed))
+    }
+
+    /// Whether a create of this record is under way, or its outcome is not known.
+    fn is_being_made(&self, link: &Link) -> bool {
+        let open = self.open.lock();
+        let place = (link.connection.clone(), link.entity.object.clone());
+        open.get(&place).is_some_and(|intents| intents.contains_key(&link.entity))
     }
 
     /// The record lives on under another id: that one is looked at.
@@ -453,24 +479,12 @@ fn without_entity(end: End) -> End {
     }
 }
 
-/// Identity fields and their normal forms. Empty values identify nobody.
-pub(super) fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> {
-    policy
-        .identity
-        .iter()
-        .filter_map(|pointer| {
-            let value = fields.get(pointer)?;
-            let normal = match policy.normalise.get(pointer) {
-                Some(name) => normalise::normal_form(name, value),
-                None => value.clone(),
-            };
-            match normal {
-                Value::String(text) if !text.is_empty() => Some((pointer.clone(), text)),
-                Value::Number(number) => Some((pointer.clone(), number.to_string())),
-                _ => None,
-            }
-        })
-        .collect()
+/// The fields that an open create sends.
+fn sent_by(intent: &Intent) -> Fields {
+    match &intent.call {
+        Call::Create { sent, .. } => document::parse(sent).map(document::into_fields).unwrap_or_default(),
+        Call::Update { .. } => Fields::new(),
+    }
 }
 
 /// Whether a record is the one that an open create made.

@@ -191,6 +191,6 @@ fn not_before(end: &End, now: u64) -> Looked {
     Looked::NotBefore(match end {
         End::PutBack { until, .. } | End::Later { until, .. } => *until,
         End::Again { not_before, .. } => (*not_before).max(now.saturating_add(5_000)),
-        End::Done(_) | End::SetAside { .. } => now.saturating_add(60_000),
+        End::Done(_) | End::Clash { .. } | End::SetAside { .. } => now.saturating_add(60_000),
     })
 }

@@ -25,6 +25,7 @@ use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
 use crate::telemetry::{Metrics, Stage};
 
+mod clash;
 mod connection;
 mod create;
 pub mod dispatch;
@@ -32,9 +33,11 @@ mod erase;
 mod exchange;
 mod feed;
 mod guard;
+mod identity;
 mod inbox;
 mod intent;
 pub mod listing;
+mod matching;
 mod observe;
 mod peers;
 mod probe;
@@ -44,12 +47,14 @@ mod trail;
 mod undo;
 mod write;
 
+pub use clash::DecideClashError;
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
 pub use erase::{Erasure, Place};
 pub use exchange::{Concluded, ExchangeError, Seen};
 pub use guard::{Approval, Kind, Looking, Selection, Withheld};
 pub use undo::{KEPT_BYTES, Kept, NotUndone};
+pub use matching::{Compared, InternalPiece, Piece};
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {
@@ -147,6 +152,8 @@ pub struct Pipeline<S, R, D, I, C> {
     in_line: Mutex<HashSet<ConnectionId>>,
     /// What the guard counts and withholds.
     ledger: Arc<Mutex<guard::Ledger>>,
+    /// Connections that have, or had since the start, records of which it cannot be told whom they are.
+    clashing: Mutex<HashSet<ConnectionId>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -163,6 +170,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
             ledger: Arc::default(),
+            clashing: Mutex::default(),
             arrived,
         }
     }
@@ -189,6 +197,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
             self.remember_guard(connection)?;
+            self.recall_clashes(&connection.id)?;
             for object in connection.objects.keys() {
                 for intent in self.rooms.store.intents(&connection.id, object)? {
                     self.remember(&intent);
@@ -374,9 +383,14 @@ pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] re
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
     pub async fn hold_entity(&self, entity: &EntityKey) -> Option<Grip<'_>> {
+        self.hold(dispatch::Hand::Entity(entity.clone())).await
+    }
+
+    /// Takes a hand, waiting up to five seconds for whoever has it.
+    async fn hold(&self, hand: dispatch::Hand) -> Option<Grip<'_>> {
         for _ in 0..500 {
             let mut held = record::Held::new(&self.dispatch);
-            if held.hold(dispatch::Hand::Entity(entity.clone())) {
+            if held.hold(hand.clone()) {
                 return Some(Grip(held));
             }
             self.rooms.clock.sleep(10).await;

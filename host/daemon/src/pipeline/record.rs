@@ -143,6 +143,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
                 self.take_up(&mut case)?;
+                if let Some(end) = self.work_clash(&mut case, work).await? {
+                    return Ok(end);
+                }
                 if case.link.external.is_none()
                     && case.link.life == Life::Active
                     && let Some(intent) = self.rooms.store.intent(entity, &connection.id)?
@@ -209,6 +212,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
             };
+            if let Some(end) = self.redirected(&mut case, &plan.link, held)? {
+                return Ok(end);
+            }
             if let Some(ask) = plan.ask {
                 match self.ask(&mut case, ask, plan.link, &plan.reason).await? {
                     Next::Round => continue,
@@ -296,7 +302,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
-    async fn read_internal(&self, entity: &EntityKey) -> Result<InternalState, PipelineError> {
+    pub(super) async fn read_internal(&self, entity: &EntityKey) -> Result<InternalState, PipelineError> {
         let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
         Ok(match record {
             None => InternalState::Absent,

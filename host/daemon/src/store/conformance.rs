@@ -143,6 +143,7 @@ pub(super) trait Reads {
     fn about(&self, connection: &str, id: &str) -> Option<DeadLetter>;
     fn set_aside(&self, connection: &str) -> u64;
     fn named(&self, name: &str) -> Option<Vec<u8>>;
+    fn all_named(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Vec<u8>)>;
     fn open_intents(&self, connection: &str) -> Vec<Intent>;
 }
 
@@ -206,7 +207,9 @@ impl<S: Store> Reads for S {
         }
         for name in &universe.values {
             all.push(format!("value {:?}", self.value(name).unwrap()));
+            all.push(format!("values {:?}", self.values_under(name, None, 1000).unwrap()));
             all.push(format!("after {:?}", self.values_under("c", Some(*name), 2).unwrap()));
+            all.push(format!("after all {:?}", self.values_under("", Some(name), 2).unwrap()));
         }
         for seq in 0..=universe.highest {
             all.push(format!("delivery {:?}", self.delivery(seq).unwrap()));
@@ -266,6 +269,10 @@ impl<S: Store> Reads for S {
 
     fn named(&self, name: &str) -> Option<Vec<u8>> {
         self.value(name).unwrap()
+    }
+
+    fn all_named(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Vec<u8>)> {
+        self.values_under(prefix, after, limit).unwrap()
     }
 
     fn open_intents(&self, connection: &str) -> Vec<Intent> {
@@ -492,6 +499,33 @@ fn a_record_has_one_dead_letter_which_counts_and_keeps_its_number() {
 
 fn drop_about(connection: &str, id: &str) -> Op {
     Op::DropDeadAbout(connection.into(), "contact".into(), Subject::Internal(id.into()))
+}
+
+#[test]
+fn values_are_found_by_the_beginning_of_their_names_in_order() {
+    on_both(|commit, store| {
+        let names = ["a/1", "a/10", "a/2", "ab/1", "a", "b/1", "a/\u{ff}", "a/\0x"];
+        commit(
+            commit_of(names.map(|name| Op::PutValue(name.to_owned(), name.as_bytes().to_vec()))),
+            Until::Durable,
+        );
+        commit(commit_of([Op::DropValue("a/2".to_owned())]), Until::Durable);
+        let found = |prefix: &str, after: Option<&str>, limit: usize| -> Vec<String> {
+            let found = store.all_named(prefix, after, limit);
+            assert!(found.iter().all(|(name, value)| name.as_bytes() == value.as_slice()));
+            found.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(found("a/", None, 9), ["a/\0x", "a/1", "a/10", "a/\u{ff}"]);
+        assert_eq!(found("a/", None, 2), ["a/\0x", "a/1"]);
+        assert_eq!(found("a/", Some("a/1"), 9), ["a/10", "a/\u{ff}"]);
+        assert_eq!(found("a/", Some("a/11"), 9), ["a/\u{ff}"], "a name that is not there");
+        assert_eq!(found("a/", Some("a"), 9), ["a/\0x", "a/1", "a/10", "a/\u{ff}"]);
+        assert_eq!(found("a/", Some("b"), 9), [""; 0]);
+        assert_eq!(found("a/", Some("a/\u{ff}"), 9), [""; 0]);
+        assert_eq!(found("a/", None, 0), [""; 0]);
+        assert_eq!(found("", None, 9).len(), 7);
+        assert_eq!(found("c", None, 9), [""; 0]);
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod defaults;
 mod deletes;
 mod halves;
 mod hub;
+mod identity;
 mod late;
 mod laws;
 mod loops;

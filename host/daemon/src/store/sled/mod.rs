@@ -510,7 +510,13 @@ impl Store for SledStore {
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let mut stretch = Stretch::prefix(keys::values_under(prefix));
         if let Some(after) = after {
-            stretch.from = Bound::Excluded(keys::value(after));
+            let after = keys::value(after);
+            if stretch.to.as_deref().is_some_and(|end| &*after >= end) {
+                return Ok(Vec::new());
+            }
+            if matches!(&stretch.from, Bound::Included(first) if *first < after) {
+                stretch.from = Bound::Excluded(after);
+            }
         }
         self.engine.values(&stretch, limit, |key, payload| {
             let name = Parser::new(key).text().ok_or(Damage::Payload("value"))?;
