@@ -130,6 +130,7 @@ impl Checker<'_> {
             let row = serde_json::from_slice::<Withheld>(&stored).ok();
             let waits = row.filter(|row| row.approval == Approval::Pending);
             shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
+        }
         for clash in self.clashes(place) {
             shown.whole |= match &clash.waits {
                 Waits::Internal(id) => here.contains(id.as_str()),

@@ -23,7 +23,9 @@ use crate::admin::{
 };
 use crate::internal::Internal as _;
 use crate::pipeline::listing::Kind;
-use crate::pipeline::{Approval, Clock as _, Connection, DecideClashError, Kept, Kind as Guarded, Selection, Withheld};
+use crate::pipeline::{
+    Approval, Clock as _, Connection, DecideClashError, Kept, Kind as Guarded, Selection, Withheld,
+};
 use crate::quota::Cause as Standing;
 use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::Freshness;

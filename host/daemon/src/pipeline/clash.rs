@@ -210,6 +210,36 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
+    /// How many questions name an erased record, and what takes them away: its own is over, and whoever waits because of it is
+    /// looked at again.
+    pub(super) fn erased_clashes(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        records: impl Iterator<Item = Waits>,
+    ) -> Result<(usize, Vec<Op>), StoreError> {
+        let (mut count, mut commit) = (0, Commit::new());
+        for about in records {
+            let waiting = self.waiting_for(connection, object, &about)?;
+            for (object, waits) in waiting.into_iter().chain(std::iter::once((object.clone(), about.clone())))
+            {
+                let Some(clash) = self.clash_about(&connection.id, &object, &waits)? else { continue };
+                Self::drop_clash(&mut commit, &clash);
+                count += 1;
+                if waits != about {
+                    commit.push(Op::AddHint(self.look_again_hint(
+                        connection,
+                        &object,
+                        &waits,
+                        RIVAL,
+                        Class::Live,
+                    )));
+                }
+            }
+        }
+        Ok((count, commit.ops))
+    }
+
     /// Whether work has changed what its record is known by or linked to. An edit of another field makes nobody look again.
     fn identity_moved(
         &self,

@@ -20,6 +20,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tandem_core::Millis;
+use tandem_core::clash::Waits;
 use tandem_core::exchange::{Answer, Attribute, Delivery, Find, Operation, Reference, Remove};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, ObjectName};
 use tandem_core::link::Link;
@@ -265,13 +266,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ) -> Result<String, String> {
         let arguments = serde_json::json!({ "object": object.as_str(), "id": id.as_str() });
         let erase = Operation::Other("erase".into(), arguments.to_string().into_bytes());
-        match self.asked(connection, erase).await? {
+        match self.ask_crm(connection, erase).await? {
             Answer::Written(_) => return Ok("erased by the CRM's own operation".to_owned()),
             Answer::Blocked(block) if block.problem.code == "unsupported" => {}
             other => return Err(unexpected(&other)),
         }
         let remove = Remove { object: object.to_string(), id: id.to_string(), version: None, stamp: None };
-        match self.asked(connection, Operation::Remove(remove)).await? {
+        match self.ask_crm(connection, Operation::Remove(remove)).await? {
             Answer::Written(_) | Answer::Current(_) => {
                 Ok("deleted, since its provider knows no erasure: the CRM may keep it in a bin".to_owned())
             }
@@ -279,7 +280,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
-    async fn asked(&self, connection: &Arc<Connection>, operation: Operation) -> Result<Answer, String> {
+    async fn ask_crm(&self, connection: &Arc<Connection>, operation: Operation) -> Result<Answer, String> {
         let sent = self.exchange(connection, Class::Interactive, None, move |_| Ok(Ok(operation))).await;
         sent.map(|concluded| concluded.answer).map_err(|error| in_words(&error))
     }
@@ -346,6 +347,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         commit.push(Op::DropHistory(entity.clone()));
         self.rooms.store.commit(commit, Until::Durable).await?;
+        let ops = before.iter().flat_map(|trace| &trace.ops);
+        let hints = ops.filter_map(|op| if let Op::AddHint(hint) = op { Some(hint.clone()) } else { None });
+        self.arrive(hints.collect());
         self.ledger.lock().forget(entity);
         for op in before.iter().flat_map(|trace| &trace.ops) {
             if let Op::DropIntent(_, connection) = op {
@@ -390,6 +394,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let (mut intents, mut letters, mut hints, mut withheld, mut kept) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut clashes, mut clash_ops) = (0, Vec::new());
         let (mut unread, mut many_letters, mut many_hints) = (0, false, false);
         let history = store.history(entity, usize::MAX)?.len();
         for connection in &connections {
@@ -447,6 +452,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 many_hints |= delayed.len() >= MOST;
                 delayed.iter().filter(|hint| hint.connection == *connection).try_for_each(&mut look_at)?;
             }
+            if let Some(connection) = self.connection(connection) {
+                let copies = ids.iter().map(|id| Waits::External((*id).clone()));
+                let records = std::iter::once(Waits::Internal(entity.id.clone())).chain(copies);
+                let (count, ops) = self.erased_clashes(&connection, &entity.object, records)?;
+                clashes += count;
+                clash_ops.extend(ops);
+            }
             withheld.extend(self.drop_withheld(entity, connection)?);
             let of_it = Selection {
                 connection: Some(connection.clone()),
@@ -465,6 +477,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Trace { cut: many_letters, ..trace("records set aside, with stored webhooks", letters) },
             Trace { cut: many_hints, ..trace("waiting hints", hints) },
             Trace { count: unread, ..trace("webhooks that were not read yet", Vec::new()) },
+            Trace { count: clashes, ..trace("questions whom a record is", clash_ops) },
             trace("withheld writes", withheld),
             trace("deleted records kept for undoing", kept),
         ])

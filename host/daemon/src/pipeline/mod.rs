@@ -53,8 +53,8 @@ pub use dispatch::Work;
 pub use erase::{Erasure, Place};
 pub use exchange::{Concluded, ExchangeError, Seen};
 pub use guard::{Approval, Kind, Looking, Selection, Withheld};
-pub use undo::{KEPT_BYTES, Kept, NotUndone};
 pub use matching::{Compared, InternalPiece, Piece};
+pub use undo::{KEPT_BYTES, Kept, NotUndone};
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {

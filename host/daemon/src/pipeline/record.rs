@@ -143,7 +143,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
                 self.take_up(&mut case)?;
-                if let Some(end) = self.work_clash(&mut case, work).await? {
+                if let Some(end) = Box::pin(self.work_clash(&mut case, work)).await? {
                     return Ok(end);
                 }
                 if case.link.external.is_none()
@@ -157,7 +157,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
                 self.rounds(case, held).await
             }
-            Hand::External(key) => self.work_unlinked(connection, object, work, key, held).await,
+            Hand::External(key) => Box::pin(self.work_unlinked(connection, object, work, key, held)).await,
             Hand::Identity(..) | Hand::Delivery(_) => Ok(End::Done(Commit::new())),
         }
     }
