@@ -149,6 +149,31 @@ pub struct Held {
     pub since: Millis,
     /// Why, in words.
     pub why: String,
+    /// Who is known to have given System A's values.
+    #[serde(default, skip_serializing_if = "Said::is_unknown")]
+    pub internal_said: Said,
+    /// Who is known to have given the CRM's values.
+    #[serde(default, skip_serializing_if = "Said::is_unknown")]
+    pub external_said: Said,
+}
+
+/// Who gave a value, and when, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Who: the origin of a record of System A; "own" or "other" of a CRM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When: the time of the record in System A; of a CRM, when the change was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
+}
+
+impl Said {
+    /// Nothing is known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.by.is_none() && self.at.is_none()
+    }
 }
 
 /// How often a field went back and forth: the loop breaker's memory.
@@ -369,6 +394,22 @@ impl Link {
         })
     }
 
+    /// Notes who gave the values that are held. Values that `before` held already keep who gave them: a new look at the same
+    /// value is no new word.
+    pub fn sign(&mut self, before: &Self, internal: &Said, external: &Said) {
+        for (group, held) in &mut self.held {
+            let known = before.held.get(group);
+            held.internal_said = match known.filter(|known| known.internal == held.internal) {
+                Some(known) => known.internal_said.clone(),
+                None => internal.clone(),
+            };
+            held.external_said = match known.filter(|known| known.external == held.external) {
+                Some(known) => known.external_said.clone(),
+                None => external.clone(),
+            };
+        }
+    }
+
     /// Both records are gone: nothing is remembered but ids, versions and stamps.
     pub(crate) fn bury(&mut self, by: Side, at: Millis) {
         self.forget();
@@ -500,6 +541,8 @@ mod tests {
             external: values(),
             since: 1,
             why: "both sides changed it".into(),
+            internal_said: Said { by: Some("api".into()), at: Some(1) },
+            external_said: Said::default(),
         };
         link.held.insert("/phone".into(), held);
         let decided =

@@ -17,6 +17,7 @@ mod answer;
 mod compare;
 mod conflict;
 mod delete;
+mod differs;
 mod identity;
 mod loops;
 mod merge;
@@ -39,11 +40,12 @@ use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
+pub use differs::{Differs, differs};
 pub use identity::{bury_merged, cut, hold_identity, release_identity, relink, renew};
 pub use overtaken::{Edit, may_be_overtaken, note_edits};
 pub use peers::Peer;
 pub use review::{
-    Choice, DecideError, decide_review, freeze, give_up_owed, owe, redirect, settle_owed, unfreeze,
+    Choice, DecideError, Pick, decide_review, freeze, give_up_owed, owe, redirect, settle_owed, unfreeze,
 };
 pub use unsettled::Unsettled;
 pub use withheld::{

@@ -115,15 +115,15 @@ fn commit(task: u64, n: u64) -> Commit {
         Op::PutLink(link(task, n)),
         Op::AddHint(hint(task, n)),
         Op::AddHistory(HistoryEntry {
-            entity: entity(task, n % LINKS),
-            connection: task_name(task).as_str().into(),
-            at: n,
             what: "wrote-external".to_owned(),
             why: "changed".to_owned(),
             cause: "edit".to_owned(),
-            provider: "none".to_owned(),
             calls: 1,
-            delta: Vec::new(),
+            ..HistoryEntry::new(
+                &Link::new(entity(task, n % LINKS), task_name(task).as_str().into()),
+                n,
+                "none".to_owned(),
+            )
         }),
     ];
     if n > OPEN {

@@ -238,7 +238,7 @@ async fn an_edit_under_our_write_is_found_by_its_webhook_and_goes_by_policy() ->
             house.get(&format!("/v1/explain?scope=acme&object=contact&id={}", record.internal)).await?;
         let history = explained["history"].as_array().cloned().unwrap_or_default();
         let lost = history.iter().find(|entry| {
-            entry["what"] == "overtaken" && entry["delta"]["/company_name"]["external"] == "Theirs"
+            entry["what"] == "overtaken" && entry["overtaken"]["/company_name"]["external"] == "Theirs"
         });
         ensure(lost.is_some(), || format!("what was lost is not in the history: {history:?}"))?;
     }

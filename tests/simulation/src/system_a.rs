@@ -22,6 +22,7 @@ use crate::world::Event;
 struct Kept {
     version: u64,
     changed_at: Millis,
+    origin: String,
     document: Option<Map<String, Value>>,
 }
 
@@ -30,6 +31,7 @@ impl Kept {
         Record {
             version: self.version,
             changed_at: self.changed_at,
+            origin: self.origin.clone(),
             document: self.document.clone().map(Value::Object),
         }
     }
@@ -116,7 +118,7 @@ impl SystemA {
         let number = self.shared.number();
         history.note(Side::Here, id, Change { number, at: now, who, what, fields });
         drop(history);
-        let kept = Kept { version: state.version, changed_at: now, document };
+        let kept = Kept { version: state.version, changed_at: now, origin: origin.to_owned(), document };
         state.records.insert(id.to_owned(), kept.clone());
         let forget = self.plant == Some(Plant::FeedSkips) && self.shared.roll(|dice| dice.chance(300));
         if !forget {

@@ -10,7 +10,7 @@ use super::{
     Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
 };
 use crate::Millis;
-use crate::link::{Chosen, Fields, Held, Life, Link, RECORD, Side};
+use crate::link::{Chosen, Fields, Held, Life, Link, RECORD, Said, Side};
 use crate::policy::{ObjectPolicy, OnDelete, OnDeleteConflict};
 
 /// The record is there in System A and nowhere else.
@@ -139,6 +139,8 @@ fn rule(
             external: only_mapped(external, policy),
             since: now,
             why: why.clone(),
+            internal_said: Said::default(),
+            external_said: Said::default(),
         };
         review::hold_values(link, RECORD, held);
     } else {

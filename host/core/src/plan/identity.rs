@@ -6,7 +6,7 @@ use super::compare::{believed, members};
 use super::{External, Internal, review};
 use crate::Millis;
 use crate::id::ExternalId;
-use crate::link::{Fields, Held, Life, Link, Pair, Side};
+use crate::link::{Fields, Held, Life, Link, Pair, Said, Side};
 use crate::policy::ObjectPolicy;
 
 /// Holds the groups of identity fields whose values could not be carried over from `from`, because another record has them.
@@ -33,6 +33,8 @@ pub fn hold_identity(
             external: Fields::new(),
             since: now,
             why: why.to_owned(),
+            internal_said: Said::default(),
+            external_said: Said::default(),
         };
         let was_decided = next.decided.remove(group).is_some();
         for field in &held.fields {

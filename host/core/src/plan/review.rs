@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::compare::Look;
 use crate::Millis;
 use crate::id::ExternalId;
-use crate::link::{Chosen, Decided, Fields, Held, Link, Pair, RECORD};
+use crate::link::{Chosen, Decided, Fields, Held, Link, Pair, RECORD, Said};
 
 /// What a person chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +18,19 @@ pub enum Choice {
     External,
     /// Others, for all fields of the group; one that is missing is cleared.
     Value(Fields),
+    /// Each field for itself; none may be missing.
+    Fields(BTreeMap<String, Pick>),
+}
+
+/// What a person chose for one field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pick {
+    /// System A's value.
+    Internal,
+    /// The CRM's value.
+    External,
+    /// Another one. None: it is cleared.
+    Value(Option<Value>),
 }
 
 /// Why a decision cannot be taken.
@@ -27,6 +42,14 @@ pub enum DecideError {
     /// The value has a field that is not the group's.
     #[error("field {field} does not belong to group {group:?}")]
     Foreign {
+        /// The group.
+        group: String,
+        /// The field.
+        field: String,
+    },
+    /// A group stands or falls together.
+    #[error("field {field} of group {group:?} is not decided; choose for each of its fields")]
+    Undecided {
         /// The group.
         group: String,
         /// The field.
@@ -60,13 +83,24 @@ fn values(link: &Link, looks: &[Look<'_>]) -> (Fields, Fields) {
 pub(super) fn hold(link: &mut Link, group: &str, looks: &[Look<'_>], why: &str, now: Millis) {
     let (internal, external) = values(link, looks);
     let fields = looks.iter().map(|look| look.pointer.to_owned()).collect();
-    hold_values(link, group, Held { fields, internal, external, since: now, why: why.to_owned() });
+    let why = why.to_owned();
+    let (internal_said, external_said) = (Said::default(), Said::default());
+    let held = Held { fields, internal, external, since: now, why, internal_said, external_said };
+    hold_values(link, group, held);
 }
 
-/// Holds a group, or refreshes the values of one that is held.
-pub(super) fn hold_values(link: &mut Link, group: &str, held: Held) {
-    let since = link.held.get(group).map_or(held.since, |before| before.since);
-    link.held.insert(group.to_owned(), Held { since, ..held });
+/// Holds a group, or refreshes the values of one that is held. Who gave a value stays known while it is the same.
+pub(super) fn hold_values(link: &mut Link, group: &str, mut held: Held) {
+    if let Some(before) = link.held.get(group) {
+        held.since = before.since;
+        if before.internal == held.internal {
+            held.internal_said = before.internal_said.clone();
+        }
+        if before.external == held.external {
+            held.external_said = before.external_said.clone();
+        }
+    }
+    link.held.insert(group.to_owned(), held);
 }
 
 /// A new look at a held group.
@@ -79,6 +113,28 @@ pub(super) fn refresh(link: &mut Link, group: &str, looks: &[Look<'_>]) {
     }
 }
 
+/// Choices by field as one about the group: a side, if all are for the same, otherwise the values that they come to.
+fn picked(held: &Held, group: &str, picks: BTreeMap<String, Pick>) -> Result<(Chosen, Fields), DecideError> {
+    if let Some(field) = held.fields.iter().find(|field| !picks.contains_key(*field)) {
+        return Err(DecideError::Undecided { group: group.to_owned(), field: field.clone() });
+    }
+    if picks.values().all(|pick| *pick == Pick::Internal) {
+        return Ok((Chosen::Internal, held.internal.clone()));
+    }
+    if picks.values().all(|pick| *pick == Pick::External) {
+        return Ok((Chosen::External, held.external.clone()));
+    }
+    let values = picks.into_iter().filter_map(|(field, pick)| {
+        let value = match pick {
+            Pick::Internal => held.internal.get(&field).cloned(),
+            Pick::External => held.external.get(&field).cloned(),
+            Pick::Value(value) => value,
+        };
+        Some((field, value?))
+    });
+    Ok((Chosen::Value, values.collect()))
+}
+
 /// Takes a decision about a held group. The next plan carries it out; when the values have changed by then (those of the
 /// side that was not chosen, or of either when a value was given), the group is held again.
 ///
@@ -88,27 +144,32 @@ pub fn decide_review(link: &Link, group: &str, choice: Choice, now: Millis) -> R
     let Some(held) = link.held.get(group) else {
         return Err(DecideError::NotHeld(group.to_owned()));
     };
-    if let Choice::Value(fields) = &choice
-        && let Some(field) = fields.keys().find(|field| !held.fields.contains(*field))
-    {
-        return Err(if group == RECORD {
-            DecideError::NoValue
-        } else {
-            DecideError::Foreign { group: group.to_owned(), field: field.clone() }
-        });
-    }
-    if group == RECORD && matches!(choice, Choice::Value(_)) {
+    if group == RECORD && matches!(choice, Choice::Value(_) | Choice::Fields(_)) {
         return Err(DecideError::NoValue);
+    }
+    let foreign = match &choice {
+        Choice::Value(fields) => fields.keys().find(|field| !held.fields.contains(*field)),
+        Choice::Fields(picks) => picks.keys().find(|field| !held.fields.contains(*field)),
+        Choice::Internal | Choice::External => None,
+    };
+    if let Some(field) = foreign {
+        return Err(DecideError::Foreign { group: group.to_owned(), field: field.clone() });
     }
     let all = || held.fields.clone();
     let late: BTreeSet<String> =
         held.fields.iter().filter(|field| link.overtaken.contains_key(*field)).cloned().collect();
-    let (choice, values, to_internal, to_external) = match choice {
-        Choice::Internal => (Chosen::Internal, held.internal.clone(), BTreeSet::new(), all()),
+    let (choice, values) = match choice {
+        Choice::Internal => (Chosen::Internal, held.internal.clone()),
+        Choice::External => (Chosen::External, held.external.clone()),
+        Choice::Value(values) => (Chosen::Value, values),
+        Choice::Fields(picks) => picked(held, group, picks)?,
+    };
+    let (choice, to_internal, to_external) = match choice {
+        Chosen::Internal => (choice, BTreeSet::new(), all()),
         // What was overtaken is on neither side any more.
-        Choice::External if !late.is_empty() => (Chosen::Value, held.external.clone(), all(), late.clone()),
-        Choice::External => (Chosen::External, held.external.clone(), all(), BTreeSet::new()),
-        Choice::Value(values) => (Chosen::Value, values, all(), all()),
+        Chosen::External if !late.is_empty() => (Chosen::Value, all(), late.clone()),
+        Chosen::External => (choice, all(), BTreeSet::new()),
+        Chosen::Value => (choice, all(), all()),
     };
     let mut next = link.clone();
     next.held.remove(group);

@@ -1,16 +1,18 @@
 //! What the admin API can ask of the running daemon. `app` answers, over the store and the pipeline.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, ProviderId, ScopeId};
-use tandem_core::link::Fields;
+use tandem_core::link::{Fields, Side};
 use tandem_core::policy::Flow;
 
 use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use super::view::{
-    Count, DeadView, ErasureView, Explanation, KeptView, ProviderView, ProvidersReloaded, Reloaded,
-    ReviewView, Status, Swapped, Undone, WithheldView,
+    Count, DeadView, DecidedMany, ErasureView, Explanation, KeptView, ProviderView, ProvidersReloaded,
+    Reloaded, ReviewView, Status, Swapped, Undone, WithheldView,
 };
 
 /// What is paused or resumed.
@@ -46,7 +48,11 @@ pub enum DeadTarget {
     All,
 }
 
-/// A decision in review: `{"scope", "object", "id", "connection", "group", "choice"}`.
+/// A decision in review, about one record at one connection.
+///
+/// Either a group and a choice about it: `{"scope", "object", "id", "connection", "group", "choice"}`; or choices by field, over as
+/// many groups as they belong to, with `choice` for the fields that are not named: `{…, "fields": {"/phone": "internal"}}`; or
+/// `choice` alone, for all that is held.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decide {
@@ -58,10 +64,22 @@ pub struct Decide {
     pub id: tandem_core::id::InternalId,
     /// The connection.
     pub connection: ConnectionId,
-    /// The group as it is named in the review.
-    pub group: String,
+    /// The group as it is named in the review. None: all that are held, or those that the fields belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// What holds from now on.
-    pub choice: Choice,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
+    /// What holds from now on, field by field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, FieldChoice>,
+    /// What stood for the values that were looked at, from the review. Not empty: a group whose values have changed since is not
+    /// decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<String>,
+    /// Decides whatever the values are now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 impl Decide {
@@ -82,6 +100,79 @@ pub enum Choice {
     External,
     /// These values, by field pointer, on both sides.
     Values(Fields),
+}
+
+/// What holds for one field: `"internal"`, `"external"` or `{"value": "+49 …"}`; null clears the field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldChoice {
+    /// What System A has.
+    Internal,
+    /// What the CRM has.
+    External,
+    /// This, on both sides.
+    Value(Value),
+}
+
+/// Which reviews are meant. All of it has to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewFilter {
+    /// The scope of the internal record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeId>,
+    /// The connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// The canonical object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectName>,
+    /// The internal record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<tandem_core::id::InternalId>,
+    /// A field of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// "held", "frozen".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+impl ReviewFilter {
+    /// Whether a review is meant.
+    #[must_use]
+    pub fn admits(&self, review: &ReviewView) -> bool {
+        self.scope.as_ref().is_none_or(|scope| *scope == review.entity.scope)
+            && self.connection.as_ref().is_none_or(|connection| *connection == review.connection)
+            && self.object.as_ref().is_none_or(|object| *object == review.entity.object)
+            && self.id.as_ref().is_none_or(|id| review.names(id.as_str()))
+            && self.kind.as_ref().is_none_or(|kind| *kind == review.kind)
+            && self.field.as_ref().is_none_or(|field| review.fields.contains(field))
+    }
+}
+
+/// One decision about many held groups: `{"filter": {"connection"}, "take": "internal", "expected": 17}`. A deletion against a change is
+/// not among them: it is decided record by record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecideMany {
+    /// Which.
+    pub filter: ReviewFilter,
+    /// Whose values hold from now on.
+    pub take: Side,
+    /// How many groups that are, as it was answered before. None: it is only asked how many there are. Another number than there are by now
+    /// decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
+}
+
+/// What an explanation is about, besides the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aspect {
+    /// One field, or all that lies within it.
+    pub field: Option<String>,
+    /// A moment: RFC 3339, milliseconds since 1970, or a time before now (`-2h`).
+    pub at: Option<String>,
 }
 
 /// A frozen field that may flow again.
@@ -229,8 +320,12 @@ pub trait Control: Send + Sync + 'static {
     /// Goes on.
     fn resume(&self, target: PauseTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
 
-    /// Everything that is known of a record.
-    fn explain(&self, record: RecordRef) -> impl Future<Output = Result<Explanation, ControlError>> + Send;
+    /// Everything that is known of a record, or of an aspect of it.
+    fn explain(
+        &self,
+        record: RecordRef,
+        aspect: Aspect,
+    ) -> impl Future<Output = Result<Explanation, ControlError>> + Send;
 
     /// Dead letters, newest first.
     fn dead(
@@ -251,11 +346,11 @@ pub trait Control: Send + Sync + 'static {
     /// What waits for a person.
     fn reviews(
         &self,
-        connection: Option<ConnectionId>,
+        filter: ReviewFilter,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<ReviewView>, ControlError>> + Send;
 
-    /// Decides a held group.
+    /// Decides held groups of a record.
     fn decide(&self, decision: Decide) -> impl Future<Output = Result<Count, ControlError>> + Send;
 
     /// Decides whom a record is.
@@ -278,6 +373,11 @@ pub trait Control: Send + Sync + 'static {
 
     /// Rows of a report.
     fn match_rows(&self, asked: MatchAsked) -> impl Future<Output = Result<MatchRows, ControlError>> + Send;
+    /// Decides held groups of many records, or says how many there are.
+    fn decide_many(
+        &self,
+        decision: DecideMany,
+    ) -> impl Future<Output = Result<DecidedMany, ControlError>> + Send;
 
     /// Lets frozen fields flow again.
     fn unfreeze(&self, target: Unfreeze) -> impl Future<Output = Result<Count, ControlError>> + Send;

@@ -35,6 +35,12 @@ impl ReviewView {
             external_values: Fields::new(),
             since: Some(clash.since),
             why: clash.why.clone(),
+            base: std::collections::BTreeMap::new(),
+            internal_said: tandem_core::link::Said::default(),
+            external_said: tandem_core::link::Said::default(),
+            choices: Vec::new(),
+            seen: String::new(),
+            writes: Vec::new(),
             clash: Some(ClashView {
                 waits: clash.waits.clone(),
                 rivals: clash.rivals.clone(),

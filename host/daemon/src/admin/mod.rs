@@ -7,6 +7,8 @@
 mod auth;
 mod control;
 pub mod matches;
+mod moment;
+pub mod past;
 mod problem;
 mod routes;
 mod serve;
@@ -17,9 +19,10 @@ pub mod view;
 pub use auth::{Caller, Tokens, for_admin, for_metrics, for_scopes};
 
 pub use control::{
-    Choice, Control, ControlError, DeadTarget, Decide, DeletesTarget, Look, LookAt, PauseTarget, Pin,
-    Readiness, RecordRef, RollBack, Unfreeze,
+    Aspect, Choice, Control, ControlError, DeadTarget, Decide, DecideMany, DeletesTarget, FieldChoice, Look,
+    LookAt, PauseTarget, Pin, Readiness, RecordRef, ReviewFilter, RollBack, Unfreeze,
 };
+pub use moment::moment;
 pub use problem::Problem;
 pub use routes::{house, router};
 pub use serve::{Serving, listen, serve};

@@ -7,16 +7,17 @@
 //! | `GET /metrics` | metrics (admin or metrics token) | |
 //! | `GET /v1/status` | [`Status`](super::view::Status) | `?connection=` |
 //! | `POST /v1/pause`, `/v1/resume` | [`Count`](super::view::Count) of connections | [`PauseTarget`] |
-//! | `GET /v1/explain` | [`Explanation`](super::view::Explanation) | `?scope=&object=&id=` or `?connection=&object=&id=` |
+//! | `GET /v1/explain` | [`Explanation`](super::view::Explanation) | `?scope=&object=&id=` or `?connection=&object=&id=`, `&field=&at=` |
 //! | `GET /v1/dead` | list of [`DeadView`](super::view::DeadView) | `?connection=&limit=` |
 //! | `GET /v1/dead/{seq}` | [`DeadView`](super::view::DeadView) in full | |
 //! | `POST /v1/dead/replay`, `/v1/dead/drop` | [`Count`](super::view::Count) of records | [`DeadTarget`] |
-//! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?connection=&limit=` |
+//! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?scope=&connection=&object=&id=&field=&kind=&limit=` |
 //! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
 //! | `POST /v1/review/match` | [`Count`](super::view::Count) of records | [`DecideMatch`](super::matches::DecideMatch) |
 //! | `POST /v1/match` | list of [`MatchReport`](super::matches::MatchReport): begins them | `{"connection", "object"}`, each may be missing |
 //! | `GET /v1/match` | list of [`MatchReport`](super::matches::MatchReport) | `?connection=&object=` |
 //! | `GET /v1/match/rows` | [`MatchRows`](super::matches::MatchRows) | `?connection=&object=&kind=&from=&limit=` |
+//! | `POST /v1/review/decide-many` | [`DecidedMany`](super::view::DecidedMany) | [`DecideMany`] |
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
 //! | `GET /v1/deletes` | list of [`WithheldView`](super::view::WithheldView) | `?connection=&limit=` |
 //! | `GET /v1/deletes/done` | list of [`KeptView`](super::view::KeptView) | `?connection=&limit=` |
@@ -44,12 +45,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{StatusCode, Uri, header};
 use serde::Deserialize;
-use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, InternalId, ObjectName, ScopeId};
 
 use super::auth::{Tokens, for_admin, for_metrics};
 use super::control::{
-    Control, DeadTarget, Decide, DeletesTarget, Look, PauseTarget, Pin, Readiness, RecordRef, RollBack,
-    Unfreeze,
+    Aspect, Control, DeadTarget, Decide, DecideMany, DeletesTarget, Look, PauseTarget, Pin, Readiness,
+    RecordRef, ReviewFilter, RollBack, Unfreeze,
 };
 use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows, MatchTarget};
 use super::problem::{Asked, Given, Named, Problem};
@@ -83,6 +84,7 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
         .route("/v1/review/match", post(decide_match::<C>))
         .route("/v1/match", get(match_reports::<C>).post(begin_match::<C>))
         .route("/v1/match/rows", get(match_rows::<C>))
+        .route("/v1/review/decide-many", post(decide_many::<C>))
         .route("/v1/review/unfreeze", post(unfreeze::<C>))
         .route("/v1/deletes", get(withheld::<C>))
         .route("/v1/deletes/done", get(deleted::<C>))
@@ -186,6 +188,17 @@ struct OfRecord {
     id: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfStory {
+    scope: Option<String>,
+    connection: Option<String>,
+    object: String,
+    id: String,
+    field: Option<String>,
+    at: Option<String>,
+}
+
 impl OfRecord {
     fn record(self) -> Result<RecordRef, Problem> {
         let object = self.object.into();
@@ -209,9 +222,11 @@ impl OfRecord {
 
 async fn explain<C: Control>(
     State(control): State<Arc<C>>,
-    Asked(asked): Asked<OfRecord>,
+    Asked(asked): Asked<OfStory>,
 ) -> Result<Json<view::Explanation>, Problem> {
-    Ok(Json(control.explain(asked.record()?).await?))
+    let OfStory { scope, connection, object, id, field, at } = asked;
+    let record = OfRecord { scope, connection, object, id }.record()?;
+    Ok(Json(control.explain(record, Aspect { field, at }).await?))
 }
 
 async fn erase<C: Control>(
@@ -230,8 +245,12 @@ struct OfList {
 
 impl OfList {
     fn limit(&self) -> usize {
-        self.limit.unwrap_or(100).clamp(1, LONGEST_LIST)
+        bounded(self.limit)
     }
+}
+
+fn bounded(limit: Option<usize>) -> usize {
+    limit.unwrap_or(100).clamp(1, LONGEST_LIST)
 }
 
 async fn dead<C: Control>(
@@ -263,12 +282,25 @@ async fn drop_dead<C: Control>(
     Ok(Json(control.drop_dead(target).await?))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfReviews {
+    scope: Option<ScopeId>,
+    connection: Option<ConnectionId>,
+    object: Option<ObjectName>,
+    id: Option<InternalId>,
+    field: Option<String>,
+    kind: Option<String>,
+    limit: Option<usize>,
+}
+
 async fn reviews<C: Control>(
     State(control): State<Arc<C>>,
-    Asked(asked): Asked<OfList>,
+    Asked(asked): Asked<OfReviews>,
 ) -> Result<Json<Vec<view::ReviewView>>, Problem> {
-    let limit = asked.limit();
-    Ok(Json(control.reviews(asked.connection, limit).await?))
+    let OfReviews { scope, connection, object, id, field, kind, limit } = asked;
+    let filter = ReviewFilter { scope, connection, object, id, field, kind };
+    Ok(Json(control.reviews(filter, bounded(limit)).await?))
 }
 
 async fn decide<C: Control>(
@@ -328,6 +360,13 @@ async fn match_rows<C: Control>(
         limit: limit.unwrap_or(100).clamp(1, LONGEST_LIST),
     };
     Ok(Json(control.match_rows(asked).await?))
+}
+
+async fn decide_many<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(decision): Given<DecideMany>,
+) -> Result<Json<view::DecidedMany>, Problem> {
+    Ok(Json(control.decide_many(decision).await?))
 }
 
 async fn unfreeze<C: Control>(

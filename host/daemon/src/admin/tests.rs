@@ -88,8 +88,8 @@ impl Control for Fake {
         self.one(("resume", target))
     }
 
-    async fn explain(&self, record: RecordRef) -> Result<view::Explanation, ControlError> {
-        self.note(("explain", &record));
+    async fn explain(&self, record: RecordRef, aspect: Aspect) -> Result<view::Explanation, ControlError> {
+        self.note(("explain", &record, &aspect));
         let entity = match record {
             RecordRef::Internal(entity) => Some(entity),
             RecordRef::External(_) => None,
@@ -103,6 +103,8 @@ impl Control for Fake {
             hints,
             dead: Vec::new(),
             history: Vec::new(),
+            at: None,
+            past: Vec::new(),
         })
     }
 
@@ -129,10 +131,10 @@ impl Control for Fake {
 
     async fn reviews(
         &self,
-        connection: Option<ConnectionId>,
+        filter: ReviewFilter,
         limit: usize,
     ) -> Result<Vec<view::ReviewView>, ControlError> {
-        self.note(("reviews", connection, limit));
+        self.note(("reviews", filter, limit));
         Ok(Vec::new())
     }
 
@@ -176,10 +178,15 @@ impl Control for Fake {
     }
 
     async fn decide(&self, decision: Decide) -> Result<view::Count, ControlError> {
-        if decision.group == "/decided" {
+        if decision.group.as_deref() == Some("/decided") {
             return Err(ControlError::Conflict("somebody decided /decided before".to_owned()));
         }
-        self.one(("decide", decision.entity(), decision.choice))
+        self.one(("decide", decision))
+    }
+
+    async fn decide_many(&self, decision: DecideMany) -> Result<view::DecidedMany, ControlError> {
+        self.note(decision);
+        Ok(view::DecidedMany { matching: 2, records: 1, decided: 2, refused: Vec::new() })
     }
 
     async fn decide_match(&self, decision: DecideMatch) -> Result<view::Count, ControlError> {
@@ -342,7 +349,7 @@ impl Api {
 }
 
 /// Every route that wants a token.
-const GUARDED: [(Method, &str); 24] = [
+const GUARDED: [(Method, &str); 25] = [
     (Method::GET, "/metrics"),
     (Method::GET, "/v1/status"),
     (Method::POST, "/v1/pause"),
@@ -354,6 +361,7 @@ const GUARDED: [(Method, &str); 24] = [
     (Method::POST, "/v1/dead/drop"),
     (Method::GET, "/v1/review"),
     (Method::POST, "/v1/review/decide"),
+    (Method::POST, "/v1/review/decide-many"),
     (Method::POST, "/v1/review/unfreeze"),
     (Method::GET, "/v1/deletes"),
     (Method::GET, "/v1/deletes/done"),
@@ -452,6 +460,27 @@ async fn what_is_asked_reaches_the_daemon_as_it_was_meant() {
         body
     };
     let key = EntityKey { scope: "acme".into(), object: "contact".into(), id: "c1".into() };
+    let decide = |group: Option<&str>, choice| Decide {
+        scope: "acme".into(),
+        object: "contact".into(),
+        id: "c1".into(),
+        connection: "acme-hubspot".into(),
+        group: group.map(str::to_owned),
+        choice,
+        fields: BTreeMap::new(),
+        seen: Vec::new(),
+        force: false,
+    };
+    let by_field = Decide {
+        fields: BTreeMap::from([
+            ("/phone".to_owned(), FieldChoice::Internal),
+            ("/email".to_owned(), FieldChoice::External),
+            ("/name".to_owned(), FieldChoice::Value(json!("Ann"))),
+        ]),
+        seen: vec!["1a2b3c4d5e6f7081".to_owned()],
+        force: true,
+        ..decide(None, Some(Choice::Internal))
+    };
     let cases = [
         ("/v1/pause", json!({}), format!("{:?}", ("pause", PauseTarget::default()))),
         (
@@ -475,12 +504,26 @@ async fn what_is_asked_reaches_the_daemon_as_it_was_meant() {
         (
             "/v1/review/decide",
             with(json!({ "group": "/phone", "choice": "external" })),
-            format!("{:?}", ("decide", &key, Choice::External)),
+            format!("{:?}", ("decide", decide(Some("/phone"), Some(Choice::External)))),
         ),
         (
             "/v1/review/decide",
             with(json!({ "group": "/phone", "choice": { "values": { "/phone": null } } })),
-            format!("{:?}", ("decide", &key, Choice::Values([("/phone".to_owned(), Value::Null)].into()))),
+            format!(
+                "{:?}",
+                (
+                    "decide",
+                    decide(Some("/phone"), Some(Choice::Values([("/phone".to_owned(), Value::Null)].into())))
+                )
+            ),
+        ),
+        (
+            "/v1/review/decide",
+            with(json!({
+                "choice": "internal", "seen": ["1a2b3c4d5e6f7081"], "force": true,
+                "fields": { "/phone": "internal", "/email": "external", "/name": { "value": "Ann" } }
+            })),
+            format!("{:?}", ("decide", by_field)),
         ),
         ("/v1/review/unfreeze", entity.clone(), format!("{:?}", ("unfreeze", &key, None::<String>))),
         (
@@ -528,13 +571,23 @@ async fn what_is_asked_reaches_the_daemon_as_it_was_meant() {
         assert_eq!(api.asked(), [meant]);
     }
     api.get(Some(ADMIN), "/v1/explain?connection=acme-hubspot&object=contact&id=501").await;
+    api.get(Some(ADMIN), "/v1/explain?connection=acme-hubspot&object=contact&id=501&field=/email&at=-2h")
+        .await;
     api.get(Some(ADMIN), "/v1/dead?limit=999999").await;
+    api.get(Some(ADMIN), "/v1/review?scope=acme&connection=c&object=contact&id=1&field=/phone&kind=held")
+        .await;
+    let many = json!({ "filter": { "connection": "c" }, "take": "external", "expected": 2 });
+    let done = json!({ "matching": 2, "records": 1, "decided": 2, "refused": [] });
+    assert_eq!(api.post("/v1/review/decide-many", many).await, (200, done));
     assert_eq!(api.post("/v1/shutdown", json!({})).await.0, 202);
     assert_eq!(
         api.asked(),
         [
-            "(\"explain\", External(ExternalKey { connection: \"acme-hubspot\", object: \"contact\", id: \"501\" }))",
+            "(\"explain\", External(ExternalKey { connection: \"acme-hubspot\", object: \"contact\", id: \"501\" }), Aspect { field: None, at: None })",
+            "(\"explain\", External(ExternalKey { connection: \"acme-hubspot\", object: \"contact\", id: \"501\" }), Aspect { field: Some(\"/email\"), at: Some(\"-2h\") })",
             "(\"dead\", None, 10000)",
+            "(\"reviews\", ReviewFilter { scope: Some(\"acme\"), connection: Some(\"c\"), object: Some(\"contact\"), id: Some(\"1\"), field: Some(\"/phone\"), kind: Some(\"held\") }, 100)",
+            "DecideMany { filter: ReviewFilter { scope: None, connection: Some(\"c\"), object: None, id: None, field: None, kind: None }, take: External, expected: Some(2) }",
             "\"shut down\""
         ]
     );
@@ -565,6 +618,15 @@ async fn what_does_not_fit_is_answered_with_a_problem() {
         (Method::POST, "/v1/pause", Some(json!(["acme-hubspot", "both"])), 422, "the body is a list"),
         (Method::POST, "/v1/look", Some(half), 422, "missing field `records`"),
         (Method::POST, "/v1/review/decide", Some(decided), 409, "somebody decided /decided before"),
+        (Method::GET, "/v1/review?fields=/phone", None, 400, "unknown field `fields`"),
+        (Method::POST, "/v1/review/decide-many", Some(json!({ "filter": {} })), 422, "missing field `take`"),
+        (
+            Method::POST,
+            "/v1/review/decide-many",
+            Some(json!({ "filter": { "fields": "/phone" }, "take": "internal" })),
+            422,
+            "unknown field `fields`",
+        ),
         (Method::GET, "/v1/nothing", None, 404, "there is nothing at /v1/nothing"),
         (Method::DELETE, "/v1/status", None, 405, "not with this method"),
     ] {

@@ -2,6 +2,9 @@
 //!
 //! Times are milliseconds since 1970, durations milliseconds. New members may be added; readers ignore what they do not know.
 
+mod review;
+mod story;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,7 +14,10 @@ use tandem_core::exchange::Problem;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, InternalId, ObjectName, ProviderId, ScopeId};
 use tandem_core::link::{Fields, Life, Link};
 
-use crate::store::{Backlog, Call, DeadLetter, Hint, HistoryEntry, Intent, Subject};
+pub use review::{DecidedMany, ReviewView, WriteView, seen};
+pub use story::{HistoryView, PastView};
+
+use crate::store::{Backlog, Call, DeadLetter, Hint, Intent, Subject};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +150,14 @@ pub struct Explanation {
     pub hints: Vec<HintView>,
     /// Records of it that are set aside.
     pub dead: Vec<DeadView>,
-    /// What happened, newest first.
+    /// What happened, newest first. When a moment was asked for, up to it; when a field was, what concerns it.
     pub history: Vec<HistoryView>,
+    /// The moment that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
+    /// What was known at that moment, link by link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<PastView>,
 }
 
 /// What System A says of a record.
@@ -191,7 +203,7 @@ pub struct LinkView {
 }
 
 /// Both halves of a field's base. A missing half is absent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairView {
     /// System A's value.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -256,27 +268,6 @@ pub struct HintView {
     pub attempts: u32,
 }
 
-/// One thing that happened to a record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HistoryView {
-    /// When.
-    pub at: Millis,
-    /// Through which connection.
-    pub connection: ConnectionId,
-    /// What: "wrote-external", "conflict" and so on.
-    pub what: String,
-    /// Why, in words.
-    pub why: String,
-    /// What brought it about.
-    pub cause: String,
-    /// Provider id, version and digest prefix.
-    pub provider: String,
-    /// API calls that it cost.
-    pub calls: u32,
-    /// The base of each changed field afterwards.
-    pub delta: BTreeMap<String, PairView>,
-}
-
 /// A record that was set aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadView {
@@ -316,34 +307,6 @@ pub struct DeadView {
 /// A daemon that does not count says it once.
 fn once() -> u64 {
     1
-}
-
-/// A field group or field that waits for a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReviewView {
-    /// The internal record.
-    pub entity: EntityKey,
-    /// The connection.
-    pub connection: ConnectionId,
-    /// The CRM's record.
-    pub external: Option<ExternalId>,
-    /// "held" (both sides changed it; decide) or "frozen" (it went back and forth; unfreeze).
-    pub kind: String,
-    /// The group's name, or the frozen field.
-    pub group: String,
-    /// The fields.
-    pub fields: Vec<String>,
-    /// What System A has. Empty when frozen.
-    pub internal_values: Fields,
-    /// What the CRM has. Empty when frozen.
-    pub external_values: Fields,
-    /// Since when. None when frozen.
-    pub since: Option<Millis>,
-    /// Why, in words.
-    pub why: String,
-    /// Whom the record may be, where that is the question: the kind is "duplicate", "ambiguous", "taken" or "merged" then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clash: Option<super::matches::ClashView>,
 }
 
 /// A write that waits for approval.
@@ -621,37 +584,6 @@ impl From<&Link> for LinkView {
     }
 }
 
-impl ReviewView {
-    /// Everything in a link that waits for a person.
-    #[must_use]
-    pub fn of(link: &Link) -> Vec<Self> {
-        let view = |kind: &str, group: &str| Self {
-            entity: link.entity.clone(),
-            connection: link.connection.clone(),
-            external: link.external.clone(),
-            kind: kind.to_owned(),
-            group: group.to_owned(),
-            fields: vec![group.to_owned()],
-            internal_values: Fields::new(),
-            external_values: Fields::new(),
-            since: None,
-            why: String::new(),
-            clash: None,
-        };
-        let held = link.held.iter().map(|(group, held)| Self {
-            fields: held.fields.iter().cloned().collect(),
-            internal_values: held.internal.clone(),
-            external_values: held.external.clone(),
-            since: Some(held.since),
-            why: held.why.clone(),
-            ..view("held", group)
-        });
-        let frozen =
-            link.frozen.iter().map(|(field, why)| Self { why: why.clone(), ..view("frozen", field) });
-        held.chain(frozen).collect()
-    }
-}
-
 impl From<&Intent> for IntentView {
     fn from(intent: &Intent) -> Self {
         Self {
@@ -679,21 +611,6 @@ impl From<&Hint> for HintView {
             noticed_at: hint.noticed_at,
             due: hint.due,
             attempts: hint.attempts,
-        }
-    }
-}
-
-impl From<&HistoryEntry> for HistoryView {
-    fn from(entry: &HistoryEntry) -> Self {
-        Self {
-            at: entry.at,
-            connection: entry.connection.clone(),
-            what: entry.what.clone(),
-            why: entry.why.clone(),
-            cause: entry.cause.clone(),
-            provider: entry.provider.clone(),
-            calls: entry.calls,
-            delta: entry.delta.iter().map(|(field, pair)| (field.clone(), pair.into())).collect(),
         }
     }
 }

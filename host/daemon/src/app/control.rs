@@ -3,23 +3,23 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use tandem_core::Millis;
 use tandem_core::exchange::Observed;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::link::{Link, Side};
-use tandem_core::plan;
 use tandem_core::policy::Flow;
 
 use super::Engine;
 use super::providers::Scan;
 use crate::admin::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use crate::admin::view::{
-    Cause, ChangeView, ConnectionState, ConnectionStatus, Count, DeadView, ErasureView, Explanation,
-    HistoryView, IntentView, InternalView, KeptView, LinkView, Paused, PlaceView, ProviderView,
-    ProvidersReloaded, Reloaded, ReviewView, Status, Swapped, Undone, WithheldView,
+    Cause, ChangeView, ConnectionState, ConnectionStatus, Count, DeadView, DecidedMany, ErasureView,
+    Explanation, HistoryView, IntentView, InternalView, KeptView, LinkView, PastView, Paused, PlaceView,
+    ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status, Swapped, Undone, WithheldView,
 };
 use crate::admin::{
-    Choice, Control, ControlError, DeadTarget, Decide, DeletesTarget, Look, LookAt, PauseTarget, Pin,
-    Readiness, RecordRef, RollBack, Unfreeze,
+    Aspect, Control, ControlError, DeadTarget, Decide, DecideMany, DeletesTarget, Look, LookAt, PauseTarget,
+    Pin, Readiness, RecordRef, ReviewFilter, RollBack, Unfreeze, moment, past,
 };
 use crate::internal::Internal as _;
 use crate::pipeline::listing::Kind;
@@ -27,7 +27,9 @@ use crate::pipeline::{
     Approval, Clock as _, Connection, DecideClashError, Kept, Kind as Guarded, Selection, Withheld,
 };
 use crate::quota::Cause as Standing;
-use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store as _, StoreError, Subject, Until};
+use crate::store::{
+    Class, Commit, DeadLetter, Hint, HistoryEntry, Op, Store as _, StoreError, Subject, Until, lies_within,
+};
 use crate::telemetry::Freshness;
 
 /// History entries that `explain` shows.
@@ -37,12 +39,12 @@ const HISTORY: usize = 200;
 const LOOK_PAGE: usize = 256;
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
-fn store(error: StoreError) -> ControlError {
+pub(super) fn store(error: StoreError) -> ControlError {
     ControlError::Failed(error.to_string())
 }
 
 impl Engine {
-    fn known(&self, connection: &ConnectionId) -> Result<(), ControlError> {
+    pub(super) fn known(&self, connection: &ConnectionId) -> Result<(), ControlError> {
         if self.pipeline.connection(connection).is_some() || self.refused.lock().contains_key(connection) {
             Ok(())
         } else {
@@ -239,71 +241,6 @@ impl Engine {
         })
     }
 
-    /// Changes a link in nobody's hand but this one, and looks at it again.
-    async fn change_link<F>(
-        &self,
-        entity: &EntityKey,
-        connection: &ConnectionId,
-        change: F,
-    ) -> Result<Count, ControlError>
-    where
-        F: FnOnce(&Link) -> Result<(Link, u64), ControlError>,
-    {
-        let alone = |link: &Link, _: Vec<Link>| change(link).map(|(link, count)| (vec![link], count));
-        self.change_links(entity, connection, alone).await
-    }
-
-    /// The same for a link together with the entity's other links. What comes out is written in one commit.
-    async fn change_links<F>(
-        &self,
-        entity: &EntityKey,
-        connection: &ConnectionId,
-        change: F,
-    ) -> Result<Count, ControlError>
-    where
-        F: FnOnce(&Link, Vec<Link>) -> Result<(Vec<Link>, u64), ControlError>,
-    {
-        self.known(connection)?;
-        let hand = self
-            .pipeline
-            .hold_entity(entity)
-            .await
-            .ok_or_else(|| ControlError::Conflict(format!("{entity} is in work; ask again")))?;
-        let (mut own, others): (Vec<Link>, Vec<Link>) = self
-            .store
-            .links(entity)
-            .map_err(store)?
-            .into_iter()
-            .partition(|link| link.connection == *connection);
-        let link = own
-            .pop()
-            .ok_or_else(|| ControlError::NotFound(format!("{entity} has no link at {connection}")))?;
-        let (links, count) = change(&link, others)?;
-        let object = entity.object.as_str();
-        let mut commit = Commit::new();
-        let mut hints = Vec::with_capacity(links.len());
-        for link in links {
-            let hint = Hint {
-                seq: self.store.next_seq(),
-                connection: link.connection.clone(),
-                object: entity.object.clone(),
-                subject: Subject::Internal(entity.id.clone()),
-                class: Class::Interactive,
-                noticed_at: self.clock.now(),
-                due: 0,
-                attempts: 0,
-                cause: "review".into(),
-                observed: link.external.as_ref().map(|id| Observed::touched(object, id.as_str())),
-            };
-            commit.push(Op::PutLink(link)).push(Op::AddHint(hint.clone()));
-            hints.push(hint);
-        }
-        self.store.commit(commit, Until::Durable).await.map_err(store)?;
-        drop(hand);
-        self.pipeline.arrive(hints);
-        Ok(Count { count })
-    }
-
     /// Goes through all records of both sides once more, as bulk work: also through those that are not linked, which a rule or
     /// a policy may have left out before.
     async fn walk_again(&self, connection: &Connection, object: &ObjectName) -> Result<(), ControlError> {
@@ -340,6 +277,21 @@ async fn whole<T: Send + 'static>(
     change: impl Future<Output = Result<T, ControlError>> + Send + 'static,
 ) -> Result<T, ControlError> {
     tokio::spawn(change).await.map_err(|error| ControlError::Failed(error.to_string()))?
+}
+
+/// What was known at a moment, link by link.
+fn past_views(at: Millis, history: &[HistoryEntry], links: &[Link], field: Option<&str>) -> Vec<PastView> {
+    let reach = history.last().map(|entry| entry.at);
+    let of = |link: &Link| {
+        let own: Vec<&HistoryEntry> =
+            history.iter().filter(|entry| entry.connection == link.connection).collect();
+        let known = past::at(at, &own, reach, &link.base);
+        let last = own.iter().find(|entry| entry.at <= at && field.is_none_or(|field| entry.concerns(field)));
+        PastView::of(&link.connection, &known, last.copied(), |name| {
+            field.is_none_or(|field| lies_within(name, field))
+        })
+    };
+    links.iter().map(of).collect()
 }
 
 /// A wait in words.
@@ -492,7 +444,9 @@ impl Control for Engine {
         self.set_paused(&target, false).await
     }
 
-    async fn explain(&self, record: RecordRef) -> Result<Explanation, ControlError> {
+    async fn explain(&self, record: RecordRef, aspect: Aspect) -> Result<Explanation, ControlError> {
+        let at = aspect.at.as_deref().map(|text| moment(text, self.clock.now())).transpose();
+        let at = at.map_err(ControlError::Invalid)?;
         let entity = match &record {
             RecordRef::Internal(entity) => Some(entity.clone()),
             RecordRef::External(external) => {
@@ -518,6 +472,8 @@ impl Control for Engine {
                 hints: Vec::new(),
                 dead,
                 history: Vec::new(),
+                at,
+                past: Vec::new(),
             });
         };
         let internal = self
@@ -526,7 +482,7 @@ impl Control for Engine {
             .await
             .map_err(|error| ControlError::Failed(error.to_string()))?;
         let links = self.store.links(&entity).map_err(store)?;
-        let history = self.store.history(&entity, HISTORY).map_err(store)?;
+        let mut history = self.store.history(&entity, usize::MAX).map_err(store)?;
         let mut intents = Vec::new();
         let mut dead = Vec::new();
         for connection in self.pipeline.connections().iter().filter(|found| found.scope == entity.scope) {
@@ -543,17 +499,33 @@ impl Control for Engine {
         if internal.is_none() && links.is_empty() && history.is_empty() && dead.is_empty() {
             return Err(ControlError::NotFound(format!("nothing is known of {entity}")));
         }
+        let field = aspect.field.as_deref();
+        let mut links_now: Vec<LinkView> = links.iter().map(LinkView::from).collect();
+        let about = |name: &str| field.is_none_or(|field| lies_within(name, field));
+        for link in &mut links_now {
+            link.base.retain(|name, _| about(name));
+            link.held.retain(|_, held| held.fields.iter().any(|name| about(name)));
+        }
+        let past = at.map(|at| past_views(at, &history, &links, field)).unwrap_or_default();
+        history.retain(|entry| {
+            at.is_none_or(|at| entry.at <= at) && field.is_none_or(|field| entry.concerns(field))
+        });
+        history.truncate(HISTORY);
+        let mut told: Vec<HistoryView> = history.iter().map(HistoryView::from).collect();
+        told.iter_mut().for_each(|entry| entry.narrow(about));
         Ok(Explanation {
             internal: internal.map(|record| InternalView {
                 version: record.version,
                 changed_at: record.changed_at,
                 document: record.document,
             }),
-            links: links.iter().map(LinkView::from).collect(),
+            links: links_now,
             intents,
             hints: self.waiting_hints(&entity, &links).map_err(store)?,
             dead,
-            history: history.iter().map(HistoryView::from).collect(),
+            history: told,
+            at,
+            past,
             entity: Some(entity),
         })
     }
@@ -604,18 +576,8 @@ impl Control for Engine {
         Ok(Count { count: letters.len() as u64 })
     }
 
-    async fn reviews(
-        &self,
-        connection: Option<ConnectionId>,
-        limit: usize,
-    ) -> Result<Vec<ReviewView>, ControlError> {
-        if let Some(connection) = &connection {
-            self.known(connection)?;
-        }
-        let links = self.store.held_links(connection.as_ref(), limit).map_err(store)?;
-        let clashes = self.pipeline.clashes(connection.as_ref(), limit).map_err(store)?;
-        let waiting = links.iter().flat_map(ReviewView::of);
-        Ok(waiting.chain(clashes.iter().filter_map(ReviewView::of_clash)).take(limit).collect())
+    async fn reviews(&self, filter: ReviewFilter, limit: usize) -> Result<Vec<ReviewView>, ControlError> {
+        self.found_reviews(&filter, limit)
     }
 
     async fn decide_match(&self, decision: DecideMatch) -> Result<Count, ControlError> {
@@ -654,49 +616,15 @@ impl Control for Engine {
     }
 
     async fn decide(&self, decision: Decide) -> Result<Count, ControlError> {
-        let group = decision.group.clone();
-        let choice = match decision.choice.clone() {
-            Choice::Internal => plan::Choice::Internal,
-            Choice::External => plan::Choice::External,
-            Choice::Values(fields) => plan::Choice::Value(fields),
-        };
-        let now = self.clock.now();
-        self.change_link(&decision.entity(), &decision.connection, |link| {
-            if !link.held.contains_key(&group) {
-                return Err(ControlError::NotFound(format!(
-                    "{} holds no group {group} at {}; `tandem review list` lists them",
-                    link.entity, link.connection
-                )));
-            }
-            let decided = plan::decide_review(link, &group, choice, now)
-                .map_err(|error| ControlError::Invalid(error.to_string()))?;
-            Ok((decided, 1))
-        })
-        .await
+        self.decide_one(&decision).await
+    }
+
+    async fn decide_many(&self, decision: DecideMany) -> Result<DecidedMany, ControlError> {
+        self.decide_all(&decision).await
     }
 
     async fn unfreeze(&self, target: Unfreeze) -> Result<Count, ControlError> {
-        let now = self.clock.now();
-        self.change_links(&target.entity(), &target.connection, |link, others| {
-            let fields: Vec<String> = match &target.field {
-                Some(field) => vec![field.clone()],
-                None => link.frozen.keys().cloned().collect(),
-            };
-            let fields: Vec<String> =
-                fields.into_iter().filter(|field| link.frozen.contains_key(field)).collect();
-            if fields.is_empty() {
-                return Err(ControlError::NotFound(format!("nothing is frozen in {}", link.entity)));
-            }
-            // A loop goes over all links of the entity, and so does what was counted of it.
-            let thaw = |link: &Link| {
-                fields.iter().fold(link.clone(), |link, field| plan::unfreeze(&link, field, now))
-            };
-            let changed = others.iter().map(|other| (thaw(other), other)).filter(|(new, old)| new != *old);
-            let mut links: Vec<Link> = changed.map(|(new, _)| new).collect();
-            links.insert(0, thaw(link));
-            Ok((links, fields.len() as u64))
-        })
-        .await
+        self.let_flow(&target).await
     }
 
     async fn withheld(

@@ -12,6 +12,7 @@ mod limits;
 mod matching;
 mod pauses;
 mod providers;
+mod review;
 mod work;
 
 use std::collections::BTreeMap;

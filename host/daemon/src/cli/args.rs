@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tandem_core::policy::Flow;
 
+use crate::admin::FieldChoice;
+
 /// Keeps the records of System A and of customers' CRMs the same.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, propagate_version = false, disable_help_subcommand = true)]
@@ -155,6 +157,14 @@ pub(super) struct Explain {
     /// The connection whose CRM has the record
     #[arg(long)]
     pub(super) connection: Option<String>,
+
+    /// Only the story of this field, and of what lies within it
+    #[arg(long, value_name = "POINTER")]
+    pub(super) field: Option<String>,
+
+    /// What was known at this moment: 2026-11-26T09:30:00Z, or a time before now: -90s, -10m, -2h, -3d
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) at: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -201,13 +211,40 @@ pub(super) struct DeadTarget {
 #[derive(Debug, Subcommand)]
 pub(super) enum Review {
     /// List what waits
-    List(List),
-    /// Show one record's conflicts with both values
+    List(ReviewList),
+    /// Show one record's conflicts: what both sides had, what they have, who gave it and when, and what to choose from
     Show(Reviewed),
-    /// Decide a conflict
+    /// Decide conflicts of a record, or the same way of many
     Decide(Decide),
     /// Let fields flow again that went back and forth too often
     Unfreeze(Unfreeze),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReviewList {
+    /// Only of this scope
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+
+    /// Only of this connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// Only of this canonical object, for example contact
+    #[arg(long)]
+    pub(super) object: Option<String>,
+
+    /// Only about this field
+    #[arg(long, value_name = "POINTER")]
+    pub(super) field: Option<String>,
+
+    /// Only of this kind: held, frozen
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: usize,
 }
 
 /// A record under review. What is left out is found among the open reviews if it is unambiguous.
@@ -260,38 +297,79 @@ fn parse_kind(text: &str) -> Result<tandem_core::matching::Kind, String> {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("choice").required(true).args(["take", "value", "link", "apart", "new", "merge"])))]
+#[command(group(
+    clap::ArgGroup::new("choice")
+        .required(true)
+        .multiple(true)
+        .args(["take", "all", "field", "value", "link", "apart", "new", "merge"])
+))]
 pub(super) struct Decide {
-    #[command(flatten)]
-    pub(super) record: Reviewed,
+    /// The canonical object, for example contact
+    pub(super) object: Option<String>,
+
+    /// The record's id in System A. Without it many records are decided: see --all, --only and --yes
+    #[arg(requires = "object")]
+    pub(super) id: Option<String>,
+
+    /// The scope of the record in System A
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+
+    /// The connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
 
     /// The field group, as `review list` names it
-    #[arg(long)]
+    #[arg(long, requires = "id")]
     pub(super) group: Option<String>,
 
-    /// Whose values hold
-    #[arg(long, value_enum)]
+    /// Whose values hold, for one group
+    #[arg(long, value_enum, requires = "id", conflicts_with_all = ["all", "field", "value"])]
     pub(super) take: Option<Take>,
 
-    /// A value that holds on both sides, as JSON: --value '/phone="+49 30 1234"'; null clears the field
-    #[arg(long, value_name = "POINTER=JSON", value_parser = parse_value)]
+    /// Whose values hold for all that is held, but for the fields that are named
+    #[arg(long, value_enum, conflicts_with = "value")]
+    pub(super) all: Option<Take>,
+
+    /// What holds for one field: --field /phone=internal, =external, or a value as JSON: '/name="Ann"'; null clears the field
+    #[arg(long, value_name = "POINTER=CHOICE", value_parser = parse_choice, requires = "id", conflicts_with = "value")]
+    pub(super) field: Vec<(String, FieldChoice)>,
+
+    /// A value that holds on both sides, for one group, as JSON: --value '/phone="+49 30 1234"'; null clears the field
+    #[arg(long, value_name = "POINTER=JSON", value_parser = parse_value, requires = "id")]
     pub(super) value: Vec<(String, serde_json::Value)>,
 
     /// Which record it is, of the other side
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "id", conflicts_with_all = ["take", "all", "field", "value", "apart", "new", "merge"])]
     pub(super) link: Option<String>,
 
     /// It is none of them: leave it alone
-    #[arg(long)]
+    #[arg(long, requires = "id", conflicts_with_all = ["take", "all", "field", "value", "new", "merge"])]
     pub(super) apart: bool,
 
     /// It is none of them: it gets a record of its own in the CRM
-    #[arg(long)]
+    #[arg(long, requires = "id", conflicts_with_all = ["take", "all", "field", "value", "merge"])]
     pub(super) new: bool,
 
     /// It is the winner of the merge: delete System A's loser
-    #[arg(long)]
+    #[arg(long, requires = "id", conflicts_with_all = ["take", "all", "field", "value"])]
     pub(super) merge: bool,
+
+    /// What `review show` names for the values that were looked at: if they are others by now, nothing is decided
+    #[arg(long, value_name = "TOKEN", requires = "id")]
+    pub(super) seen: Vec<String>,
+
+    /// Decide whatever the values are by now
+    #[arg(long, requires = "id", conflicts_with = "seen")]
+    pub(super) force: bool,
+
+    /// Of many records: only the groups of this field
+    #[arg(long, value_name = "POINTER", conflicts_with = "id")]
+    pub(super) only: Option<String>,
+
+    /// Of many records: do it, after the number was told without this
+    #[arg(long, conflicts_with = "id")]
+    pub(super) yes: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -548,6 +626,22 @@ pub(super) struct Look {
     /// All records that are linked
     #[arg(long)]
     pub(super) all: bool,
+}
+
+fn parse_choice(text: &str) -> Result<(String, FieldChoice), String> {
+    match text.split_once('=') {
+        Some((pointer, "internal")) if pointer.starts_with('/') => {
+            Ok((pointer.to_owned(), FieldChoice::Internal))
+        }
+        Some((pointer, "external")) if pointer.starts_with('/') => {
+            Ok((pointer.to_owned(), FieldChoice::External))
+        }
+        _ => {
+            let (pointer, value) =
+                parse_value(text).map_err(|why| format!("{why}; or internal, or external"))?;
+            Ok((pointer, FieldChoice::Value(value)))
+        }
+    }
 }
 
 fn parse_value(text: &str) -> Result<(String, serde_json::Value), String> {

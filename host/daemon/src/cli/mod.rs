@@ -21,6 +21,7 @@ mod room;
 mod rules;
 mod run;
 mod show;
+mod story;
 mod table;
 
 use std::future::Future;

@@ -4,17 +4,16 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tandem_core::link::Fields;
+use tandem_core::link::{Fields, Side};
 
 use super::args::{self, Command};
 use super::client::Client;
-use super::deletes;
 use super::failure::Failure;
-use super::matches;
-use super::show;
-use crate::admin::view::{Count, ProviderView, ProvidersReloaded, ReviewView, Status, Swapped};
+use super::{deletes, matches, show, story};
+use crate::admin::view::{Count, DecidedMany, ProviderView, ProvidersReloaded, ReviewView, Status, Swapped};
 use crate::admin::{
-    Choice, DeadTarget, Decide, DeletesTarget, Look, LookAt, PauseTarget, Pin, RollBack, Unfreeze,
+    Choice, DeadTarget, Decide, DecideMany, DeletesTarget, Look, LookAt, PauseTarget, Pin, ReviewFilter,
+    RollBack, Unfreeze,
 };
 
 /// Most reviews that are searched for the one that is meant.
@@ -64,9 +63,11 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
                 ("connection", record.connection),
                 ("object", Some(record.object.clone())),
                 ("id", Some(record.id.clone())),
+                ("field", record.field),
+                ("at", record.at),
             ];
             let answer = client.get("/v1/explain", &query).await?;
-            let text = show::explanation(&record.object, &record.id, &read(&answer)?);
+            let text = story::explanation(&record.object, &record.id, &read(&answer)?);
             Ok((answer, text))
         }
         Command::Dead(command) => dead(client, command).await,
@@ -194,7 +195,7 @@ async fn attempt(client: &Client, asked: &args::ProviderTry) -> Result<(Value, S
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         answer = client.get("/v1/explain", &query).await?;
     }
-    text.push_str(&show::explanation(last.object.as_str(), last.id.as_str(), &read(&answer)?));
+    text.push_str(&story::explanation(last.object.as_str(), last.id.as_str(), &read(&answer)?));
     text.push_str(&format!("swapped and looked at again in {} ms\n", began.elapsed().as_millis()));
     Ok((answer, text))
 }
@@ -258,7 +259,15 @@ fn list_query(list: args::List) -> [(&'static str, Option<String>); 2] {
 async fn review(client: &Client, command: args::Review) -> Result<(Value, String), Failure> {
     match command {
         args::Review::List(list) => {
-            let answer = client.get("/v1/review", &list_query(list)).await?;
+            let query = [
+                ("scope", list.scope),
+                ("connection", list.connection),
+                ("object", list.object),
+                ("field", list.field),
+                ("kind", list.kind),
+                ("limit", Some(list.limit.to_string())),
+            ];
+            let answer = client.get("/v1/review", &query).await?;
             let text = show::reviews(&read::<Vec<_>>(&answer)?);
             Ok((answer, text))
         }
@@ -267,33 +276,58 @@ async fn review(client: &Client, command: args::Review) -> Result<(Value, String
             let answer = serde_json::to_value(&found).map_err(|error| Failure::new(&error))?;
             Ok((answer, show::review(&found)))
         }
-        args::Review::Decide(decide) => {
-            let mut found = find(client, &decide.record).await?;
-            if let Some(choice) = matches::choice(&decide) {
-                found.retain(|review| review.clash.is_some());
-                return matches::decide(client, only(found)?, choice).await;
-            }
+        args::Review::Decide(decide) if matches::choice(&decide).is_some() => identify(client, decide).await,
+        args::Review::Decide(args::Decide {
+            object: Some(object),
+            id: Some(id),
+            scope,
+            connection,
+            group,
+            take,
+            all,
+            field,
+            value,
+            seen,
+            force,
+            ..
+        }) => {
+            let mut found = find(client, &args::Reviewed { object, id, scope, connection }).await?;
             found.retain(|review| {
-                review.kind == "held" && decide.group.as_ref().is_none_or(|group| *group == review.group)
+                review.kind == "held" && group.as_ref().is_none_or(|group| *group == review.group)
             });
+            // What is seen here has been looked at as far as anybody knows; whoever looked before says at what.
+            let known = if seen.is_empty() {
+                found.iter().map(|review| review.seen.clone()).filter(|seen| !seen.is_empty()).collect()
+            } else {
+                seen
+            };
+            let is_one_group = take.is_some() || !value.is_empty();
+            if !is_one_group {
+                found.dedup_by(|one, other| one.entity == other.entity && one.connection == other.connection);
+            }
             let one = only(found)?;
-            let choice = match decide.take {
-                Some(args::Take::Internal) => Choice::Internal,
-                Some(args::Take::External) => Choice::External,
-                None => Choice::Values(decide.value.into_iter().collect::<Fields>()),
+            let choice = match take.or(all) {
+                Some(args::Take::Internal) => Some(Choice::Internal),
+                Some(args::Take::External) => Some(Choice::External),
+                None if value.is_empty() => None,
+                None => Some(Choice::Values(value.into_iter().collect::<Fields>())),
             };
             let decision = Decide {
                 scope: one.entity.scope,
                 object: one.entity.object,
                 id: one.entity.id,
                 connection: one.connection,
-                group: one.group,
+                group: if is_one_group { Some(one.group) } else { group },
                 choice,
+                fields: field.into_iter().collect(),
+                seen: known,
+                force,
             };
             let answer = client.post("/v1/review/decide", &decision).await?;
             let text = show::count(read(&answer)?, "decided", "group", "groups");
             Ok((answer, text))
         }
+        args::Review::Decide(decide) => decide_many(client, decide).await,
         args::Review::Unfreeze(unfreeze) => {
             let mut found = find(client, &unfreeze.record).await?;
             found.retain(|review| {
@@ -359,16 +393,66 @@ fn deletes_target(target: args::DeletesTarget) -> DeletesTarget {
     }
 }
 
+/// Says whom a record is.
+async fn identify(client: &Client, decide: args::Decide) -> Result<(Value, String), Failure> {
+    let choice = matches::choice(&decide);
+    let (Some(choice), Some(object), Some(id)) = (choice, decide.object, decide.id) else {
+        return Err(Failure::usage("name the record: its object and its id"));
+    };
+    let record = args::Reviewed { object, id, scope: decide.scope, connection: decide.connection };
+    let mut found = find(client, &record).await?;
+    found.retain(|review| review.clash.is_some());
+    matches::decide(client, only(found)?, choice).await
+}
+
+/// The same decision about many records: told how many they are, and decided when that was taken notice of.
+async fn decide_many(client: &Client, decide: args::Decide) -> Result<(Value, String), Failure> {
+    let take = match decide.all {
+        Some(args::Take::Internal) => Side::Internal,
+        Some(args::Take::External) => Side::External,
+        None => {
+            return Err(Failure::usage("name the record, or say --all internal or --all external for many"));
+        }
+    };
+    let filter = ReviewFilter {
+        scope: decide.scope.map(Into::into),
+        connection: decide.connection.map(Into::into),
+        object: decide.object.map(Into::into),
+        id: None,
+        field: decide.only,
+        kind: Some("held".to_owned()),
+    };
+    let mut question = DecideMany { filter, take, expected: None };
+    let answer = client.post("/v1/review/decide-many", &question).await?;
+    let found: DecidedMany = read(&answer)?;
+    if found.matching == 0 {
+        return Ok((answer, "Nothing of that kind waits for a decision.\n".to_owned()));
+    }
+    if !decide.yes {
+        let what = format!(
+            "{} groups of {} records would take {}'s values; say --yes to decide them",
+            found.matching,
+            found.records,
+            if take == Side::Internal { "System A" } else { "the CRM" }
+        );
+        return Err(Failure::because(what));
+    }
+    question.expected = Some(found.matching);
+    let answer = client.post("/v1/review/decide-many", &question).await?;
+    let text = show::decided_many(&read(&answer)?);
+    Ok((answer, text))
+}
+
 /// The open reviews of a record.
 async fn find(client: &Client, record: &args::Reviewed) -> Result<Vec<ReviewView>, Failure> {
-    let query = [("connection", record.connection.clone()), ("limit", Some(ALL.to_owned()))];
-    let mut reviews: Vec<ReviewView> = read(&client.get("/v1/review", &query).await?)?;
-    reviews.retain(|review| {
-        let entity = &review.entity;
-        entity.object.as_str() == record.object
-            && review.names(&record.id)
-            && record.scope.as_ref().is_none_or(|scope| entity.scope.as_str() == scope)
-    });
+    let query = [
+        ("scope", record.scope.clone()),
+        ("connection", record.connection.clone()),
+        ("object", Some(record.object.clone())),
+        ("id", Some(record.id.clone())),
+        ("limit", Some(ALL.to_owned())),
+    ];
+    let reviews: Vec<ReviewView> = read(&client.get("/v1/review", &query).await?)?;
     if reviews.is_empty() {
         let what =
             format!("{} {} does not wait for a decision; see tandem review list", record.object, record.id);

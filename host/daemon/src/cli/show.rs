@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use tandem_core::link::Fields;
+use tandem_core::link::{Fields, Said, Side};
 
 use super::table::{age, harmless, indented, plain, table, time, value};
 use crate::admin::view::{
-    ConnectionState, ConnectionStatus, Count, DeadView, Explanation, LinkView, Paused, ProviderView,
-    ProvidersReloaded, Reloaded, ReviewView, Status, Swapped,
+    ConnectionState, ConnectionStatus, Count, DeadView, DecidedMany, Paused, ProviderView, ProvidersReloaded,
+    Reloaded, ReviewView, Status, Swapped,
 };
 
 pub(super) fn status(status: &Status) -> String {
@@ -79,129 +79,7 @@ fn paused(paused: Paused) -> Option<&'static str> {
     }
 }
 
-pub(super) fn explanation(object: &str, id: &str, explanation: &Explanation) -> String {
-    let mut text = match &explanation.entity {
-        Some(entity) => format!("{} {} of scope {}\n", entity.object, entity.id, entity.scope),
-        None => format!("{object} {id} is not linked\n"),
-    };
-    match &explanation.internal {
-        None => text.push_str("System A has no such record.\n"),
-        Some(record) => {
-            let what = if record.document.is_some() { "changed" } else { "deleted" };
-            let _ =
-                writeln!(text, "System A: version {}, {what} {}", record.version, time(record.changed_at));
-        }
-    }
-    for found in &explanation.links {
-        text.push('\n');
-        text.push_str(&link(found));
-    }
-    if explanation.links.is_empty() {
-        text.push_str("There are no links.\n");
-    }
-    for intent in &explanation.intents {
-        let lost =
-            intent.unknown_since.map_or(String::new(), |at| format!(", its answer was lost {}", time(at)));
-        let done = if intent.call == "create" { "created" } else { "updated" };
-        let _ =
-            writeln!(text, "\nBeing {done} at {} since {}{lost}", intent.connection, time(intent.opened_at));
-    }
-    if !explanation.hints.is_empty() {
-        let rows = explanation.hints.iter().map(|hint| {
-            let due = if hint.due == 0 { "now".to_owned() } else { time(hint.due) };
-            [
-                hint.connection.to_string(),
-                hint.class.clone(),
-                hint.cause.clone(),
-                time(hint.noticed_at),
-                due,
-                hint.attempts.to_string(),
-            ]
-        });
-        text.push_str("\nWaiting\n");
-        text.push_str(&indented(&table(
-            ["CONNECTION", "CLASS", "CAUSE", "NOTICED", "DUE", "TRIED"],
-            &rows.collect::<Vec<_>>(),
-        )));
-    }
-    if !explanation.dead.is_empty() {
-        text.push_str("\nSet aside\n");
-        text.push_str(&indented(&dead(&explanation.dead)));
-    }
-    if explanation.history.is_empty() {
-        text.push_str("\nNo history is kept of it.\n");
-        return text;
-    }
-    text.push_str("\nHistory, newest first\n");
-    for entry in &explanation.history {
-        let calls = if entry.calls == 1 { "1 call".to_owned() } else { format!("{} calls", entry.calls) };
-        let _ = writeln!(
-            text,
-            "  {}  {}  {}  after {}, by {}, {calls}",
-            time(entry.at),
-            entry.connection,
-            entry.what,
-            entry.cause,
-            entry.provider
-        );
-        if !entry.why.is_empty() {
-            let _ = writeln!(text, "    {}", plain(&entry.why));
-        }
-        for (field, pair) in &entry.delta {
-            let (internal, external) = (value(pair.internal.as_ref()), value(pair.external.as_ref()));
-            let _ = writeln!(text, "    {field}: {internal} | {external}");
-        }
-    }
-    text
-}
-
-fn link(link: &LinkView) -> String {
-    let external = link.external.as_ref().map_or("not created yet".to_owned(), ToString::to_string);
-    let mut text = format!("{} -> {external}, {}", link.connection, link.life);
-    if link.incarnation > 0 {
-        let _ = write!(text, ", created again {} times", link.incarnation);
-    }
-    let _ = writeln!(text, ", last settled {}", time(link.committed_at));
-    let rows: Vec<_> = link
-        .base
-        .iter()
-        .map(|(field, pair)| {
-            let mut notes = Vec::new();
-            if pair.assumed {
-                notes.push("not seen since it was sent".to_owned());
-            }
-            if link.owed.contains(field) {
-                notes.push("owed: its target is not linked yet".to_owned());
-            }
-            if link.refused.contains(field) {
-                notes.push("refused by the CRM".to_owned());
-            }
-            if let Some(why) = link.frozen.get(field) {
-                notes.push(format!("frozen: {why}"));
-            }
-            let mut cells = [
-                field.clone(),
-                value(pair.internal.as_ref()),
-                value(pair.external.as_ref()),
-                notes.join(", "),
-            ];
-            if cells[1] == cells[2] {
-                cells[2] = "=".to_owned();
-            }
-            cells
-        })
-        .collect();
-    if !rows.is_empty() {
-        text.push_str(&indented(&table(["FIELD", "SYSTEM A", "CRM", ""], &rows)));
-    }
-    for (group, held) in &link.held {
-        let _ = writeln!(text, "  {group} is under review since {}: {}", time(held.since), plain(&held.why));
-        text.push_str(&indented(&both(&held.fields, &held.internal, &held.external)));
-    }
-    text
-}
-
-fn both(fields: &[String], internal: &Fields, external: &Fields) -> String {
+pub(super) fn both(fields: &[String], internal: &Fields, external: &Fields) -> String {
     let row = |field: &String| [field.clone(), value(internal.get(field)), value(external.get(field))];
     table(["FIELD", "SYSTEM A", "CRM"], &fields.iter().map(row).collect::<Vec<_>>())
 }
@@ -285,14 +163,20 @@ pub(super) fn reviews(reviews: &[ReviewView]) -> String {
                 review.entity.object.to_string(),
                 harmless(review.entity.id.as_str()),
                 review.connection.to_string(),
-                review.group.clone(),
+                group(&review.group),
+                review.fields.len().to_string(),
                 review.kind.clone(),
                 review.since.map_or("-".to_owned(), time),
                 plain(&review.why),
             ]
         })
         .collect();
-    table(["SCOPE", "OBJECT", "ID", "CONNECTION", "GROUP", "KIND", "SINCE", "WHY"], &rows)
+    table(["SCOPE", "OBJECT", "ID", "CONNECTION", "GROUP", "FIELDS", "KIND", "SINCE", "WHY"], &rows)
+}
+
+/// A group's name; the record as a whole has none.
+fn group(name: &str) -> String {
+    if name.is_empty() { "(record)".to_owned() } else { name.to_owned() }
 }
 
 pub(super) fn review(reviews: &[ReviewView]) -> String {
@@ -300,10 +184,14 @@ pub(super) fn review(reviews: &[ReviewView]) -> String {
     for review in reviews {
         let external =
             review.external.as_ref().map_or("not created yet".to_owned(), |id| harmless(id.as_str()));
+        let since = review.since.map_or(String::new(), |at| format!(" since {}", time(at)));
         let _ = writeln!(
             text,
-            "{} at {} -> {external}, group {}: {}",
-            review.entity, review.connection, review.group, review.kind
+            "{} at {} -> {external}, group {}: {}{since}",
+            review.entity,
+            review.connection,
+            group(&review.group),
+            review.kind
         );
         let _ = writeln!(text, "  {}", plain(&review.why));
         if let Some(clash) = &review.clash {
@@ -313,9 +201,79 @@ pub(super) fn review(reviews: &[ReviewView]) -> String {
             }
             let _ = writeln!(text, "  choices: {}", plain(&clash.choices.join(", ")));
         }
-        if review.kind == "held" {
-            text.push_str(&indented(&both(&review.fields, &review.internal_values, &review.external_values)));
+        for write in &review.writes {
+            let side = if write.side == Side::Internal { "System A" } else { "the CRM" };
+            let _ = writeln!(text, "  {}  written in {side}", time(write.at));
         }
+        if review.kind == "held" {
+            text.push_str(&indented(&held(review)));
+            let _ = writeln!(text, "  System A's values: {}", said(&review.internal_said, "changed"));
+            let _ = writeln!(text, "  the CRM's values: {}", said(&review.external_said, "noticed"));
+        }
+        let (object, id) = (&review.entity.object, &review.entity.id);
+        if !review.choices.is_empty() {
+            let _ = writeln!(text, "  choices: {}", review.choices.join(", "));
+        }
+        if !review.seen.is_empty() {
+            let of_group =
+                if review.group.is_empty() { String::new() } else { format!(" --group {}", review.group) };
+            let _ = writeln!(
+                text,
+                "  tandem review decide {object} {} --connection {}{of_group} --seen {} --take internal",
+                harmless(id.as_str()),
+                review.connection,
+                review.seen
+            );
+        }
+    }
+    text
+}
+
+/// What both sides had, and what they have.
+fn held(review: &ReviewView) -> String {
+    let rows: Vec<_> = review
+        .fields
+        .iter()
+        .map(|field| {
+            let agreed = review.base.get(field).map_or_else(
+                || "never compared".to_owned(),
+                |pair| {
+                    let (ours, theirs) = (value(pair.internal.as_ref()), value(pair.external.as_ref()));
+                    if ours == theirs { ours } else { format!("{ours} | {theirs}") }
+                },
+            );
+            [
+                field.clone(),
+                agreed,
+                value(review.internal_values.get(field)),
+                value(review.external_values.get(field)),
+            ]
+        })
+        .collect();
+    table(["FIELD", "AGREED", "SYSTEM A", "CRM"], &rows)
+}
+
+/// Who changed a record: of a CRM it is only told whether it was Tandem's own access.
+pub(super) fn who(author: &str) -> String {
+    match author {
+        "own" => "Tandem's own access".to_owned(),
+        "other" => "somebody else".to_owned(),
+        by => harmless(by),
+    }
+}
+
+/// Who gave a value, and when.
+fn said(said: &Said, verb: &str) -> String {
+    let by =
+        said.by.as_deref().map_or_else(|| "by whom is unknown".to_owned(), |by| format!("by {}", who(by)));
+    let at = said.at.map_or_else(|| "when is unknown".to_owned(), |at| format!("{verb} {}", time(at)));
+    format!("{by}, {at}")
+}
+
+pub(super) fn decided_many(done: &DecidedMany) -> String {
+    let mut text = count(Count { count: done.decided }, "decided", "group", "groups");
+    for line in &done.refused {
+        let _ = writeln!(text, "refused  {}", plain(line));
     }
     text
 }

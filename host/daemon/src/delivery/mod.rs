@@ -76,6 +76,19 @@ pub enum SendError {
     },
 }
 
+impl SendError {
+    /// The kind's word, for metrics and history.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotSent { .. } => "not-sent",
+            Self::Unknown { .. } => "unknown",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Unauthorised { .. } => "unauthorised",
+        }
+    }
+}
+
 /// Sends a provider's request for a connection: resolves the target, authenticates, obeys egress rules.
 pub trait Deliver: Send + Sync + 'static {
     /// One request, one answer. Answers carry only the headers of the descriptor's allow-list.

@@ -19,6 +19,8 @@ pub struct Record {
     pub version: u64,
     /// When it was last changed.
     pub changed_at: Millis,
+    /// Who changed it last: `api`, or `tandem:CONNECTION`. Empty: System A does not say.
+    pub origin: String,
     /// The canonical document. None: deleted.
     pub document: Option<Value>,
 }

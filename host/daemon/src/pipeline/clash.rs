@@ -21,7 +21,7 @@ use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
 use crate::internal::{Expected, Internal, Outcome, Write};
 use crate::provider::Runtime;
-use crate::store::{Class, Commit, Hint, Op, Store, StoreError, Subject, Until};
+use crate::store::{Class, Commit, Hint, HistoryEntry, Moved, Op, Store, StoreError, Subject, Until};
 
 /// The word of a hint that a rival's change made.
 pub(super) const RIVAL: &str = "rival";
@@ -398,7 +398,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         if clash.decided == Some(Choice::Apart) && !woken && case.link.external.is_none() {
             // Nothing is asked of the CRM for a record that is left alone, unless it is known by something else now.
-            let InternalState::Present { fields, .. } = self.read_internal(&entity).await? else {
+            let (InternalState::Present { fields, .. }, _) = self.read_internal(&entity).await? else {
                 return Ok(None);
             };
             if identity_digest(&identity_of(&fields, &case.object.policy)) == clash.identity {
@@ -413,18 +413,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     async fn work_merged(&self, case: &mut Case<'_>, mut clash: Clash) -> Result<Option<End>, PipelineError> {
         let now = self.rooms.clock.now();
         let entity = case.link.entity.clone();
-        let version = match self.read_internal(&entity).await? {
+        let version = match self.read_internal(&entity).await?.0 {
             InternalState::Present { version, .. } => version,
             InternalState::Deleted { version, .. } => {
                 Self::drop_clash(&mut case.commit, &clash);
                 case.link = plan::bury_merged(&case.link, version, now);
-                case.trail.note(
-                    &case.link,
-                    None,
-                    "merged",
-                    "the loser of a merge was deleted in System A",
-                    now,
-                );
+                case.note("merged", "the loser of a merge was deleted in System A", now);
                 return Ok(Some(End::Done(self.take_commit(case))));
             }
             InternalState::Absent => {
@@ -437,7 +431,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Self::drop_clash(&mut case.commit, &clash);
                 case.link = plan::renew(&case.link, now);
                 let why = "decided in review: the loser of a merge is a record of its own";
-                case.trail.note(&case.link, None, "decided", why, now);
+                case.note("decided", why, now);
                 Ok(None)
             }
             Some(Choice::Merge) => {
@@ -458,7 +452,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         case.link = plan::bury_merged(&case.link, record.version, now);
                         self.rooms.metrics.record(&case.provider, "removed-internal");
                         let why = "decided in review: it is the record that it was merged into";
-                        case.trail.note(&case.link, None, "removed-internal", why, now);
+                        case.note("removed-internal", why, now);
                         Ok(Some(End::Done(self.take_commit(case))))
                     }
                     Outcome::Rejected(problems) => Ok(Some(self.aside(case, "canonical-in", problems))),
@@ -488,13 +482,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         if let Some(link) = self.rooms.store.link(other, &case.connection.id)? {
             let next: Link = plan::renew(&link, now);
-            case.trail.note(
-                &next,
-                None,
-                "decided",
-                "its record in the CRM was given to another one in review",
-                now,
-            );
+            let mut entry = HistoryEntry {
+                what: "decided".into(),
+                why: "its record in the CRM was given to another one in review".into(),
+                cause: case.trail.cause.clone(),
+                delta: Moved::between(&link.base, &next.base),
+                ..HistoryEntry::new(&next, now, self.label(case.connection))
+            };
+            entry.fit();
+            case.commit.push(Op::AddHistory(entry));
             case.commit.push(Op::PutLink(next));
             let waits = Waits::Internal(other.id.clone());
             let hint =

@@ -57,13 +57,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             *unknown_since = Some(now);
             case.commit.push(Op::PutIntent(intent));
         }
-        case.trail.note(
-            &case.link,
-            None,
-            "unknown",
-            "the answer to the create was lost; it is looked for",
-            now,
-        );
+        case.note("unknown", "the answer to the create was lost; it is looked for", now);
         case.create_open = false;
         let until = now.saturating_add(case.object.abilities.find_settles_after_ms.max(50));
         let commit = self.take_commit(case);
@@ -97,23 +91,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             .map(|(name, value)| Attribute { name: name.clone(), value: value.clone() })
             .collect();
         let operation = Operation::Find(Find { object: case.link.entity.object.to_string(), key, identity });
-        let sent =
-            self.exchange(case.connection, case.class, Some(&case.link), move |_| Ok(Ok(operation))).await;
+        let sent = self.exchange_for(case, None, move |_| Ok(Ok(operation))).await;
         let entity = case.link.entity.clone();
         let concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
                 let commit = self.take_commit(case);
-                return Ok(Next::End(self.failed(case.connection, error, Some(entity), commit)?));
+                let end = self.failed(case.connection, error, Some(entity), commit)?;
+                return Ok(Next::End(case.tell(end, now)));
             }
         };
-        case.trail.calls += concluded.calls;
-        case.begun |= concluded.calls > 0;
         let found = match concluded.answer {
             Answer::Found(_) => concluded.seen,
             answer => {
                 let commit = self.take_commit(case);
-                return Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)));
+                let end = self.waits(case.connection, answer, Some(entity), commit);
+                return Ok(Next::End(case.tell(end, now)));
             }
         };
         let mut free = Vec::with_capacity(found.len());
@@ -175,7 +168,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 self.doubt_create(case, &write, &sent);
             }
         }
-        case.trail.note(&case.link, None, "linked", "the record of an open create was found", now);
+        case.note("linked", "the record of an open create was found", now);
     }
 
     /// From now on the create counts as an update that may have been made: its intent becomes that of an update.
@@ -225,7 +218,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
         let now = self.rooms.clock.now();
         case.link.external = Some(id);
-        case.trail.note(&case.link, None, "linked", "the CRM has a record with the same identity", now);
+        case.note("linked", "the CRM has a record with the same identity", now);
         case.external = External::Touched;
         Ok(Created::Linked)
     }
@@ -287,13 +280,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             self.forget_external(case, &before, &external)?;
         }
         let keep = case.link.keep.take();
-        case.link = link;
-        case.stored = stored;
+        case.turn_to(link, stored);
         self.point_at(case, &external, true)?;
         case.link.keep = keep;
         case.peers = self.peers(case)?;
         case.connection.directions.note(&case.link.entity);
-        case.trail.note(&case.link, None, "linked", "system a has a record with the same identity", now);
+        case.note("linked", "system a has a record with the same identity", now);
         Ok(Next::Reread)
     }
 
@@ -391,8 +383,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
             return Ok(self.busy());
         }
-        case.stored = self.rooms.store.link(&entity, &connection.id)?;
-        case.link = case.stored.clone().unwrap_or_else(|| Link::new(entity, connection.id.clone()));
+        let stored = self.rooms.store.link(&entity, &connection.id)?;
+        let link = stored.clone().unwrap_or_else(|| Link::new(entity, connection.id.clone()));
+        case.turn_to(link, stored);
         match &intent {
             Some(intent) => {
                 self.recognise(&mut case, intent, &seen);
@@ -469,14 +462,19 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     }
 }
 
-/// The entity is provisional: what is set aside is known by its external id only.
-fn without_entity(end: End) -> End {
-    match end {
-        End::SetAside { point, problems, commit, .. } => {
-            End::SetAside { point, problems, entity: None, commit }
+/// The entity is provisional: what is set aside is known by its external id only, and nothing is told of a record that may never be.
+fn without_entity(mut end: End) -> End {
+    match &mut end {
+        End::SetAside { entity, commit, .. } => {
+            *entity = None;
+            commit.ops.retain(|op| !matches!(op, Op::AddHistory(_)));
         }
-        other => other,
+        End::Again { commit, .. } | End::Clash { commit, .. } => {
+            commit.ops.retain(|op| !matches!(op, Op::AddHistory(_)));
+        }
+        End::Done(_) | End::PutBack { .. } | End::Later { .. } => {}
     }
+    end
 }
 
 /// The fields that an open create sends.

@@ -19,12 +19,14 @@ use tandem_core::link::{Fields, Link};
 use tandem_core::redact::{redact, redact_one};
 
 use super::intent::Guard;
+use super::record::Case;
+use super::settle::word;
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{Fault, Provider, Runtime};
 use crate::quota::{Admission, Cause, Outcome};
-use crate::store::{Class, Commit, Op, Store, Until};
+use crate::store::{Class, Commit, Exchanged, Op, Store, Until};
 use crate::telemetry::Metrics;
 
 /// While something of a connection waits in line for its quota, the rest is looked at again after so many milliseconds.
@@ -116,6 +118,18 @@ impl From<Fault> for ExchangeError {
 /// What a preparation gives: the operation, or why there is none.
 pub(super) type Prepared = Result<Operation, (&'static str, Vec<Problem>)>;
 
+/// What stands beside an exchange.
+struct Beside<'a> {
+    /// Whose record is written.
+    link: Option<&'a Link>,
+    /// What is on disk before the first request is sent.
+    guard: Option<&'a mut Guard>,
+    /// Calls were made for the same piece of work already, and would have to be made again if it were put back.
+    begun: bool,
+    /// What is told of it, however it ends.
+    told: &'a mut Exchanged,
+}
+
 #[expect(clippy::large_enum_variant, reason = "there is one for each exchange under way, and none is kept")]
 enum Progress {
     Send(Operation, Box<Step>, Vec<QuotaState>),
@@ -136,23 +150,49 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     where
         P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
     {
-        self.exchange_guarded(connection, class, link, None, false, prepare).await
+        let beside = Beside { link, guard: None, begun: false, told: &mut nothing_yet() };
+        self.exchange_beside(connection, class, beside, prepare).await
     }
 
-    /// As [`exchange`](Self::exchange); `guard` is on disk before the first request is sent. `begun`: calls were made for the
-    /// same piece of work already, and would have to be made again if it were put back.
-    pub(super) async fn exchange_guarded<P>(
+    /// As [`exchange`](Self::exchange), about the record of a case, and told in its trail. `guard` is on disk before the first request
+    /// is sent.
+    pub(super) async fn exchange_for<P>(
         &self,
-        connection: &Arc<Connection>,
-        class: Class,
-        link: Option<&Link>,
-        mut guard: Option<&mut Guard>,
-        begun: bool,
+        case: &mut Case<'_>,
+        guard: Option<&mut Guard>,
         prepare: P,
     ) -> Result<Concluded, ExchangeError>
     where
         P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
     {
+        let mut told = nothing_yet();
+        let beside = Beside { link: Some(&case.link), guard, begun: case.begun, told: &mut told };
+        let ended = self.exchange_beside(case.connection, case.class, beside, prepare).await;
+        told.answer = match &ended {
+            Ok(concluded) => word(&concluded.answer),
+            Err(ExchangeError::Send(error)) => error.word(),
+            Err(ExchangeError::Held { .. }) => "held-back",
+            Err(ExchangeError::Refused { .. }) => "refused-here",
+            Err(ExchangeError::Fault(_)) => "fault",
+            Err(ExchangeError::Pipeline(_)) => "store",
+        }
+        .to_owned();
+        case.begun |= told.requests > 0;
+        case.trail.exchanged(told);
+        ended
+    }
+
+    async fn exchange_beside<P>(
+        &self,
+        connection: &Arc<Connection>,
+        class: Class,
+        beside: Beside<'_>,
+        prepare: P,
+    ) -> Result<Concluded, ExchangeError>
+    where
+        P: FnOnce(&mut dyn Provider) -> Result<Prepared, Fault> + Send + 'static,
+    {
+        let Beside { link, mut guard, begun, told } = beside;
         let clock = &self.rooms.clock;
         let context = context(clock.now(), class);
         let room = connection.clone();
@@ -204,6 +244,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         began = clock.now();
                     }
                     calls += 1;
+                    told.requests = calls;
+                    if calls == 1 {
+                        operation.name().clone_into(&mut told.operation);
+                    }
                     let asked = clock.now();
                     let sent = self.rooms.deliver.send(&connection.id, request).await;
                     permit.finish(
@@ -215,12 +259,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     );
                     let outcome = match &sent {
                         Ok(response) => Metrics::status(response.status),
-                        Err(SendError::NotSent { .. }) => "not-sent",
-                        Err(SendError::Unknown { .. }) => "unknown",
-                        Err(SendError::Forbidden { .. }) => "forbidden",
-                        Err(SendError::Unauthorised { .. }) => "unauthorised",
+                        Err(error) => error.word(),
                     };
-                    let time = Duration::from_millis(clock.now().saturating_sub(asked));
+                    let now = clock.now();
+                    told.status = sent.as_ref().map_or(0, |response| response.status);
+                    told.took_ms = now.saturating_sub(began);
+                    let time = Duration::from_millis(now.saturating_sub(asked));
                     self.rooms.metrics.call(&self.provider_of(connection), operation.name(), outcome, time);
                     let response = match sent {
                         Ok(response) => response,
@@ -312,6 +356,11 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.line.lock().remove(&self.connection);
     }
+}
+
+/// Of an exchange that sent nothing yet.
+fn nothing_yet() -> Exchanged {
+    Exchanged { operation: String::new(), requests: 0, status: 0, took_ms: 0, answer: String::new() }
 }
 
 fn context(now: Millis, class: Class) -> Context {

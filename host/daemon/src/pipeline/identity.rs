@@ -134,7 +134,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
             return Ok(Some(self.busy()));
         }
-        let InternalState::Present { fields, .. } = self.read_internal(entity).await? else {
+        let (InternalState::Present { fields, .. }, _) = self.read_internal(entity).await? else {
             return Ok(None);
         };
         let identity = identity_of(&fields, &case.object.policy);
@@ -178,17 +178,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 left.decided = Some(Choice::Apart);
                 self.note_clash(&mut case.commit, case.connection, left)?;
                 case.link = plan::relink(&case.link, id, now);
-                case.trail.note(&case.link, None, "linked", "decided in review", now);
+                case.note("linked", "decided in review", now);
             }
             (_, false) if live => {
                 case.link = plan::relink(&case.link, id, now);
-                case.trail.note(
-                    &case.link,
-                    None,
-                    "linked",
-                    "the CRM has a record with the same identity",
-                    now,
-                );
+                case.note("linked", "the CRM has a record with the same identity", now);
             }
             _ => case.link.external = Some(id.clone()),
         }
@@ -207,7 +201,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // Nothing is made before it is decided: whoever waits for an open create waits no longer.
         self.drop_create(case);
         if asked.waits == Waits::Internal(case.link.entity.id.clone()) {
-            case.trail.note(&case.link, None, what, &asked.why, now);
+            case.note(what, &asked.why, now);
         }
         End::Clash { clash: Box::new(asked), commit: self.take_commit(case) }
     }
@@ -260,7 +254,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         asked.fields = fields;
         asked.held = groups;
         self.note_clash(&mut case.commit, case.connection, asked)?;
-        case.trail.note(&case.link, None, "held", &why, now);
+        case.note("held", &why, now);
         Ok(true)
     }
 
@@ -387,7 +381,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
                 case.link.external = Some(ExternalId::from(id));
                 case.external = plan::External::Touched;
-                case.trail.note(&case.link, None, "linked", "decided in review", now);
+                case.note("linked", "decided in review", now);
                 return Ok(Some(Next::Round));
             }
             free.retain(|seen| seen.id.as_str() == id);
@@ -408,11 +402,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
         let object = entity.object.to_string();
         let operation = Operation::Find(Find { object, key: None, identity: attributes.collect() });
-        let sent = self
-            .exchange_guarded(case.connection, case.class, Some(&case.link), None, case.begun, move |_| {
-                Ok(Ok(operation))
-            })
-            .await;
+        let sent = self.exchange_for(case, None, move |_| Ok(Ok(operation))).await;
         let concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
@@ -420,8 +410,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 return Ok(Err(self.failed(case.connection, error, Some(entity.clone()), commit)?));
             }
         };
-        case.trail.calls += concluded.calls;
-        case.begun |= concluded.calls > 0;
         let mut all = Namesakes { free: Vec::new(), taken: Vec::new(), began: concluded.began };
         let mut found = match concluded.answer {
             Answer::Found(_) => concluded.seen,
@@ -502,7 +490,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(Some(Next::End(self.busy())));
         }
         case.link.external = Some(key.id);
-        case.trail.note(&case.link, None, "linked", "the CRM has a record with the same identity", now);
+        case.note("linked", "the CRM has a record with the same identity", now);
         Ok(Some(match self.external_of(case, (seen, began), true) {
             Ok(external) => {
                 case.external = external;

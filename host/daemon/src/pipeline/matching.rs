@@ -257,7 +257,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         seen: &Seen,
         fields: &Fields,
     ) -> Result<Differences, PipelineError> {
-        let InternalState::Present { fields: internal, .. } = self.read_internal(entity).await? else {
+        let (InternalState::Present { fields: internal, .. }, _) = self.read_internal(entity).await? else {
             return Ok(Differences::default());
         };
         let now = self.rooms.clock.now();
@@ -286,7 +286,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 continue;
             }
             let entity = EntityKey { scope: change.scope, object: change.object, id: change.id };
-            let InternalState::Present { fields, .. } = self.read_internal(&entity).await? else { continue };
+            let (InternalState::Present { fields, .. }, _) = self.read_internal(&entity).await? else {
+                continue;
+            };
             seen += 1;
             if closed.is_claimed(&entity.id) {
                 continue;

@@ -17,7 +17,7 @@ use super::exchange::{Body, Seen};
 use super::guard::{Kind, Reservation, Ruling, Withheld, Writes, is_bulk};
 use super::inbox::problem;
 use super::peers::Other;
-use super::settle::End;
+use super::settle::{End, changes_nothing};
 use super::trail::Trail;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
@@ -72,7 +72,9 @@ pub(super) struct Case<'a> {
     /// The entity's links at the scope's other connections. Nobody changes them meanwhile: the entity is in this hand.
     pub(super) peers: Vec<Other>,
     pub(super) external: External,
-    pub(super) trail: Trail,
+    /// Who wrote the record of System A that was read last.
+    pub(super) internal_origin: String,
+    pub(super) trail: Box<Trail>,
     pub(super) provider: ProviderId,
     pub(super) commit: Commit,
     /// The intent of a create was opened or found, and has to be closed with the link.
@@ -171,7 +173,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         stored: Option<Link>,
         external: External,
     ) -> Case<'a> {
-        let cause = work.hints.first().map_or("", |hint| hint.cause.as_str());
+        let trail = Trail::new(work, &link, &external, self.label(connection), self.rooms.clock.now());
         let bulk = is_bulk(work);
         Case {
             connection,
@@ -181,7 +183,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             stored,
             peers: Vec::new(),
             external,
-            trail: Trail::new(cause, self.label(connection)),
+            internal_origin: String::new(),
+            trail: Box::new(trail),
             provider: self.provider_of(connection),
             commit: Commit::new(),
             create_open: false,
@@ -204,11 +207,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         case.connection.directions.note(&case.link.entity);
         case.peers = self.peers(&case)?;
         self.take_up_withheld(&mut case)?;
-        let mut internal = self.read_internal(&case.link.entity).await?;
+        let mut internal = self.read_for(&mut case).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
             self.settle_updates(&mut case, &internal, now);
-            let plan = {
+            let mut plan = {
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
             };
@@ -219,15 +222,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 match self.ask(&mut case, ask, plan.link, &plan.reason).await? {
                     Next::Round => continue,
                     Next::Reread => {
-                        internal = self.read_internal(&case.link.entity).await?;
+                        internal = self.read_for(&mut case).await?;
                         continue;
                     }
                     Next::End(end) => return Ok(end),
                 }
             }
-            self.note_plan(&mut case, &plan, now);
+            self.note_plan(&mut case, &mut plan, &internal, now);
             case.link = plan.link;
             let mut writes = Writes { internal: plan.internal, external: plan.external };
+            if writes.is_empty() {
+                case.note_quiet(&plan.reason, now);
+            }
             if self.is_guarded(&case, &writes, &internal) {
                 match Box::pin(self.guard(&mut case, &mut writes, &internal, &plan.reason)).await? {
                     Ruling::Go => {}
@@ -236,7 +242,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     Ruling::End(end) => return Ok(*end),
                 }
             }
-            let quiet = writes.internal.is_none() && writes.external.is_none();
+            let quiet = writes.is_empty();
             if let Some(write) = writes.internal {
                 if case.connection.directions.internal_paused() {
                     return Ok(paused(now));
@@ -244,7 +250,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 match self.write_internal(&mut case, write, &mut internal, &plan.reason, held).await? {
                     Next::Round => {}
                     Next::Reread => {
-                        internal = self.read_internal(&case.link.entity).await?;
+                        internal = self.read_for(&mut case).await?;
                         continue;
                     }
                     Next::End(end) => return Ok(end),
@@ -277,11 +283,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.drop_update(&mut case);
         self.conclude_guard(&mut case);
         let mut commit = std::mem::take(&mut case.commit);
-        case.trail.flush(&mut commit);
+        case.trail.flush(&case.link, is_new, &mut commit);
         if case.stored.as_ref() != Some(&case.link) && says_something {
             commit.push(Op::PutLink(case.link));
         }
-        if commit.ops.is_empty() {
+        if changes_nothing(&commit) {
             self.rooms.metrics.record(&case.provider, "unchanged");
         }
         commit
@@ -296,27 +302,37 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         case.settling = false;
         let settled = case.unsettled.settle(&case.link, internal, &case.external, &case.object.policy, now);
         if settled != case.link {
-            let before = std::mem::replace(&mut case.link, settled);
-            let why = "a write had taken effect whose answer or commit was lost";
-            case.trail.note(&case.link, Some(&before.base), "settled", why, now);
+            case.link = settled;
+            case.note("settled", "a write had taken effect whose answer or commit was lost", now);
         }
     }
 
-    pub(super) async fn read_internal(&self, entity: &EntityKey) -> Result<InternalState, PipelineError> {
+    /// System A's record of a case, and who wrote it.
+    async fn read_for(&self, case: &mut Case<'_>) -> Result<InternalState, PipelineError> {
+        let (state, origin) = self.read_internal(&case.link.entity).await?;
+        if let Some(origin) = origin {
+            case.internal_origin = origin;
+        }
+        Ok(state)
+    }
+
+    /// System A's record, and who wrote it last.
+    pub(super) async fn read_internal(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<(InternalState, Option<String>), PipelineError> {
         let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
-        Ok(match record {
-            None => InternalState::Absent,
-            Some(record) => match record.document {
-                Some(document) => InternalState::Present {
-                    fields: document::into_fields(document),
-                    version: record.version,
-                    changed_at: Some(record.changed_at),
-                },
-                None => {
-                    InternalState::Deleted { version: record.version, changed_at: Some(record.changed_at) }
-                }
+        let Some(record) = record else { return Ok((InternalState::Absent, None)) };
+        let changed_at = Some(record.changed_at);
+        let state = match record.document {
+            Some(document) => InternalState::Present {
+                fields: document::into_fields(document),
+                version: record.version,
+                changed_at,
             },
-        })
+            None => InternalState::Deleted { version: record.version, changed_at },
+        };
+        Ok((state, Some(record.origin)))
     }
 
     async fn ask(
@@ -331,7 +347,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Ask::ReadExternalAt(until) => {
                 case.link = link;
                 let now = self.rooms.clock.now();
-                case.trail.note(&case.link, None, "doubted", reason, now);
+                case.note("doubted", reason, now);
                 let commit = self.take_commit(case);
                 Ok(Next::End(End::Later { until, touched: true, commit }))
             }
@@ -365,20 +381,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let operation =
             Operation::Read(Reference { object: case.link.entity.object.to_string(), id: id.to_string() });
         let entity = case.link.entity.clone();
-        let sent = self
-            .exchange_guarded(case.connection, case.class, Some(&case.link), None, case.begun, move |_| {
-                Ok(Ok(operation))
-            })
-            .await;
+        let sent = self.exchange_for(case, None, move |_| Ok(Ok(operation))).await;
         let mut concluded = match sent {
             Ok(concluded) => concluded,
             Err(error) => {
                 let commit = self.take_commit(case);
-                return Ok(Err(self.failed(case.connection, error, Some(entity), commit)?));
+                let end = self.failed(case.connection, error, Some(entity), commit)?;
+                return Ok(Err(case.tell(end, self.rooms.clock.now())));
             }
         };
-        case.trail.calls += concluded.calls;
-        case.begun |= concluded.calls > 0;
         let began = concluded.began;
         match (concluded.answer, concluded.seen.pop()) {
             (Answer::Current(_), Some(seen)) => {
@@ -387,7 +398,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             (answer, _) => {
                 let commit = self.take_commit(case);
-                Ok(Err(self.waits(case.connection, answer, Some(entity), commit)))
+                let end = self.waits(case.connection, answer, Some(entity), commit);
+                Ok(Err(case.tell(end, self.rooms.clock.now())))
             }
         }
     }
@@ -418,29 +430,26 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Body::Gone(proof) => External::Gone { proof, at: began },
             Body::Moved(reference) => External::Moved { to: ExternalId::from(reference.id) },
             Body::Invalid { point, problems } => {
-                return Err(End::SetAside {
-                    point,
-                    problems,
-                    entity: Some(case.link.entity.clone()),
-                    commit: self.take_commit(case),
-                });
+                return Err(self.aside(case, point, problems));
             }
         })
     }
 
     /// Sets the record aside, with what was done so far.
     pub(super) fn aside(&self, case: &mut Case<'_>, point: &'static str, problems: Vec<Problem>) -> End {
-        End::SetAside {
+        let end = End::SetAside {
             point,
             problems,
             entity: Some(case.link.entity.clone()),
             commit: self.take_commit(case),
-        }
+        };
+        case.tell(end, self.rooms.clock.now())
     }
 
     /// What was done so far, when the work does not reach its end: the link as far as it got.
     pub(super) fn take_commit(&self, case: &mut Case<'_>) -> Commit {
         let mut commit = std::mem::take(&mut case.commit);
+        let is_first = case.stored.is_none();
         let says_something = case.link.external.is_some() || case.stored.is_some();
         if case.stored.as_ref() != Some(&case.link) && says_something {
             commit.push(Op::PutLink(case.link.clone()));
@@ -453,7 +462,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.drop_update(case);
         }
         commit.ops.append(&mut case.commit.ops);
-        case.trail.flush(&mut commit);
+        case.trail.flush(&case.link, is_first, &mut commit);
         commit
     }
 
@@ -471,7 +480,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // What is deleted is left out still if it was when there was something to judge: what the link knows is older.
         let outside = case.link.outside.take().filter(|rule| after.is_none() && rules.knows(rule));
         if let Some(rule) = outside {
-            case.trail.note(&case.link, None, "skipped", &format!("rule {rule}"), self.rooms.clock.now());
+            case.note("skipped", &format!("rule {rule}"), self.rooms.clock.now());
             case.link.outside = Some(rule);
             return Some(End::Done(self.take_commit(case)));
         }
@@ -491,15 +500,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match judged {
             Ok(None) => None,
             Ok(Some(judged)) => match judged.action {
-                Action::Sync => None,
+                Action::Sync => {
+                    case.trail.ruling = Some(format!("rule {}: sync", judged.rule));
+                    None
+                }
                 Action::Skip => {
                     let why = format!("rule {}", judged.rule);
                     case.link.outside = Some(judged.rule.to_owned());
                     self.look_again(case, origin);
-                    case.trail.note(&case.link, None, "skipped", &why, self.rooms.clock.now());
+                    case.trail.ruling = Some(format!("{why}: skip"));
+                    case.note("skipped", &why, self.rooms.clock.now());
                     Some(End::Done(self.take_commit(case)))
                 }
                 Action::Hold => {
+                    case.trail.ruling = Some(format!("rule {}: hold", judged.rule));
                     let why = format!(
                         "rule {}; change the record or the rule, then `tandem dead replay`",
                         judged.rule
@@ -547,15 +561,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Err(fault) => {
                 self.look_again(case, origin);
                 let commit = self.take_commit(case);
-                return Ok(Some(self.failed(case.connection, fault.into(), entity, commit)?));
+                let end = self.failed(case.connection, fault.into(), entity, commit)?;
+                return Ok(Some(case.tell(end, self.rooms.clock.now())));
             }
         };
         let now = self.rooms.clock.now();
+        let decision = match &ruling.decision {
+            Decision::Sync => "sync",
+            Decision::Skip(_) => "skip",
+            Decision::Hold(_) => "hold",
+            Decision::Remove(_) => "remove",
+            Decision::Read => "read",
+        };
+        case.trail.ruling = Some(format!("the provider's rule {}: {decision}", ruling.rule));
         Ok(match ruling.decision {
             Decision::Sync => None,
             Decision::Skip(why) | Decision::Remove(why) => {
                 let why = format!("rule {}: {why}", ruling.rule);
-                case.trail.note(&case.link, None, "skipped", &why, now);
+                case.note("skipped", &why, now);
                 Some(End::Done(self.take_commit(case)))
             }
             Decision::Hold(why) => Some(self.aside(
@@ -575,7 +598,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         case.link.look |= origin == "external" && case.link.external.is_some();
     }
 
-    fn note_plan(&self, case: &mut Case<'_>, plan: &plan::Plan, now: Millis) {
+    /// Tells of what a plan decided, before it is carried out.
+    fn note_plan(&self, case: &mut Case<'_>, plan: &mut plan::Plan, internal: &InternalState, now: Millis) {
         for conflict in &plan.conflicts {
             let ruling = match conflict.ruling {
                 Verdict::Review => "review",
@@ -588,30 +612,31 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Verdict::Internal | Verdict::External => "conflict",
             };
             // What was overtaken is nowhere else any more.
-            let overtaken: Vec<(String, Pair)> = conflict
+            let overtaken: BTreeMap<String, Option<Pair>> = conflict
                 .fields
                 .iter()
                 .filter_map(|field| {
                     let overtaken = case.link.overtaken.get(field)?;
                     let internal = case.link.base.get(field).and_then(|pair| pair.internal.clone());
                     let external = overtaken.value.clone();
-                    Some((field.clone(), Pair { internal, external, ..Pair::default() }))
+                    Some((field.clone(), Some(Pair { internal, external, ..Pair::default() })))
                 })
                 .collect();
             let what = if overtaken.is_empty() { what } else { "overtaken" };
-            case.trail.note_values(&plan.link, overtaken, what, &conflict.why, now);
-        }
-        if plan.link.base != case.link.base && plan.internal.is_none() && plan.external.is_none() {
-            case.trail.note(&plan.link, Some(&case.link.base), "agreed", &plan.reason, now);
+            let fields = conflict.fields.iter().filter(|field| !overtaken.contains_key(*field));
+            let fields = fields.cloned().collect();
+            case.note_overtaken(overtaken, fields, what, &conflict.why, now);
         }
         let mut frozen = BTreeMap::new();
         for (field, why) in &plan.link.frozen {
             if !case.link.frozen.contains_key(field) {
-                case.trail.note(&plan.link, None, "frozen", &format!("{field}: {why}"), now);
+                case.note_fields(vec![field.clone()], "frozen", &format!("{field}: {why}"), now);
                 frozen.insert(field.clone(), why.clone());
             }
         }
         case.freeze_peers(&frozen, now);
+        case.sign(&mut plan.link, internal);
+        case.trail.planned(plan, &case.link, internal, &case.external, &case.object.policy);
     }
 }
 

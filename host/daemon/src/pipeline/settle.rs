@@ -7,6 +7,7 @@ use tandem_core::Millis;
 use tandem_core::clash::Clash;
 use tandem_core::exchange::{Observed, Problem, State};
 use tandem_core::id::{EntityKey, ExternalId, ObjectName, ProviderId};
+use tandem_core::link::Link;
 
 use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
@@ -15,7 +16,7 @@ use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{FaultKind, Runtime};
 use crate::quota::Cause;
-use crate::store::{Class, Commit, DeadLetter, Hint, Op, Store, StoreError, Subject, Until};
+use crate::store::{Class, Commit, DeadLetter, Hint, HistoryEntry, Op, Store, StoreError, Subject, Until};
 
 /// A connection that is held up is looked at again after this at the latest, in milliseconds.
 pub(super) const LONGEST_HOLD: u64 = 60_000;
@@ -86,8 +87,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         end: End,
     ) -> Result<(), PipelineError> {
         let now = self.rooms.clock.now();
-        let is_empty = matches!(&end, End::Done(commit) if commit.ops.is_empty());
-        let mut outcome = if is_empty { "dismissed" } else { "written" };
+        let is_idle = matches!(&end, End::Done(commit) if changes_nothing(commit));
+        let mut outcome = if is_idle { "dismissed" } else { "written" };
         let (mut commit, next) = match end {
             End::PutBack { until, whole } => {
                 self.dispatch.lock().put_back(work, until, whole);
@@ -95,7 +96,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             End::Done(mut commit) => {
                 self.drop_letters(&mut commit, connection, &work)?;
-                self.settle_clashes(&mut commit, connection, &work, !is_empty)?;
+                self.settle_clashes(&mut commit, connection, &work, !is_idle)?;
                 (commit, None)
             }
             End::Clash { clash, mut commit } => {
@@ -117,8 +118,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     outcome = "set-aside";
                     let mut commit = commit;
                     about_entity(&mut hint, &work.hand, &commit);
-                    let letter = self.letter(connection, &work, hint, point, vec![problem], None);
-                    self.set_aside(&mut commit, connection, &work, letter?)?;
+                    let why = format!("{point}: given up after {} tries", hint.attempts.saturating_add(1));
+                    let letter = self.letter(connection, &work, hint, point, vec![problem], None)?;
+                    if let Some(entity) = &letter.entity {
+                        let link = Link::new(entity.clone(), connection.id.clone());
+                        commit.push(Op::AddHistory(HistoryEntry {
+                            what: "set-aside".into(),
+                            why,
+                            cause: letter.hint.cause.clone(),
+                            ..HistoryEntry::new(&link, now, letter.provider.clone())
+                        }));
+                    }
+                    self.set_aside(&mut commit, connection, &work, letter)?;
                     (commit, None)
                 }
                 Some(hint) => {
@@ -523,7 +534,13 @@ fn touched_observation(hint: &Hint) -> Observed {
     Observed::touched(hint.object.as_str(), id)
 }
 
-fn word(answer: &tandem_core::exchange::Answer) -> &'static str {
+/// Nothing comes of it, but for a note that the CRM was asked in vain.
+pub(super) fn changes_nothing(commit: &Commit) -> bool {
+    commit.ops.iter().all(|op| matches!(op, Op::AddHistory(entry) if entry.what == "looked"))
+}
+
+/// The kind of an answer.
+pub(super) fn word(answer: &tandem_core::exchange::Answer) -> &'static str {
     use tandem_core::exchange::Answer;
     match answer {
         Answer::Send(_) => "send",
@@ -536,6 +553,11 @@ fn word(answer: &tandem_core::exchange::Answer) -> &'static str {
         Answer::Exists(_) => "exists",
         Answer::Refused => "refused",
         Answer::CursorLost(_) => "cursor-lost",
-        _ => "other",
+        Answer::Throttled(_) => "throttled",
+        Answer::Again(..) => "again",
+        Answer::Rejected(_) => "rejected",
+        Answer::Blocked(_) => "blocked",
+        Answer::Unauthorised(_) => "unauthorised",
+        Answer::Other(..) => "other",
     }
 }

@@ -74,7 +74,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let now = self.rooms.clock.now();
         match outcome {
             Outcome::Written(record) => {
-                let before = case.link.base.clone();
                 case.link = plan::after_internal_write(
                     &case.link,
                     &write,
@@ -97,7 +96,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         "removed-internal"
                     }
                 };
-                case.trail.note(&case.link, Some(&before), what, reason, now);
+                case.note(what, reason, now);
+                case.internal_origin = record.origin;
                 *internal = match record.document {
                     Some(document) => InternalState::Present {
                         fields: document::into_fields(document),
@@ -163,14 +163,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Ok(concluded) => concluded,
             Err(error) => return self.write_failed(case, error, creates).await.map(Next::End),
         };
-        case.trail.calls += concluded.calls;
-        case.begun |= concluded.calls > 0;
         self.written(case, write, concluded, internal, reason, held).await
     }
 
     async fn send_write(
         &self,
-        case: &Case<'_>,
+        case: &mut Case<'_>,
         write: &ExternalWrite,
         after: Option<Value>,
         guard: Option<&mut Guard>,
@@ -189,7 +187,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             ExternalWrite::Remove { version, stamp } => (Vec::new(), version.clone(), *stamp),
         };
-        self.exchange_guarded(case.connection, case.class, Some(link), guard, case.begun, move |provider| {
+        self.exchange_for(case, guard, move |provider| {
             let Some(after) = after else {
                 return Ok(Ok(Operation::Remove(Remove {
                     object: object.to_string(),
@@ -252,7 +250,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match (concluded.answer, concluded.seen.pop()) {
             (Answer::Written(written), Some(seen)) => {
                 self.rooms.quotas.succeeded(&case.connection.id, now);
-                let before = case.link.base.clone();
                 let returned = match &seen.body {
                     Body::Whole(fields) => Returned::Whole(fields.clone()),
                     Body::Partial(fields) => Returned::Partial(fields.clone()),
@@ -301,7 +298,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         "removed-external"
                     }
                 };
-                case.trail.note(&case.link, Some(&before), what, reason, now);
+                case.note(what, reason, now);
                 case.external = match seen.body {
                     // Moved: the write reached the winner of a merge.
                     Body::Whole(_) | Body::Partial(_) | Body::Moved(_) => {
@@ -367,7 +364,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 case.lost |= unknown;
                 let entity = case.link.entity.clone();
                 let commit = self.take_commit(case);
-                Ok(Next::End(self.waits(case.connection, answer, Some(entity), commit)))
+                let end = self.waits(case.connection, answer, Some(entity), commit);
+                Ok(Next::End(case.tell(end, now)))
             }
         }
     }
@@ -393,7 +391,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let entity = case.link.entity.clone();
         let commit = self.take_commit(case);
-        self.failed(case.connection, error, Some(entity), commit)
+        let end = self.failed(case.connection, error, Some(entity), commit)?;
+        Ok(case.tell(end, now))
     }
 
     /// Fields that the CRM refused: left out and flagged where every one of them may be, otherwise set aside.
@@ -411,13 +410,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 plan::after_external_reject(&case.link, &pointers, internal, &case.object.policy, now)
         {
             case.link = link;
-            case.trail.note(
-                &case.link,
-                None,
-                "refused-fields",
-                "the CRM refused fields; they are left out",
-                now,
-            );
+            let why = "the CRM refused fields; they are left out";
+            case.note_fields(pointers.into_iter().collect(), "refused-fields", why, now);
             case.external = External::Unseen;
             return Ok(Next::Round);
         }

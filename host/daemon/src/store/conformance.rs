@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use serde_json::json;
 use tandem_core::exchange::{Attribute, Delivery, Observed, Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey};
-use tandem_core::link::{Held, Life, Link, Pair};
+use tandem_core::link::{Held, Life, Link, Pair, Said};
+use tandem_core::plan::Differs;
 
 use super::memory::MemoryStore;
 use super::sled::{Options, SledStore};
@@ -82,20 +83,68 @@ pub(super) fn link(id: &str, connection: &str, external: Option<&str>) -> Link {
     link
 }
 
+/// An entry with everything that an entry may say, or with little, by its moment.
 fn history(id: &str, at: u64) -> HistoryEntry {
+    let phone = |value: &str| Pair {
+        internal: Some(json!(value)),
+        external: None,
+        assumed: true,
+        given: at.is_multiple_of(2),
+    };
+    let moved = |field: &str, before, after| Moved {
+        field: field.to_owned(),
+        differs: at.is_multiple_of(2).then_some(Differs::Internal),
+        before,
+        after,
+        cut: false,
+    };
+    let full = !at.is_multiple_of(3);
     HistoryEntry {
-        entity: entity(id),
-        connection: "acme".into(),
         at,
         what: "wrote-external".to_owned(),
         why: "the phone number changed in System A".to_owned(),
         cause: "edit".to_owned(),
-        provider: "hubspot@0.1.0#1a2b3c4d".to_owned(),
         calls: 1,
-        delta: vec![(
-            "/phone".to_owned(),
-            Pair { internal: Some(json!("+358 2")), external: None, assumed: true, given: true },
-        )],
+        delta: vec![
+            moved("/phone", Before::Pair(phone("+358 1")), Some(phone("+358 2"))),
+            moved("/new", Before::Nothing, Some(Pair::default())),
+            moved("/old", Before::Untold, None),
+            Moved { cut: true, ..moved("/notes", Before::Nothing, None) },
+        ],
+        fields: if full { vec!["/email".to_owned()] } else { Vec::new() },
+        overtaken: if full {
+            [("/name".to_owned(), Some(phone("+358 3"))), ("/notes".to_owned(), None)].into()
+        } else {
+            BTreeMap::new()
+        },
+        noticed: full.then(|| Noticed {
+            work: at + 1,
+            // As on a machine whose clock was set back: later than the entry.
+            at: at + 7,
+            began: at / 2,
+            class: Class::Retry,
+            hints: 2,
+            attempts: 1,
+            also: vec!["poll".to_owned()],
+            said: Some(Extent::Partial),
+            author: Some("other".to_owned()),
+        }),
+        seen: full.then(|| Sight {
+            extent: Extent::Whole,
+            origin: Some(Origin::Read),
+            version: Some("v1".to_owned()),
+            stamp: Some(at),
+        }),
+        ruling: full.then(|| "rule customers only: sync".to_owned()),
+        exchanges: vec![Exchanged {
+            operation: "update".to_owned(),
+            requests: 1,
+            status: 200,
+            took_ms: 143,
+            answer: "written".to_owned(),
+        }],
+        is_first: at.is_multiple_of(5),
+        ..HistoryEntry::new(&link(id, "acme", None), at, "hubspot@0.1.0#1a2b3c4d".to_owned())
     }
 }
 
@@ -379,6 +428,8 @@ fn held_and_frozen_links_are_listed_until_they_are_released() {
                 external: [("/name".to_owned(), json!("x"))].into(),
                 since: 3,
                 why: "both changed".to_owned(),
+                internal_said: Said::default(),
+                external_said: Said { by: Some("other".to_owned()), at: Some(2) },
             },
         );
         let mut frozen = link("b", "bolt", None);
@@ -422,24 +473,29 @@ fn intents_are_open_until_they_are_closed() {
     });
 }
 
+/// An entry of which every other one weighs the same.
+fn plain(id: &str, at: u64) -> HistoryEntry {
+    HistoryEntry { at, ..history(id, 3) }
+}
+
 #[test]
 fn history_is_bounded_and_newest_first() {
     on_both(|commit, store| {
         for at in 0..40 {
             commit(
-                commit_of([Op::AddHistory(history("a", at)), Op::AddHistory(history("b", at))]),
+                commit_of([Op::AddHistory(plain("a", at)), Op::AddHistory(plain("b", at))]),
                 Until::Applied,
             );
         }
-        let kept = usize::try_from(small().history_bytes / history("a", 0).weight()).unwrap();
+        let kept = usize::try_from(small().history_bytes / plain("a", 0).weight()).unwrap();
         assert!(kept > 2);
         let expected: Vec<u64> = (0..40).rev().take(kept).collect();
         assert_eq!(store.past("a", 100), expected);
         assert_eq!(store.past("b", 2), [39, 38]);
         // Also when one commit brings more than is kept, and a single one that is too large stays.
-        commit(commit_of((50..70).map(|at| Op::AddHistory(history("a", at)))), Until::Applied);
+        commit(commit_of((50..70).map(|at| Op::AddHistory(plain("a", at)))), Until::Applied);
         assert_eq!(store.past("a", 100), (50..70).rev().take(kept).collect::<Vec<_>>());
-        let large = HistoryEntry { why: "x".repeat(5000), ..history("a", 99) };
+        let large = HistoryEntry { why: "x".repeat(5000), ..plain("a", 99) };
         commit(commit_of([Op::AddHistory(large)]), Until::Applied);
         assert_eq!(store.past("a", 100), [99]);
     });

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod history;
 pub mod memory;
 pub mod sled;
 
@@ -15,7 +16,11 @@ use serde::{Deserialize, Serialize};
 use tandem_core::Millis;
 use tandem_core::exchange::{Delivery, Observed, Problem};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, InternalId, ObjectName};
-use tandem_core::link::{Link, Pair};
+use tandem_core::link::Link;
+
+pub use history::{
+    Before, DELTA_BYTES, Exchanged, Extent, HistoryEntry, Moved, Noticed, Origin, Sight, lies_within,
+};
 
 /// The order in which a connection's work is taken, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -152,56 +157,6 @@ pub enum Call {
         /// [`tandem_core::plan::Unsettled`] as JSON.
         unsettled: Vec<u8>,
     },
-}
-
-/// One thing that happened to a record. Fields are deltas; never more than what changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    /// The record.
-    pub entity: EntityKey,
-    /// Through which connection.
-    pub connection: ConnectionId,
-    /// When.
-    pub at: Millis,
-    /// "observed", "wrote-internal", "wrote-external", "created-internal", "created-external", "removed-…", "linked",
-    /// "conflict", "held", "overtaken", "set-aside", "dismissed", "frozen".
-    pub what: String,
-    /// Why, in words, without record contents.
-    pub why: String,
-    /// What brought it about: the hint's word.
-    pub cause: String,
-    /// Provider id, version and digest prefix: `hubspot@0.1.0#1a2b3c4d`.
-    pub provider: String,
-    /// API calls that it cost.
-    pub calls: u32,
-    /// The base of each changed field afterwards; of an overtaken edit, what it had made of the field.
-    pub delta: Vec<(String, Pair)>,
-}
-
-impl HistoryEntry {
-    /// About how many bytes it takes. An entity's history is bounded by the sum of these.
-    #[must_use]
-    pub fn weight(&self) -> u64 {
-        let text = [&self.what, &self.why, &self.cause, &self.provider];
-        let delta = self.delta.iter().map(|(field, pair)| {
-            let values = [&pair.internal, &pair.external];
-            8 + field.len() + values.into_iter().flatten().map(value_bytes).sum::<usize>()
-        });
-        (64 + text.into_iter().map(String::len).sum::<usize>() + delta.sum::<usize>()) as u64
-    }
-}
-
-fn value_bytes(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    match value {
-        Value::Null | Value::Bool(_) => 4,
-        Value::Number(_) => 8,
-        Value::String(text) => 2 + text.len(),
-        Value::Array(items) => 2 + items.iter().map(|item| 1 + value_bytes(item)).sum::<usize>(),
-        Value::Object(members) => {
-            2 + members.iter().map(|(name, value)| 4 + name.len() + value_bytes(value)).sum::<usize>()
-        }
-    }
 }
 
 /// A record that was set aside. There is one for each record and connection: see [`DeadLetter::about`].

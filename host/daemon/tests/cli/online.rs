@@ -214,35 +214,91 @@ fn what_the_guard_stopped_is_listed_by_batch_and_ruled_on() {
     assert_eq!(daemon.asked(), vec![("POST /v1/erase".to_owned(), body)]);
 }
 
-fn review(connection: &str, kind: &str, group: &str) -> Value {
+fn review(connection: &str, kind: &str, group: &str, fields: &[&str]) -> Value {
+    let values =
+        |value: &str| -> Value { fields.iter().map(|field| ((*field).to_owned(), json!(value))).collect() };
+    let pair = json!({ "internal": "+49 30 0", "external": "+49 30 0" });
     json!({
         "entity": { "scope": "acme", "object": "contact", "id": "c1" }, "connection": connection, "external": "501",
-        "kind": kind, "group": group, "fields": [group], "internal_values": { group: "+49 30 1" },
-        "external_values": { group: "+49 30 2\u{1b}[2J" }, "since": 1_795_392_000_000_u64, "why": "both sides changed it"
+        "kind": kind, "group": group, "fields": fields, "internal_values": values("+49 30 1"),
+        "external_values": values("+49 30 2\u{1b}[2J"), "since": 1_795_392_000_000_u64, "why": "both sides changed it",
+        "base": fields.iter().map(|field| ((*field).to_owned(), pair.clone())).collect::<Value>(),
+        "internal_said": { "by": "api", "at": 1_795_392_000_000_u64 }, "external_said": { "by": "other" },
+        "choices": ["internal", "external", "value"], "seen": format!("seen-of-{group}")
     })
 }
 
-#[test]
-fn a_review_is_shown_with_both_values_and_decided() {
-    let all = "GET /v1/review?limit=10000";
-    let reviews = json!([
-        review("acme", "held", "/phone"),
-        review("acme", "held", "address"),
-        review("acme", "frozen", "/website")
+const OF_C1: &str = "GET /v1/review?object=contact&id=c1&limit=10000";
+
+fn reviewing() -> Daemon {
+    let mut frozen = review("acme", "frozen", "/website", &["/website"]);
+    frozen["choices"] = json!(["unfreeze"]);
+    frozen["seen"] = json!("");
+    frozen["writes"] = json!([
+        { "at": 1_795_392_000_000_u64, "side": "internal" }, { "at": 1_795_392_001_000_u64, "side": "external" }
     ]);
-    let daemon = Daemon::answering(&[
-        (all, 200, reviews.clone()),
-        ("POST /v1/review/decide", 200, json!({ "count": 1 })),
+    let all = json!([
+        review("acme", "held", "/phone", &["/phone"]),
+        review("acme", "held", "address", &["/city", "/street"]),
+        frozen
+    ]);
+    Daemon::answering(&[
+        (OF_C1, 200, all.clone()),
+        ("GET /v1/review?object=contact&id=c2&limit=10000", 200, json!([])),
+        (
+            "GET /v1/review?scope=acme&connection=acme&object=contact&field=%2Fcity&kind=held&limit=7",
+            200,
+            all,
+        ),
+        ("POST /v1/review/decide", 200, json!({ "count": 2 })),
         ("POST /v1/review/unfreeze", 200, json!({ "count": 1 })),
-    ]);
+    ])
+}
+
+#[test]
+fn a_review_is_shown_with_what_was_agreed_both_values_and_who_gave_them() {
+    let daemon = reviewing();
     let house = daemon.house();
     let shown = house.tandem(&["review", "show", "contact", "c1"]).ok();
     assert!(
-        shown.starts_with("acme/contact/c1 at acme -> 501, group /phone: held\n  both sides changed it\n"),
+        shown.starts_with(
+            "acme/contact/c1 at acme -> 501, group /phone: held since 2026-11-23 00:00:00Z\n\
+             \x20 both sides changed it\n\
+             \x20 FIELD   AGREED      SYSTEM A    CRM\n\
+             \x20 /phone  \"+49 30 0\"  \"+49 30 1\"  \"+49 30 2\\u001b[2J\"\n\
+             \x20 System A's values: by api, changed 2026-11-23 00:00:00Z\n\
+             \x20 the CRM's values: by somebody else, when is unknown\n\
+             \x20 choices: internal, external, value\n\
+             \x20 tandem review decide contact c1 --connection acme --group /phone --seen seen-of-/phone --take internal\n"
+        ),
         "{shown}"
     );
-    assert!(shown.contains("  /phone  \"+49 30 1\"  \"+49 30 2\\u001b[2J\"\n"), "{shown}");
+    let frozen = "  2026-11-23 00:00:00Z  written in System A\n  2026-11-23 00:00:01Z  written in the CRM\n  choices: unfreeze\n";
+    assert!(shown.ends_with(frozen), "{shown}");
+    daemon.asked();
+    let filter = [
+        "--scope",
+        "acme",
+        "--connection",
+        "acme",
+        "--object",
+        "contact",
+        "--field",
+        "/city",
+        "--kind",
+        "held",
+    ];
+    let listed = house.tandem(&[&["review", "list", "--limit", "7"][..], &filter].concat()).ok();
+    assert!(
+        listed.contains("acme   contact  c1  acme        address   2       held    2026-11-23 00:00:00Z  both sides changed it\n"),
+        "{listed}"
+    );
+}
 
+#[test]
+fn a_decision_is_about_one_group_unless_it_says_otherwise() {
+    let daemon = reviewing();
+    let house = daemon.house();
     let done = house.tandem(&["review", "decide", "contact", "c1", "--take", "internal"]);
     assert_eq!(done.status, 64);
     assert!(
@@ -259,17 +315,98 @@ fn a_review_is_shown_with_both_values_and_decided() {
     );
     daemon.asked();
 
-    let decided = house
-        .tandem(&["review", "decide", "contact", "c1", "--group", "/phone", "--value", "/phone=\"+49 30 3\""])
-        .ok();
-    assert_eq!(decided, "decided 1 group\n");
     let entity = json!({ "scope": "acme", "object": "contact", "id": "c1", "connection": "acme" });
-    let mut body = entity.clone();
-    body["group"] = json!("/phone");
-    body["choice"] = json!({ "values": { "/phone": "+49 30 3" } });
-    assert_eq!(daemon.asked()[1], ("POST /v1/review/decide".to_owned(), body));
+    let with = |more: Value| {
+        let mut body = entity.clone();
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        ("POST /v1/review/decide".to_owned(), body)
+    };
+    let both = json!(["seen-of-/phone", "seen-of-address"]);
+    for (arguments, asked) in [
+        // What was looked at is what was found just now, unless the person says what they looked at.
+        (
+            &["--group", "/phone", "--value", "/phone=\"+49 30 3\""][..],
+            with(
+                json!({ "group": "/phone", "choice": { "values": { "/phone": "+49 30 3" } }, "seen": ["seen-of-/phone"] }),
+            ),
+        ),
+        (
+            &["--group", "address", "--take", "external", "--seen", "before"],
+            with(json!({ "group": "address", "choice": "external", "seen": ["before"] })),
+        ),
+        (&["--all", "internal"], with(json!({ "choice": "internal", "seen": both }))),
+        (
+            &["--all", "external", "--group", "address", "--field", "/city=internal"],
+            with(
+                json!({ "group": "address", "choice": "external", "fields": { "/city": "internal" }, "seen": ["seen-of-address"] }),
+            ),
+        ),
+        (
+            &[
+                "--field",
+                "/phone=external",
+                "--field",
+                "/city=\"Bonn\"",
+                "--field",
+                "/street=null",
+                "--force",
+            ],
+            with(json!({
+                "fields": { "/phone": "external", "/city": { "value": "Bonn" }, "/street": { "value": null } },
+                "seen": both, "force": true
+            })),
+        ),
+    ] {
+        let arguments = [&["review", "decide", "contact", "c1"], arguments].concat();
+        assert_eq!(house.tandem(&arguments).ok(), "decided 2 groups\n", "{arguments:?}");
+        assert_eq!(daemon.asked()[1], asked, "{arguments:?}");
+    }
+    for wrong in [
+        &["--take", "internal", "--all", "internal"][..],
+        &["--value", "/phone=1", "--field", "/phone=internal"],
+        &["--field", "phone=internal"],
+        &["--field", "/phone=neither"],
+        &["--seen", "x"],
+        &["--all", "internal", "--only", "/phone"],
+        &["--all", "internal", "--yes"],
+    ] {
+        let arguments = [&["review", "decide", "contact", "c1"], wrong].concat();
+        assert_eq!(house.tandem(&arguments).status, 64, "{arguments:?}");
+    }
+    daemon.asked();
     assert_eq!(house.tandem(&["review", "unfreeze", "contact", "c1"]).ok(), "unfroze 1 field\n");
     assert_eq!(daemon.asked()[1], ("POST /v1/review/unfreeze".to_owned(), entity));
+}
+
+#[test]
+fn many_records_are_decided_after_their_number_was_told() {
+    let told = json!({ "matching": 17, "records": 12, "decided": 16, "refused": ["acme/contact/c1 /phone: changed"] });
+    let daemon = Daemon::answering(&[("POST /v1/review/decide-many", 200, told.clone())]);
+    let house = daemon.house();
+    let many =
+        ["review", "decide", "contact", "--all", "external", "--connection", "acme", "--only", "/phone"];
+    let done = house.tandem(&many);
+    assert_eq!(
+        (done.status, done.err.as_str()),
+        (1, "error: 17 groups of 12 records would take the CRM's values; say --yes to decide them\n")
+    );
+    let filter = json!({ "connection": "acme", "object": "contact", "field": "/phone", "kind": "held" });
+    let question = json!({ "filter": filter, "take": "external" });
+    let asked = |body: &Value| ("POST /v1/review/decide-many".to_owned(), body.clone());
+    assert_eq!(daemon.asked(), [asked(&question)], "nothing is decided without a yes");
+
+    let yes = [&many[..], &["--yes"]].concat();
+    assert_eq!(house.tandem(&yes).ok(), "decided 16 groups\nrefused  acme/contact/c1 /phone: changed\n");
+    let mut order = question.clone();
+    order["expected"] = json!(17);
+    assert_eq!(daemon.asked(), [asked(&question), asked(&order)]);
+    assert_eq!(house.tandem(&[&yes[..], &["--json"]].concat()).json(), told);
+
+    let none = json!({ "matching": 0, "records": 0, "decided": 0, "refused": [] });
+    let daemon = Daemon::answering(&[("POST /v1/review/decide-many", 200, none)]);
+    let text = daemon.house().tandem(&["review", "decide", "--all", "internal", "--yes"]).ok();
+    assert_eq!(text, "Nothing of that kind waits for a decision.\n");
+    assert_eq!(daemon.house().tandem(&["review", "decide", "--take", "internal"]).status, 64);
 }
 
 #[test]
@@ -317,6 +454,89 @@ fn an_explanation_shows_both_halves_and_what_happened() {
          \x20   /phone: \"+49301\" | \"+49 30 1\"\n"
     );
     assert_eq!(house.tandem(&["explain", "contact", "c1", "--scope", "acme", "--json"]).json(), answer);
+}
+
+#[test]
+fn a_story_goes_from_the_hint_to_the_base_and_says_what_was_known_at_a_moment() {
+    let pair = |value: &str| json!({ "internal": value, "external": value });
+    let noticed = json!({
+        "work": 41, "at": 1_795_392_000_000_u64, "began": 1_795_392_000_012_u64, "class": "live", "hints": 2, "attempts": 1,
+        "also": ["poll"], "said": "partial", "author": "other"
+    });
+    let answer = json!({
+        "entity": { "scope": "acme", "object": "contact", "id": "c1" }, "internal": null,
+        "links": [], "intents": [], "hints": [], "dead": [],
+        "at": 1_795_392_001_000_u64,
+        "past": [
+            { "connection": "acme-hubspot", "base": { "/phone": pair("1") }, "unknown": ["/notes"], "short_of": null,
+              "is_before_first": false, "last": { "at": 1_795_392_000_000_u64, "connection": "acme-hubspot",
+              "what": "wrote-external", "why": "", "cause": "edit", "provider": "p", "calls": 1, "delta": {} } },
+            { "connection": "globex", "base": {}, "unknown": [], "short_of": 1_795_392_002_000_u64, "is_before_first": false, "last": null },
+            { "connection": "initech", "base": {}, "unknown": [], "short_of": null, "is_before_first": true, "last": null }
+        ],
+        "history": [
+            {
+                "at": 1_795_392_000_150_u64, "connection": "acme-hubspot", "what": "wrote-internal", "why": "to System A: /phone",
+                "cause": "webhook", "provider": "hubspot@0.1.0#1a2b3c4d", "calls": 1,
+                "delta": { "/phone": pair("2"), "/email": pair("a@b.c") }, "before": { "/phone": pair("1") },
+                "differs": { "/phone": "both", "/email": "external" }, "cut": ["/notes"], "noticed": noticed,
+                "seen": { "extent": "whole", "origin": "read", "version": "v7", "stamp": 9 }, "ruling": "rule customers only: sync",
+                "exchanges": [{ "operation": "read", "requests": 1, "status": 200, "took_ms": 131, "answer": "current" }]
+            },
+            {
+                "at": 1_795_392_000_149_u64, "connection": "acme-hubspot", "what": "conflict",
+                "why": "both sides changed it; the CRM wins by policy", "cause": "webhook", "provider": "hubspot@0.1.0#1a2b3c4d",
+                "calls": 0, "delta": {}, "fields": ["/phone"], "noticed": noticed
+            },
+            {
+                "at": 1_795_392_000_148_u64, "connection": "acme-hubspot", "what": "overtaken", "why": "found late",
+                "cause": "webhook", "provider": "hubspot@0.1.0#1a2b3c4d", "calls": 0,
+                "delta": { "/email": pair("a@b.c"), "/fax": {}, "/name": pair("Ann") },
+                "before": { "/name": pair("Ann") },
+                "overtaken": { "/notes": null, "/phone": { "internal": "1", "external": "3" } }, "noticed": noticed
+            }
+        ]
+    });
+    let question = "GET /v1/explain?scope=acme&object=contact&id=c1&field=%2Fphone&at=-2h";
+    let daemon = Daemon::answering(&[(question, 200, answer.clone())]);
+    let house = daemon.house();
+    let asked = ["explain", "contact", "c1", "--scope", "acme", "--field", "/phone", "--at", "-2h"];
+    assert_eq!(
+        house.tandem(&asked).ok(),
+        "contact c1 of scope acme\n\
+         System A has no such record.\n\
+         There are no links.\n\
+         \n\
+         As of 2026-11-23 00:00:01Z\n\
+         \x20 acme-hubspot: last wrote-external, 2026-11-23 00:00:00Z\n\
+         \x20   FIELD   SYSTEM A  CRM\n\
+         \x20   /phone  \"1\"       =\n\
+         \x20   not known any more: /notes\n\
+         \x20 globex: not known any more; the history that is kept of it begins 2026-11-23 00:00:02Z\n\
+         \x20 initech: it was not linked yet\n\
+         \n\
+         History, newest first\n\
+         \x20 2026-11-23 00:00:00Z  acme-hubspot  wrote-internal  after webhook, by hubspot@0.1.0#1a2b3c4d, 1 call\n\
+         \x20   to System A: /phone\n\
+         \x20   /email: \"a@b.c\", changed in the CRM\n\
+         \x20   /phone: \"2\", was \"1\", changed on both sides\n\
+         \x20   /notes: too large to be kept\n\
+         \x20   noticed 2026-11-23 00:00:00Z, waited 12 ms, done after 138 ms, 2 hints in one, also poll, after a try in vain; it told of some fields, changed by somebody else\n\
+         \x20   saw the whole record by a read, version v7, stamp 9\n\
+         \x20   rule customers only: sync\n\
+         \x20   read: 1 request, 131 ms, 200, current\n\
+         \x20 2026-11-23 00:00:00Z  acme-hubspot  conflict  after webhook, by hubspot@0.1.0#1a2b3c4d, 0 calls\n\
+         \x20   both sides changed it; the CRM wins by policy\n\
+         \x20   about /phone\n\
+         \x20 2026-11-23 00:00:00Z  acme-hubspot  overtaken  after webhook, by hubspot@0.1.0#1a2b3c4d, 0 calls\n\
+         \x20   found late\n\
+         \x20   /email: \"a@b.c\"\n\
+         \x20   without a value: /fax\n\
+         \x20   confirmed as they were: /name\n\
+         \x20   /notes: the overtaken edit was too large to be kept\n\
+         \x20   /phone: had been made \"3\" in the CRM, over \"1\" of System A\n"
+    );
+    assert_eq!(house.tandem(&[&asked[..], &["--json"]].concat()).json(), answer);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::hub::{Class, Event, Form, Hub, policy};
 use super::*;
 use crate::link::Overwrite;
-use crate::plan::{Edit, freeze, may_be_overtaken, note_edits};
+use crate::plan::{Edit, Pick, freeze, may_be_overtaken, note_edits};
 
 fn hub(by: OnConflict) -> Hub {
     let mut policy = policy();
@@ -56,6 +56,9 @@ fn a_decision_about_an_overtaken_edit_is_carried_out_on_the_sides_that_lack_it()
         (Choice::External, "S"),
         (Choice::Internal, "I"),
         (Choice::Value(fields(&[("/a", json!("V"))])), "V"),
+        (Choice::Fields([("/a".to_owned(), Pick::External)].into()), "S"),
+        (Choice::Fields([("/a".to_owned(), Pick::Internal)].into()), "I"),
+        (Choice::Fields([("/a".to_owned(), Pick::Value(Some(json!("V"))))].into()), "V"),
     ] {
         let (mut hub, event) = overtaken(OnConflict::Review);
         hub.deliver(0, &event);
@@ -272,13 +275,12 @@ fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
     assert!(plan.conflicts.is_empty());
 }
 
-#[test]
-fn a_group_that_holds_an_overtaken_field_goes_back_as_a_whole() {
+/// An address whose street System A wrote over an edit in the CRM that is known by now, and whose city it has edited since: the
+/// link, the policy and what both sides have.
+fn overtaken_street(by: OnConflict) -> (Link, ObjectPolicy, Internal, External) {
     let mut policy = super::policy();
     policy.event_times = true;
-    policy
-        .fields
-        .insert("address".into(), FieldPolicy { on_conflict: OnConflict::External, ..policy.default });
+    policy.fields.insert("address".into(), FieldPolicy { on_conflict: by, ..policy.default });
     let mut link = agreed(&[("/street", json!("S")), ("/city", json!("C"))]);
     link.external_stamp = Some(100);
     let internal = present(2, &[("/street", json!("Ours 1")), ("/city", json!("C"))]);
@@ -292,6 +294,38 @@ fn a_group_that_holds_an_overtaken_field_goes_back_as_a_whole() {
     // Meanwhile System A's city was edited: the group stands or falls together.
     let internal = present(3, &[("/street", json!("Ours 1")), ("/city", json!("Ourville"))]);
     let external = whole(Source::Read { began: NOW }, Some(200), &there);
+    (link, policy, internal, external)
+}
+
+#[test]
+fn fields_of_a_group_are_decided_one_by_one_when_one_of_them_was_overtaken() {
+    let (link, policy, internal, external) = overtaken_street(OnConflict::Review);
+    let held = run(&link, &internal, &external, &policy).link;
+    assert_eq!(held.held["address"].external["/street"], json!("Theirs 2"));
+    let decide = |street, city| {
+        let picks = [("/street".to_owned(), street), ("/city".to_owned(), city)].into();
+        let decided = decide_review(&held, "address", Choice::Fields(picks), NOW).unwrap();
+        assert!(decided.overtaken.is_empty());
+        run(&decided, &internal, &external, &policy)
+    };
+    // The edit that was overtaken is on neither side any more: it is written to both.
+    let plan = decide(Pick::External, Pick::Internal);
+    assert_eq!(sent_in(&plan), one("/street", json!("Theirs 2")));
+    assert_eq!(
+        sent_out(&plan),
+        [one("/city", json!("Ourville")), one("/street", json!("Theirs 2"))].concat()
+    );
+    // The other way round the street stays as System A's write has left it on both sides.
+    let plan = decide(Pick::Internal, Pick::External);
+    assert_eq!((sent_in(&plan), &plan.external), (one("/city", json!("C")), &None));
+    let plan = decide(Pick::External, Pick::External);
+    assert_eq!(sent_in(&plan), [one("/city", json!("C")), one("/street", json!("Theirs 2"))].concat());
+    assert_eq!(sent_out(&plan), one("/street", json!("Theirs 2")));
+}
+
+#[test]
+fn a_group_that_holds_an_overtaken_field_goes_back_as_a_whole() {
+    let (link, policy, internal, external) = overtaken_street(OnConflict::External);
     let plan = run(&link, &internal, &external, &policy);
     assert_eq!(
         sent_in(&plan),

@@ -13,6 +13,7 @@ mod loops;
 mod observations;
 mod ranks;
 mod returns;
+mod review;
 mod rewrites;
 mod stamps;
 mod unsettled;
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::id::{ConnectionId, EntityKey};
-use crate::link::{Pair, RECORD};
+use crate::link::{Pair, RECORD, Said};
 use crate::policy::{FieldPolicy, Flow, Hold, OnConflict, OnDelete, OnDeleteConflict, OnReject, OnRewrite};
 
 const NOW: Millis = 1_000_000;

@@ -438,7 +438,7 @@ fn record(shared: &Shared, key: &[u8], value: &[u8]) -> Result<Record, InternalE
     } else {
         Some(serde_json::from_slice(json).map_err(|_| shared.damaged(key))?)
     };
-    Ok(Record { version: header.version, changed_at: header.changed_at, document })
+    Ok(Record { version: header.version, changed_at: header.changed_at, origin: header.origin, document })
 }
 
 impl Internal for Embedded {
@@ -492,14 +492,15 @@ impl Internal for Embedded {
             Expected::Version(version) => Precondition::Versions(vec![version]),
         };
         let key = layout::record_key(scope.as_str(), object.as_str(), id.as_str());
-        let order = Order { scope, object, id, precondition, origin, document: document.clone() };
+        let order =
+            Order { scope, object, id, precondition, origin: origin.clone(), document: document.clone() };
         let answer = match self.submit(order).await? {
             Attempt::Rejected(problems) => return Ok(Outcome::Rejected(problems)),
             Attempt::Submitted(answer) => answer,
         };
         Ok(match self.answer(answer).await? {
             Verdict::Written { version, changed_at, .. } => {
-                Outcome::Written(Record { version, changed_at, document })
+                Outcome::Written(Record { version, changed_at, origin, document })
             }
             Verdict::Conflict(stored) => {
                 let shared = &self.inner.shared;

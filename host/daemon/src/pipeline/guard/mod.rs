@@ -69,6 +69,10 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.internal.is_none() && self.external.is_none()
+    }
+
     fn deletes(&self) -> Vec<Side> {
         let internal = matches!(self.internal, Some(InternalWrite::Delete { .. })).then_some(Side::Internal);
         let external = matches!(self.external, Some(ExternalWrite::Remove { .. })).then_some(Side::External);
@@ -312,7 +316,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 "the deletion was rejected: the record is left alone until it changes"
             }
         };
-        case.trail.note(&case.link, None, "rejected", why, now);
+        case.note("rejected", why, now);
         let commit = self.take_commit(case);
         self.drop_row(row, commit).await?;
         self.rooms.metrics.guarded(&case.provider, row.kind.name(), "rejected");

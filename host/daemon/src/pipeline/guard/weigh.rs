@@ -101,7 +101,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Kind::Delete => "a deletion waits for approval",
             Kind::Rewrite => "an update that no edit asked for waits for approval",
         };
-        case.trail.note(&case.link, None, "withheld", &format!("{what}: {reason}"), now);
+        case.note("withheld", &format!("{what}: {reason}"), now);
         Ok(Ruling::Wait)
     }
 

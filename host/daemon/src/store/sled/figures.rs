@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tandem_core::id::{ConnectionId, EntityKey};
 use tandem_core::link::{Link, Pair};
+use tandem_core::plan::Differs;
 
 use super::super::conformance::{commit_of, hint, run};
-use super::super::{Class, HistoryEntry, Op, Store, Until};
+use super::super::{Before, Class, Exchanged, HistoryEntry, Moved, Noticed, Op, Store, Until};
 use super::{Options, SledStore, codec};
 
 fn link(id: u64) -> Link {
@@ -34,19 +36,43 @@ fn link(id: u64) -> Link {
 }
 
 fn history(link: &Link) -> HistoryEntry {
+    let pair = |value: &str| Pair {
+        internal: Some(json!(value)),
+        external: Some(json!(value)),
+        assumed: true,
+        given: false,
+    };
     HistoryEntry {
-        entity: link.entity.clone(),
-        connection: link.connection.clone(),
-        at: 1,
         what: "wrote-external".to_owned(),
-        why: "/field_03 changed in System A".to_owned(),
+        why: "to the CRM: /field_03".to_owned(),
         cause: "edit".to_owned(),
-        provider: "hubspot@0.1.0#1a2b3c4d".to_owned(),
         calls: 1,
-        delta: vec![(
-            "/field_03".to_owned(),
-            Pair { internal: Some(json!("a")), external: Some(json!("a")), assumed: true, given: false },
-        )],
+        delta: vec![Moved {
+            field: "/field_03".to_owned(),
+            differs: Some(Differs::Internal),
+            before: Before::Pair(pair("a")),
+            after: Some(pair("b")),
+            cut: false,
+        }],
+        noticed: Some(Noticed {
+            work: 1_000_000,
+            at: 1_795_392_000_000,
+            began: 1_795_392_000_007,
+            class: Class::Live,
+            hints: 1,
+            attempts: 0,
+            also: Vec::new(),
+            said: None,
+            author: None,
+        }),
+        exchanges: vec![Exchanged {
+            operation: "update".to_owned(),
+            requests: 1,
+            status: 200,
+            took_ms: 143,
+            answer: "written".to_owned(),
+        }],
+        ..HistoryEntry::new(link, 1_795_392_000_150, "hubspot@0.1.0#1a2b3c4d".to_owned())
     }
 }
 
@@ -102,6 +128,62 @@ fn figures_of_a_link() {
         black_box(codec::unpack_link(black_box(&packed)).unwrap());
     }
     println!("unpacked in {}", per(begun.elapsed(), rounds));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn figures_of_a_history_entry() {
+    /// The first layout, with what it said of the same update.
+    #[derive(serde::Serialize)]
+    struct First<'a> {
+        entity: &'a EntityKey,
+        connection: &'a ConnectionId,
+        at: u64,
+        what: &'a str,
+        why: &'a str,
+        cause: &'a str,
+        provider: &'a str,
+        calls: u32,
+        delta: Vec<(&'a str, &'a Pair)>,
+    }
+    let entry = history(&link(7));
+    let first = || {
+        let delta = entry.delta.iter().filter_map(|moved| Some((&*moved.field, moved.after.as_ref()?)));
+        let first = First {
+            entity: &entry.entity,
+            connection: &entry.connection,
+            at: entry.at,
+            what: &entry.what,
+            why: &entry.why,
+            cause: &entry.cause,
+            provider: &entry.provider,
+            calls: entry.calls,
+            delta: delta.collect(),
+        };
+        let mut payload = entry.weight().to_le_bytes().to_vec();
+        serde_json::to_writer(&mut payload, &first).unwrap();
+        payload
+    };
+    let now = || codec::pack_history(black_box(&entry)).unwrap();
+    let rounds = 200_000;
+    let time = |pack: &dyn Fn() -> Vec<u8>| {
+        let begun = Instant::now();
+        for _ in 0..rounds {
+            black_box(pack());
+        }
+        per(begun.elapsed(), rounds)
+    };
+    println!("the first layout: {} bytes, packed in {}", first().len(), time(&first));
+    println!("now: {} bytes, packed in {}", now().len(), time(&now));
+    let key = super::keys::history(&entry.entity, 1);
+    let unpacked = |payload: Vec<u8>| {
+        let begun = Instant::now();
+        for _ in 0..rounds {
+            black_box(codec::unpack_history(&key, black_box(&payload)).unwrap());
+        }
+        per(begun.elapsed(), rounds)
+    };
+    println!("unpacked in {}, the first layout in {}", unpacked(now()), unpacked(first()));
 }
 
 #[test]

@@ -443,11 +443,11 @@ impl Store for SledStore {
     fn history(&self, entity: &EntityKey, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
         let stretch = Stretch::prefix(Builder::new(keys::HISTORY).entity(entity).done()).newest_first();
         let mut window = Window::new(self.engine.options.history_bytes);
-        self.engine.values(&stretch, limit, |_, payload| {
+        self.engine.values(&stretch, limit, |key, payload| {
             if !window.admits(codec::history_weight(payload)?) {
                 return Ok(Found::Stop);
             }
-            codec::unpack_history(payload).map(Found::Take)
+            codec::unpack_history(key, payload).map(Found::Take)
         })
     }
 

@@ -1,12 +1,16 @@
 //! Field values and bases in few bytes: a link is written for each record, and both halves of a pair are mostly the same.
 //!
 //! A value: tag, then what the tag asks for. Lengths are LEB128, numbers little-endian. A base: count, then for each field its
-//! pointer, a byte of flags, and the halves that are there; equal halves are written once.
+//! pointer, a byte of flags, and the halves that are there; equal halves are written once. A history entry's delta has two such
+//! pairs for each field.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
 use tandem_core::link::Pair;
+use tandem_core::plan::Differs;
+
+use super::super::{Before, Moved};
 
 /// Deeper nesting than any document has.
 const DEPTH: u32 = 256;
@@ -26,6 +30,13 @@ const HAS_EXTERNAL: u8 = 2;
 const ASSUMED: u8 = 4;
 const SAME: u8 = 8;
 const GIVEN: u8 = 16;
+/// In the place of a pair's flags: there is no pair.
+const NO_PAIR: u8 = 0x80;
+
+/// The field's former pair is not told.
+const UNTOLD: u8 = 16;
+/// The field's values had no room.
+const CUT: u8 = 32;
 
 fn put_length(out: &mut Vec<u8>, mut len: usize) {
     while len >= 0x80 {
@@ -141,31 +152,53 @@ fn value(from: &mut &[u8], depth: u32) -> Option<Value> {
     })
 }
 
+/// Writes a pair, or that there is none.
+pub(super) fn put_pair(out: &mut Vec<u8>, pair: Option<&Pair>) {
+    let Some(pair) = pair else { return out.push(NO_PAIR) };
+    let same = pair.internal.is_some() && pair.internal == pair.external;
+    let mut flags = 0;
+    for (flag, is_set) in [
+        (HAS_INTERNAL, pair.internal.is_some()),
+        (HAS_EXTERNAL, pair.external.is_some()),
+        (ASSUMED, pair.assumed),
+        (SAME, same),
+        (GIVEN, pair.given),
+    ] {
+        if is_set {
+            flags |= flag;
+        }
+    }
+    out.push(flags);
+    if let Some(internal) = &pair.internal {
+        put_value(out, internal);
+    }
+    if let (Some(external), false) = (&pair.external, same) {
+        put_value(out, external);
+    }
+}
+
+/// Reads what [`put_pair`] wrote.
+pub(super) fn pair(from: &mut &[u8]) -> Option<Option<Pair>> {
+    let flags = byte(from)?;
+    if flags == NO_PAIR {
+        return Some(None);
+    }
+    let internal = if flags & HAS_INTERNAL != 0 { Some(value(from, DEPTH)?) } else { None };
+    let external = match flags & (HAS_EXTERNAL | SAME) {
+        HAS_EXTERNAL => Some(value(from, DEPTH)?),
+        0 => None,
+        _ => internal.clone(),
+    };
+    let (assumed, given) = (flags & ASSUMED != 0, flags & GIVEN != 0);
+    Some(Some(Pair { internal, external, assumed, given }))
+}
+
 /// Writes a base.
 pub(super) fn put_base(out: &mut Vec<u8>, base: &BTreeMap<String, Pair>) {
     put_length(out, base.len());
     for (field, pair) in base {
         put_text(out, field);
-        let same = pair.internal.is_some() && pair.internal == pair.external;
-        let mut flags = 0;
-        for (flag, is_set) in [
-            (HAS_INTERNAL, pair.internal.is_some()),
-            (HAS_EXTERNAL, pair.external.is_some()),
-            (ASSUMED, pair.assumed),
-            (SAME, same),
-            (GIVEN, pair.given),
-        ] {
-            if is_set {
-                flags |= flag;
-            }
-        }
-        out.push(flags);
-        if let Some(internal) = &pair.internal {
-            put_value(out, internal);
-        }
-        if let (Some(external), false) = (&pair.external, same) {
-            put_value(out, external);
-        }
+        put_pair(out, Some(pair));
     }
 }
 
@@ -175,17 +208,70 @@ pub(super) fn base(from: &mut &[u8]) -> Option<BTreeMap<String, Pair>> {
     let mut base = BTreeMap::new();
     for _ in 0..len {
         let field = text(from)?;
-        let flags = byte(from)?;
-        let internal = if flags & HAS_INTERNAL != 0 { Some(value(from, DEPTH)?) } else { None };
-        let external = match flags & (HAS_EXTERNAL | SAME) {
-            HAS_EXTERNAL => Some(value(from, DEPTH)?),
-            0 => None,
-            _ => internal.clone(),
-        };
-        let (assumed, given) = (flags & ASSUMED != 0, flags & GIVEN != 0);
-        base.insert(field, Pair { internal, external, assumed, given });
+        base.insert(field, pair(from)??);
     }
     Some(base)
+}
+
+const DIFFERS: [Option<Differs>; 5] =
+    [None, Some(Differs::Neither), Some(Differs::Internal), Some(Differs::External), Some(Differs::Both)];
+
+/// Writes the delta of a history entry: count, then for each field its pointer, a byte of facts, and the pairs before and after.
+pub(super) fn put_delta(out: &mut Vec<u8>, delta: &[Moved]) {
+    put_length(out, delta.len());
+    for moved in delta {
+        put_text(out, &moved.field);
+        let differs = DIFFERS.iter().position(|known| *known == moved.differs).unwrap_or(0) as u8;
+        let before = match &moved.before {
+            Before::Untold => None,
+            Before::Nothing => Some(None),
+            Before::Pair(pair) => Some(Some(pair)),
+        };
+        let facts = if before.is_none() { UNTOLD } else { 0 } | if moved.cut { CUT } else { 0 };
+        out.push(differs | facts);
+        if let Some(before) = before {
+            put_pair(out, before);
+        }
+        put_pair(out, moved.after.as_ref());
+    }
+}
+
+/// Reads the delta of a history entry.
+pub(super) fn delta(from: &mut &[u8]) -> Option<Vec<Moved>> {
+    let len = length(from)?;
+    // A length may be wrong: memory is taken for what is there.
+    let mut delta = Vec::with_capacity(len.min(from.len()));
+    for _ in 0..len {
+        let field = text(from)?;
+        let facts = byte(from)?;
+        let differs = *DIFFERS.get(usize::from(facts & !(UNTOLD | CUT)))?;
+        let before = if facts & UNTOLD != 0 {
+            Before::Untold
+        } else {
+            pair(from)?.map_or(Before::Nothing, Before::Pair)
+        };
+        delta.push(Moved { field, differs, before, after: pair(from)?, cut: facts & CUT != 0 });
+    }
+    Some(delta)
+}
+
+/// Writes the values of overtaken edits: count, then for each field its pointer, and a pair or that it had no room.
+pub(super) fn put_overtaken(out: &mut Vec<u8>, overtaken: &BTreeMap<String, Option<Pair>>) {
+    put_length(out, overtaken.len());
+    for (field, pair) in overtaken {
+        put_text(out, field);
+        put_pair(out, pair.as_ref());
+    }
+}
+
+/// Reads the values of overtaken edits.
+pub(super) fn overtaken(from: &mut &[u8]) -> Option<BTreeMap<String, Option<Pair>>> {
+    let len = length(from)?;
+    let mut overtaken = BTreeMap::new();
+    for _ in 0..len {
+        overtaken.insert(text(from)?, pair(from)?);
+    }
+    Some(overtaken)
 }
 
 #[cfg(test)]
@@ -227,6 +313,10 @@ mod tests {
         ]
     }
 
+    fn any_before() -> impl Strategy<Value = Before> {
+        prop_oneof![Just(Before::Untold), Just(Before::Nothing), any_pair().prop_map(Before::Pair)]
+    }
+
     proptest! {
         #[test]
         fn a_base_comes_back_as_it_was(fields in prop::collection::btree_map(".{0,9}", any_pair(), 0..9)) {
@@ -238,8 +328,32 @@ mod tests {
         }
 
         #[test]
+        fn a_delta_comes_back_as_it_was(moved in prop::collection::vec((".{0,9}", any_before(), prop::option::of(any_pair()), any::<bool>(), 0..5_usize), 0..9)) {
+            let moved: Vec<Moved> = moved
+                .into_iter()
+                .map(|(field, before, after, cut, differs)| Moved { field, before, after, cut, differs: DIFFERS[differs] })
+                .collect();
+            let mut out = Vec::new();
+            put_delta(&mut out, &moved);
+            let mut rest = &out[..];
+            prop_assert_eq!(delta(&mut rest), Some(moved));
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn overtaken_values_come_back_as_they_were(fields in prop::collection::btree_map(".{0,9}", prop::option::of(any_pair()), 0..9)) {
+            let mut out = Vec::new();
+            put_overtaken(&mut out, &fields);
+            let mut rest = &out[..];
+            prop_assert_eq!(overtaken(&mut rest), Some(fields));
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = base(&mut &bytes[..]);
+            let _ = overtaken(&mut &bytes[..]);
+            let _ = delta(&mut &bytes[..]);
         }
     }
 
