@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn what_the_logs_do_not_show_or_cannot_be_is_an_error() {
         let edit = [write(Writer::Person, 110, "there", true)];
-        assert!(round().facts(&[change(6, 100, "api")], (&[], &edit), "Title").is_err());
+        assert!(round().facts(&[change(4, 100, "api")], (&[], &edit), "Title").is_err());
         assert!(round().facts(&[change(5, 100, "api")], (&[], &[]), "Title").is_err());
         let writes = [write(Writer::Api, 105, "here", true), write(Writer::Person, 110, "there", true)];
         let changes = [change(4, 90, "tandem:c"), change(5, 100, "api")];

@@ -443,7 +443,7 @@ async fn status_says_how_fresh_each_connection_is_and_why() {
         json!({
             "connection": "acme-hubspot", "provider": "hubspot@0.1.0#1a2b3c4d", "scope": "acme", "state": "waiting",
             "paused": { "to_external": false, "to_internal": false }, "freshness_ms": 4200, "waiting": 3, "delayed": 1,
-            "review": 0, "dead": 2, "cause": "quota", "detail": "daily is used up until 00:00"
+            "review": 0, "dead": 2, "withheld": 0, "cause": "quota", "detail": "daily is used up until 00:00"
         })
     );
 }

@@ -18,6 +18,7 @@ pub use review::{DecidedMany, ReviewView, WriteView, seen};
 pub use story::{HistoryView, PastView};
 
 use crate::store::{Backlog, Call, DeadLetter, Hint, Intent, Subject};
+pub use crate::store::{Exchanged, Extent, Noticed, Origin, Sight};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

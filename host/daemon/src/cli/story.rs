@@ -7,8 +7,9 @@ use tandem_core::plan::Differs;
 
 use super::show;
 use super::table::{age, harmless, indented, plain, table, time, value};
-use crate::admin::view::{Explanation, HistoryView, LinkView, PairView, PastView};
-use crate::store::{Exchanged, Extent, Noticed, Origin, Sight};
+use crate::admin::view::{
+    Exchanged, Explanation, Extent, HistoryView, LinkView, Noticed, Origin, PairView, PastView, Sight,
+};
 
 pub(super) fn explanation(object: &str, id: &str, explanation: &Explanation) -> String {
     let mut text = match &explanation.entity {

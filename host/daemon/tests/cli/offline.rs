@@ -59,7 +59,7 @@ fn wrong_usage_ends_with_64_and_says_what_is_right() {
         (&["pause", "acme", "--all"], "cannot be used with"),
         (&["dead", "replay"], "<SEQ|--connection <CONNECTION>|--all>"),
         (&["dead", "show", "abc"], "invalid digit found in string"),
-        (&["review", "decide", "contact", "1"], "<--take <TAKE>|--value <POINTER=JSON>>"),
+        (&["review", "decide", "contact", "1"], "<--take <TAKE>|--all <ALL>|--field <POINTER=CHOICE>"),
         (&["review", "decide", "contact", "1", "--value", "/phone=+49"], "is not JSON"),
         (&["look", "acme", "contact"], "<--id <ID>|--external <EXTERNAL>|--all>"),
         (&["map", "x.wasm", "y.json", "--from", "nowhere"], "possible values: canonical, provider"),

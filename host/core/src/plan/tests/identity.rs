@@ -39,7 +39,7 @@ fn an_identity_that_another_record_has_is_held_and_the_rest_flows() {
 fn what_is_held_for_an_identity_is_tried_again_when_it_is_released() {
     let (internal, external) = contested();
     let link = held(&linked(), Side::External, (&internal, &external));
-    let free = release_identity(&link, &names(&["/email"]), NOW + 1);
+    let free = release_identity(&link, &names(&["/email"]), NOW);
     assert!(free.held.is_empty() && free.look);
     assert_eq!(sent_in(&run(&free, &internal, &read(&[("/email", json!("b@x"))]), &policy())).len(), 3);
     // Nothing that is held for another reason is let go of.
