@@ -258,7 +258,10 @@ impl Internal for SystemA {
             let held = self.state.lock().records.get(id).cloned();
             let holds = match write.expected {
                 Expected::Absent => held.as_ref().is_none_or(|kept| kept.document.is_none()),
-                Expected::Version(version) => held.as_ref().is_some_and(|kept| kept.version == version),
+                // As the embedded one has it: a deleted record has no version that a write could expect.
+                Expected::Version(version) => {
+                    held.as_ref().is_some_and(|kept| kept.document.is_some() && kept.version == version)
+                }
             };
             if !holds && self.plant != Some(Plant::VersionIgnored) {
                 break 'done Outcome::Conflict(held.map(|kept| kept.record()));

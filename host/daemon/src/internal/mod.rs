@@ -30,7 +30,7 @@ pub struct Record {
 pub enum Expected {
     /// No live record.
     Absent,
-    /// This version.
+    /// This version of a live record.
     Version(u64),
 }
 

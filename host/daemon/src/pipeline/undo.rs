@@ -343,13 +343,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(Err("nothing of it was kept".to_owned()));
         };
         let there = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
-        let expected = match &there {
-            Some(record) if record.document.is_some() => {
-                return Ok(Err("System A has it again; nothing was changed".to_owned()));
-            }
-            Some(record) => Expected::Version(record.version),
-            None => Expected::Absent,
-        };
+        if there.is_some_and(|record| record.document.is_some()) {
+            return Ok(Err("System A has it again; nothing was changed".to_owned()));
+        }
         let outcome = self
             .rooms
             .internal
@@ -357,7 +353,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 scope: entity.scope.clone(),
                 object: entity.object.clone(),
                 id: entity.id.clone(),
-                expected,
+                expected: Expected::Absent,
                 document: Some(document),
                 origin: "tandem-undo".into(),
             })

@@ -34,12 +34,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         held: &mut Held<'_>,
     ) -> Result<Next, PipelineError> {
         let (expected, document) = match &write {
-            InternalWrite::Create { fields } => match &*internal {
-                InternalState::Deleted { version, .. } => {
-                    (Expected::Version(*version), Some(document::value(fields)))
-                }
-                _ => (Expected::Absent, Some(document::value(fields))),
-            },
+            // A deleted record has a version, and is absent all the same.
+            InternalWrite::Create { fields } => (Expected::Absent, Some(document::value(fields))),
             InternalWrite::Update { expected, fields, .. } => {
                 (Expected::Version(*expected), Some(document::value(fields)))
             }
