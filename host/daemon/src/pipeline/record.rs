@@ -91,6 +91,8 @@ pub(super) struct Case<'a> {
     pub(super) begun: bool,
     /// A look at everything is the only reason for it.
     pub(super) bulk: bool,
+    /// Somebody asked for that look.
+    pub(super) asked: bool,
     /// The numbers of its hints, of such a look.
     pub(super) seqs: Vec<u64>,
     /// The row of a write that was withheld.
@@ -174,7 +176,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         external: External,
     ) -> Case<'a> {
         let trail = Trail::new(work, &link, &external, self.label(connection), self.rooms.clock.now());
-        let bulk = is_bulk(work);
+        let bulk = is_bulk(work, &link);
         Case {
             connection,
             object,
@@ -194,6 +196,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             lost: false,
             begun: false,
             bulk,
+            asked: bulk && work.hints.iter().any(|hint| hint.cause == "look"),
             seqs: if bulk { work.hints.iter().map(|hint| hint.seq).collect() } else { Vec::new() },
             withheld: None,
             allowed: None,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use tandem_core::document;
-use tandem_core::link::Side;
+use tandem_core::link::{Link, Side};
 use tandem_core::plan::{
     self, Aim, External, ExternalWrite, Internal as InternalState, InternalWrite, agree_to_differ,
     keep_record, leave_deleted, without_external, without_internal,
@@ -116,12 +116,23 @@ pub(super) enum Ruling {
     End(Box<End>),
 }
 
-/// Whether nothing but a look at everything is the reason for a piece of work.
-pub(super) fn is_bulk(work: &Work) -> bool {
+/// Whether nothing but a look at everything is the reason for a piece of work. Beside it, what tells of no newer state than the link
+/// knows is no reason: a poll that comes by at the same time.
+pub(super) fn is_bulk(work: &Work, link: &Link) -> bool {
     let bulk = |hint: &Hint| {
         hint.class >= Class::Reconcile && matches!(hint.cause.as_str(), "look" | "walk" | "first load")
     };
-    work.hints.iter().all(bulk)
+    let known = known_stamp(link);
+    let tells_nothing = |hint: &Hint| {
+        let stamp = hint.observed.as_ref().and_then(|observed| observed.stamp);
+        matches!((stamp, known), (Some(stamp), Some(known)) if stamp <= known)
+    };
+    work.hints.iter().any(bulk) && work.hints.iter().all(|hint| bulk(hint) || tells_nothing(hint))
+}
+
+/// The newest state of the CRM's record that was seen, or that our own write left.
+fn known_stamp(link: &Link) -> Option<u64> {
+    link.external_stamp.max(link.own.as_ref().and_then(|own| own.stamp))
 }
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
@@ -336,7 +347,7 @@ fn is_rewrite(case: &Case<'_>, internal: &InternalState) -> bool {
         return false;
     }
     // A person asked for a look: whatever it finds is shown first. A walk finds what nobody was told of.
-    if case.trail.cause == "look" {
+    if case.asked {
         return true;
     }
     let version = match internal {
@@ -344,7 +355,7 @@ fn is_rewrite(case: &Case<'_>, internal: &InternalState) -> bool {
         InternalState::Present { version, .. } | InternalState::Deleted { version, .. } => Some(*version),
     };
     let is_edited = version > stored.internal_version
-        || case.link.external_stamp > stored.external_stamp
+        || case.link.external_stamp > known_stamp(stored)
         || case.link.external_version != stored.external_version;
     !is_edited
 }
