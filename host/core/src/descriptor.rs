@@ -266,6 +266,9 @@ pub enum Direction {
 pub struct Abilities {
     /// The key that Tandem alone writes is stored in the record and can be searched or upserted on.
     pub key: bool,
+    /// The CRM refuses a second record with the same value of an identity field. Otherwise Tandem looks for a record before
+    /// it makes one.
+    pub unique_identity: bool,
     /// "etag", "second" or "none": how a write can be made conditional.
     pub condition: Condition,
     /// Rows of `changes` and `walk` that began after the last commit count as state.
@@ -274,6 +277,8 @@ pub struct Abilities {
     pub changes: bool,
     /// `changes` reports deleted records.
     pub changes_show_deleted: bool,
+    /// What is removed can be restored in the CRM for a while: a bin, an archive.
+    pub archives: bool,
     /// Longest time until a created record is found by `find`, in milliseconds.
     pub find_settles_after_ms: u64,
     /// Wanted time between two polls, in milliseconds.
@@ -287,10 +292,12 @@ impl Default for Abilities {
     fn default() -> Self {
         Self {
             key: false,
+            unique_identity: false,
             condition: Condition::None,
             consistent_listing: false,
             changes: false,
             changes_show_deleted: false,
+            archives: false,
             find_settles_after_ms: 60_000,
             poll_every_ms: 60_000,
             event_times: false,

@@ -3,12 +3,14 @@
 //! Pure by its dependencies: no clock, no randomness, no file, no thread, no async runtime. Everything that varies is an
 //! argument, so that the same input gives the same answer in the daemon, in a test and in the simulation.
 
+pub mod clash;
 pub mod descriptor;
 pub mod document;
 pub mod exchange;
 pub mod id;
 pub mod laws;
 pub mod link;
+pub mod matching;
 pub mod normalise;
 pub mod plan;
 pub mod policy;

@@ -436,6 +436,16 @@ impl Link {
         self.outside = None;
     }
 
+    /// Forgets the record in the CRM and everything about the values of the two; the internal record is as it was.
+    pub(crate) fn begin_again(&mut self) {
+        self.forget();
+        self.life = Life::Active;
+        self.external = None;
+        self.external_version = None;
+        self.external_stamp = None;
+        self.keep = None;
+    }
+
     /// The key that Tandem stores in the CRM's record, where it has a place for it. Stable for the link's incarnation.
     #[must_use]
     pub fn key(&self) -> String {

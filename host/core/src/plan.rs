@@ -18,6 +18,7 @@ mod compare;
 mod conflict;
 mod delete;
 mod differs;
+mod identity;
 mod loops;
 mod merge;
 mod observe;
@@ -26,6 +27,7 @@ mod peers;
 mod review;
 mod sets;
 mod unsettled;
+mod withheld;
 
 use std::collections::BTreeSet;
 
@@ -39,12 +41,16 @@ use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
 pub use differs::{Differs, differs};
+pub use identity::{bury_merged, cut, hold_identity, release_identity, relink, renew};
 pub use overtaken::{Edit, may_be_overtaken, note_edits};
 pub use peers::Peer;
 pub use review::{
     Choice, DecideError, Pick, decide_review, freeze, give_up_owed, owe, redirect, settle_owed, unfreeze,
 };
 pub use unsettled::Unsettled;
+pub use withheld::{
+    Aim, agree_to_differ, aims, keep_record, leave_deleted, without_external, without_internal,
+};
 
 /// How many rounds of plan, write and fold it takes at most until nothing is left to do, when nobody edits meanwhile. One
 /// for what was changed, one for what the CRM made of it, one that finds nothing.

@@ -81,6 +81,53 @@ pub enum OnDelete {
     Ignore,
 }
 
+/// How many deletions, and how many updates that no edit asked for, pass without anybody's approval: see [`Guard::allows`].
+/// Each object of a connection is counted by itself, and so is each side that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Guard {
+    /// So many pass in a window, however few links there are.
+    pub limit: u64,
+    /// So many pass in a window: hundredths of the links that are alive. 100: all of them, which turns the guard off.
+    pub share: u64,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
+    /// How long a deletion that was carried out can be undone, in milliseconds. 0: not at all, and nothing is kept for it.
+    pub undo_ms: u64,
+}
+
+/// So many pass without approval, unless the configuration says otherwise: what a person deletes by hand.
+pub const GUARD_LIMIT: u64 = 20;
+/// Hundredths of the links that pass without approval, unless the configuration says otherwise.
+pub const GUARD_SHARE: u64 = 1;
+/// Within which time they are counted, unless the configuration says otherwise.
+pub const GUARD_WINDOW_MS: u64 = 3_600_000;
+/// How long a deletion can be undone, unless the configuration says otherwise.
+pub const UNDO_MS: u64 = 7 * 86_400_000;
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { limit: GUARD_LIMIT, share: GUARD_SHARE, window_ms: GUARD_WINDOW_MS, undo_ms: UNDO_MS }
+    }
+}
+
+impl Guard {
+    /// Whether nothing is ever withheld.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.share >= 100
+    }
+
+    /// Whether so many writes in one window need nobody's approval, at a connection with so many links: they are stopped when they
+    /// are more than the limit *and* more than the share.
+    #[must_use]
+    pub fn allows(&self, writes: u64, links: u64) -> bool {
+        self.is_off()
+            || writes <= self.limit
+            || u128::from(writes) * 100 <= u128::from(links) * u128::from(self.share)
+    }
+}
+
 /// How much a review holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -153,6 +200,8 @@ pub struct ObjectPolicy {
     pub confirm_after_ms: u64,
     /// The CRM's events tell when a field was edited, on the clock of its records' stamps.
     pub event_times: bool,
+    /// What passes without anybody's approval.
+    pub guard: Guard,
 }
 
 /// How long after the first miss a deletion is looked for again, unless the policy says otherwise.
@@ -269,5 +318,28 @@ mod tests {
         assert_eq!(of(&policy), wins(OnConflict::External));
         policy.fields.insert("address".into(), wins(OnConflict::Internal));
         assert_eq!(of(&policy), wins(OnConflict::Internal));
+    }
+    #[test]
+    fn a_person_who_deletes_a_few_is_never_stopped_and_a_mistake_that_deletes_all_is() {
+        let guard = Guard::default();
+        for (writes, links, passes) in [
+            (10, 10, true),
+            (20, 20, true),
+            (21, 21, false),
+            (21, 2_099, false),
+            (21, 2_100, true),
+            (100, 10_000, true),
+            (101, 10_000, false),
+            (u64::MAX, 1_000, false),
+        ] {
+            assert_eq!(guard.allows(writes, links), passes, "{writes} of {links}");
+        }
+        assert!(Guard { limit: 0, ..guard }.allows(0, 0));
+        assert!(!Guard { limit: 0, ..guard }.allows(1, 99));
+        assert!(Guard { limit: 0, share: 100, ..guard }.allows(u64::MAX, 1));
+        assert!(
+            !Guard { share: 0, ..guard }.allows(21, u64::MAX),
+            "of no account may more than the limit go"
+        );
     }
 }

@@ -73,10 +73,13 @@ pub(crate) fn connection(hubspot: &HubSpot) -> ConnectionDescriptor {
         fields: hubspot.contacts.fields(),
         abilities: Abilities {
             key: has_key,
+            // Two contacts never have the same address, and that is what a contact is known by.
+            unique_identity: true,
             condition: Condition::None,
             consistent_listing: false,
             changes: true,
             changes_show_deleted: true,
+            archives: true,
             find_settles_after_ms: settings.settle_ms,
             poll_every_ms: settings.poll_every_ms,
             event_times: true,

@@ -98,20 +98,22 @@ fn partial(id: &str, properties: Members<'_>) -> Observed {
     Observed::new(OBJECT, id, State::Partial(Node::Object(document).to_bytes()))
 }
 
-/// The losers live on in the winner, or all of them in a record that the merge made.
+/// The losers live on in the primary record, and that one, where the merge made a new record, in the new one. So whoever is
+/// linked to the primary is linked to what came of the merge, whichever event is looked at first.
 fn merge(event: &Node<'_>, id: &str, rows: &mut Vec<Observed>) {
     let primary = event.get("primaryObjectId").and_then(Node::as_id).unwrap_or(id);
     let to = event.get("newObjectId").and_then(Node::as_id).unwrap_or(primary);
     let losers = event.get("mergedObjectIds").and_then(Node::as_list).unwrap_or_default();
     let mut moved: Vec<&str> = Vec::new();
-    for loser in losers.iter().filter_map(Node::as_id).chain([primary]) {
-        if loser != to && !moved.contains(&loser) {
+    for loser in losers.iter().filter_map(Node::as_id) {
+        if loser != to && loser != primary && !moved.contains(&loser) {
             moved.push(loser);
         }
     }
-    for loser in moved {
-        let reference = Reference { object: OBJECT.to_owned(), id: to.to_owned() };
-        rows.push(Observed::new(OBJECT, loser, State::Moved(reference)));
+    let into = |id: &str| State::Moved(Reference { object: OBJECT.to_owned(), id: id.to_owned() });
+    rows.extend(moved.into_iter().map(|loser| Observed::new(OBJECT, loser, into(primary))));
+    if primary != to {
+        rows.push(Observed::new(OBJECT, primary, into(to)));
     }
     rows.push(Observed::new(OBJECT, to, State::Touched));
 }

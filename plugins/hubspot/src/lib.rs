@@ -61,6 +61,9 @@ enum Note {
 /// Asked by `tandem check --live`: whether records may be written, told without writing one.
 const MAY_WRITE: &str = "may-write";
 
+/// Asked for the erasure of a person: the record is deleted for good, also out of the recycle bin.
+const ERASE: &str = "erase";
+
 impl Provider for HubSpot {
     fn describe() -> Descriptor {
         describe::descriptor()
@@ -115,6 +118,10 @@ impl Provider for HubSpot {
             }
             .into(),
             Operation::Other(name, _) if name == MAY_WRITE => self.may_write_request().then_note(&Note::First),
+            Operation::Other(name, arguments) if name == ERASE => match self.erased_id(arguments) {
+                Some(id) => self.erase_request(&id).then_note(&Note::First),
+                None => Answer::unsupported(operation).into(),
+            },
             Operation::Other(..) => Answer::unsupported(operation).into(),
         }
     }

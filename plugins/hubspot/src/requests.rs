@@ -75,6 +75,18 @@ impl HubSpot {
         Request::delete(&self.path).segment(id).repeatable()
     }
 
+    /// What is to be erased, if it is a contact.
+    pub(crate) fn erased_id(&self, arguments: &[u8]) -> Option<String> {
+        let arguments: Value = serde_json::from_slice(arguments).ok()?;
+        let member = |name: &str| arguments.get(name).and_then(Value::as_str);
+        if member("object") == Some(contact::OBJECT) { member("id").map(str::to_owned) } else { None }
+    }
+
+    /// Deletes a contact for privacy's sake: also out of the recycle bin, and for good.
+    pub(crate) fn erase_request(&self, id: &str) -> Request {
+        Request::post(format!("{}/gdpr-delete", self.path)).json(&json!({ "objectId": id })).repeatable()
+    }
+
     /// A create: by Tandem's key where there is one, so that it may be repeated; otherwise plain.
     pub(crate) fn create_request(&self, write: &Write, document: &Node<'_>) -> Request {
         let mut values = Members::with_capacity(32);

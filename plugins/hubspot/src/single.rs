@@ -11,7 +11,7 @@ use crate::contact::OBJECT;
 use crate::record::{Extent, gone};
 use crate::refusal::existing_id;
 use crate::requests::value_of;
-use crate::{HubSpot, Note};
+use crate::{ERASE, HubSpot, Note};
 
 impl HubSpot {
     /// Finds by key, else by the address, else by search, whichever of them there is.
@@ -95,6 +95,14 @@ impl HubSpot {
         match (operation, note) {
             (Operation::Probe, _) => self.probed(operation, response, context).into(),
             (Operation::Discover(_), _) => self.discovered(operation, response, context).into(),
+            (Operation::Other(name, arguments), _) if name == ERASE => {
+                let id = self.erased_id(arguments).unwrap_or_default();
+                match response.status {
+                    // What was never there, or is erased already, is not there either.
+                    200..=299 | 404 => Answer::written(gone(&id, Proof::Confirmed)).into(),
+                    _ => self.refuse(operation, response, context).into(),
+                }
+            }
             (Operation::Other(..), _) => match response.status {
                 200..=299 | 400 | 404 => Answer::Facts(b"{}".to_vec()).into(),
                 _ => self.refuse(operation, response, context).into(),
@@ -135,8 +143,20 @@ impl HubSpot {
                 Answer::written(gone(id, Proof::Confirmed)).into()
             }
             404 => self.read_request(id, true).then_note(&Note::Archived),
+            409 if operation.writes() => self.taken(operation, response, context).into(),
             _ if response.is_success() => self.about_record(operation, id, response, false).into(),
             _ => self.refuse(operation, response, context).into(),
+        }
+    }
+
+    /// A conflict of contacts is about the address: another one has it, and HubSpot says which.
+    fn taken(&self, operation: &Operation, response: &Response, context: &Context) -> Answer {
+        let body = response.node().unwrap_or(Node::Null);
+        let conflict = body.get("category").and_then(Node::as_str) == Some("CONFLICT");
+        let message = body.get("message").and_then(Node::as_str).unwrap_or_default();
+        match existing_id(message).filter(|_| conflict) {
+            Some(id) => exists(&id),
+            None => self.refuse(operation, response, context),
         }
     }
 

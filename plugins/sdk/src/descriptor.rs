@@ -267,6 +267,9 @@ pub enum Direction {
 pub struct Abilities {
     /// Tandem's key is stored in the record and can be found.
     pub key: bool,
+    /// The CRM refuses a second record with the same value of an identity field (its address, for a contact). Otherwise
+    /// Tandem looks for a record before it makes one, which costs a call.
+    pub unique_identity: bool,
     /// How a write can be made conditional.
     pub condition: Condition,
     /// Listings are consistent.
@@ -275,6 +278,8 @@ pub struct Abilities {
     pub changes: bool,
     /// `changes` reports deletions.
     pub changes_show_deleted: bool,
+    /// What is removed can be restored in the CRM for a while: a bin, an archive.
+    pub archives: bool,
     /// Longest time until `find` finds what was created.
     pub find_settles_after_ms: u64,
     /// Wanted time between polls.
@@ -288,10 +293,12 @@ impl Default for Abilities {
     fn default() -> Self {
         Self {
             key: false,
+            unique_identity: false,
             condition: Condition::None,
             consistent_listing: false,
             changes: false,
             changes_show_deleted: false,
+            archives: false,
             find_settles_after_ms: 60_000,
             poll_every_ms: 60_000,
             event_times: false,

@@ -21,6 +21,8 @@ pub struct Starter {
     base_url: String,
     compares: Condition,
     contacts: Mapping,
+    /// The account refuses a second person with the same address. It says so of itself.
+    unique: bool,
 }
 
 tandem_provider::provider!(Starter);
@@ -105,14 +107,15 @@ impl Provider for Starter {
         }
     }
 
-    fn configure(settings: &Value, _facts: &Value) -> Result<Self, Vec<Problem>> {
+    fn configure(settings: &Value, facts: &Value) -> Result<Self, Vec<Problem>> {
         let base_url =
             settings.get("base_url").and_then(Value::as_str).unwrap_or("https://api.starter.example");
+        let unique = facts.get("uniqueMail").and_then(Value::as_bool).unwrap_or_default();
         let compares = match settings.get("compares").and_then(Value::as_str) {
             Some("time") => Condition::Second,
             _ => Condition::Etag,
         };
-        Ok(Self { base_url: base_url.to_owned(), compares, contacts: contacts() })
+        Ok(Self { base_url: base_url.to_owned(), compares, contacts: contacts(), unique })
     }
 
     fn connection(&self) -> ConnectionDescriptor {
@@ -123,6 +126,7 @@ impl Provider for Starter {
             fields: self.contacts.fields(),
             abilities: Abilities {
                 key: true,
+                unique_identity: self.unique,
                 condition: self.compares,
                 changes: true,
                 changes_show_deleted: true,

@@ -28,7 +28,9 @@ struct Room {
 pub(crate) async fn measure(changes: u64, bare: Duration) -> Result<Value, Error> {
     let plan = Plan {
         quota: QuotaSizes { burst: 1_000_000, daily: None, search: 50 },
-        connection: "[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 300000\n"
+        // All of them are deleted, which the guard would stop.
+        connection: "[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 300000\n\
+                     [objects.contact]\nguard_share = 100\n"
             .into(),
         ..Plan::roomy(&[SCOPE])
     };

@@ -92,7 +92,8 @@ impl House {
     /// # Errors
     /// The account cannot be made, or the file not be written.
     pub async fn rest_customer(&self, scope: &str, extra: &str) -> Result<RestAccount, Error> {
-        self.rest_account(scope, scope, NewRestAccount::default(), extra).await
+        let new = NewRestAccount::default();
+        self.rest_account(scope, scope, new, extra).await
     }
 
     /// A connection of a scope to a REST account that is made as `new` says, but named like the connection.
@@ -106,19 +107,40 @@ impl House {
         new: NewRestAccount,
         extra: &str,
     ) -> Result<RestAccount, Error> {
+        let account = self.unconnected_rest_account(connection, new).await?;
+        self.connect_rest(&account, scope, extra)?;
+        Ok(account)
+    }
+
+    /// A REST account that is made as `new` says, and whose events reach the daemon's connection of that name, once there is one.
+    ///
+    /// # Errors
+    /// The account cannot be made.
+    pub async fn unconnected_rest_account(
+        &self,
+        connection: &str,
+        new: NewRestAccount,
+    ) -> Result<RestAccount, Error> {
         let new = NewRestAccount {
             account: Some(connection.to_owned()),
             target: Some(format!("{}/hooks/connection/{connection}", self.base)),
             limit: Some(100_000),
             ..new
         };
-        let account = self.control.create_rest_account(&new).await?;
+        Ok(self.control.create_rest_account(&new).await?)
+    }
+
+    /// Writes the file of a REST account's connection, and its secrets.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn connect_rest(&self, account: &RestAccount, scope: &str, extra: &str) -> Result<(), Error> {
+        let connection = &account.account;
         self.secret(connection, &account.token)?;
         self.secret(&format!("{connection}.webhook"), &account.secret)?;
         let text = self.rest_connection(connection, extra);
         let text = text.replacen(&format!("scope = \"{connection}\""), &format!("scope = \"{scope}\""), 1);
-        write_whole(&self.connection_path(connection), &text)?;
-        Ok(account)
+        write_whole(&self.connection_path(connection), &text)
     }
 
     /// A REST account as people and judges see it.

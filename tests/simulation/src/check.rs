@@ -10,8 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tandem::pipeline::{Approval, Withheld};
 use tandem::store::Store as _;
 use tandem_core::Millis;
+use tandem_core::clash::{Clash, Waits};
 use tandem_core::descriptor::Condition;
 use tandem_core::link::RECORD;
 use tandem_core::policy::{OnConflict, OnRewrite};
@@ -20,7 +22,7 @@ use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
 use crate::values::{self, CODE, EMAIL, FIELDS, TAGS, blank};
-use crate::world::World;
+use crate::world::{Guard, World};
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
 const ACCOUNTED: Millis = 5_000;
@@ -62,9 +64,13 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     for code in codes {
         checker.person(code);
     }
+    for place in 0..world.accounts.len() {
+        checker.reported(place);
+    }
     checker.causes();
     checker.needless();
     checker.restless();
+    checker.guarded();
     (checker.wrong, checker.passed)
 }
 
@@ -122,6 +128,18 @@ impl Checker<'_> {
             shown.fields.extend(link.frozen.keys().cloned());
             shown.fields.extend(link.refused.keys().cloned());
         }
+        let rows = self.world.disk.values_under(&format!("withheld/{connection}/"), None, 10_000);
+        for (_, stored) in rows.unwrap_or_default() {
+            let row = serde_json::from_slice::<Withheld>(&stored).ok();
+            let waits = row.filter(|row| row.approval == Approval::Pending);
+            shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
+        }
+        for clash in self.clashes(place) {
+            shown.whole |= match &clash.waits {
+                Waits::Internal(id) => here.contains(id.as_str()),
+                Waits::External(id) => there.contains(id.as_str()),
+            };
+        }
         for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
             use tandem::store::Subject;
             let entity = letter.entity.as_ref().is_some_and(|entity| here.contains(entity.id.as_str()));
@@ -134,6 +152,14 @@ impl Checker<'_> {
             shown.whole |= entity || external || subject;
         }
         shown
+    }
+
+    /// Records of an account of which a person has to say whom they are.
+    fn clashes(&self, place: usize) -> Vec<Clash> {
+        let prefix = format!("clash/{}/", connection_id(place));
+        let values = self.world.disk.values_under(&prefix, None, 10_000).unwrap_or_default();
+        let clashes = values.iter().filter_map(|(_, bytes)| serde_json::from_slice(bytes).ok());
+        clashes.filter(Clash::is_open).collect()
     }
 
     /// Whether nothing but edits happened to a person's records, one on each side.
@@ -239,6 +265,50 @@ impl Checker<'_> {
             self.passed.push("records of one person beside each other, of which it is told");
         } else if twice || beside {
             self.fail(format!("{code}: doubled in account {place}: {live:?}"));
+        }
+    }
+
+    /// Of records with one address each is linked or asked about, and nothing is asked about a record that is gone.
+    fn reported(&mut self, place: usize) {
+        let side = Side::There(place);
+        let account = &self.world.accounts[place];
+        let clashes = self.clashes(place);
+        let mut known: BTreeSet<String> = BTreeSet::new();
+        for clash in &clashes {
+            let lives = match &clash.waits {
+                Waits::Internal(id) => self.world.system_a.live().iter().any(|it| it == id.as_str()),
+                Waits::External(id) => account.live().iter().any(|it| it == id.as_str()),
+            };
+            if !lives {
+                self.wrong
+                    .push(format!("{} in account {place} is asked about and is gone", clash.waits.id()));
+            }
+            if let Waits::External(id) = &clash.waits {
+                known.insert(id.to_string());
+            }
+            known.extend(clash.rivals.iter().filter_map(|rival| Some(rival.external.as_ref()?.to_string())));
+        }
+        let connection = connection_id(place);
+        let links = self.world.disk.scan_links(&connection, None, 10_000).unwrap_or_default();
+        known.extend(links.into_iter().filter_map(|link| Some(link.external?.to_string())));
+        for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
+            known.extend(letter.external.map(|id| id.to_string()));
+        }
+        let mut addresses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for id in account.live() {
+            let address = self.value(side, &id, EMAIL);
+            let address = address.as_str().map(|it| it.trim().to_lowercase()).unwrap_or_default();
+            if !address.is_empty() {
+                addresses.entry(address).or_default().push(id);
+            }
+        }
+        for twins in addresses.into_values().filter(|ids| ids.len() > 1) {
+            for id in twins.iter().filter(|id| !known.contains(*id)) {
+                let code = self.history.tracks.get(&(side, id.clone())).map_or("", |track| &track.code);
+                if !self.is_merged(code) {
+                    self.fail(format!("{code}: {twins:?} in account {place} have one address, and {id} is neither linked nor reported"));
+                }
+            }
         }
     }
 
@@ -659,6 +729,29 @@ impl Checker<'_> {
             }
         }
         self.wrong.extend(wrong);
+    }
+
+    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass.
+    fn guarded(&mut self) {
+        let Guard::Left(limit) = self.world.setting.guard else { return };
+        if !self.world.setting.is_tame() {
+            return;
+        }
+        let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
+        for ((side, _), track) in &self.history.tracks {
+            for change in track.changes.iter().filter(|change| change.what == What::Died) {
+                if let Who::Tandem(place, _) = change.who {
+                    *deleted.entry((*side, place)).or_default() += 1;
+                }
+            }
+        }
+        for ((side, place), count) in deleted {
+            if count > limit {
+                self.fail(format!(
+                    "{count} were deleted at {side:?} for account {place}; the guard lets {limit} pass"
+                ));
+            }
+        }
     }
 
     /// Nobody asks for the same state of a record over and over.

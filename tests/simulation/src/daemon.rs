@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tandem::pipeline::listing::{Kind, Looked};
-use tandem::pipeline::{Connection, Directions, Limits, Object, Pipeline, PipelineError, Rooms};
+use tandem::pipeline::{
+    Approval, Connection, Directions, Limits, Object, Pipeline, PipelineError, Rooms, Selection,
+};
 use tandem::quota::{Cause, QuotaConfig, Quotas};
 use tandem::store::{Class, Commit, Hint, Op, Store as _, StoredDelivery, Subject, Until};
 use tandem::telemetry::Metrics;
@@ -206,6 +208,10 @@ impl Daemon {
                     quotas.clear(id);
                 }
                 engine.release(&halted)?;
+                for connection in engine.connections() {
+                    engine.weigh(&connection).await?;
+                }
+                engine.forget_deleted().await?;
             }
         });
         let (engine, shared) = (self.engine.clone(), self.shared.clone());
@@ -326,6 +332,18 @@ impl Daemon {
         let rooms = self.engine.rooms();
         let cursor = rooms.store.value("cursor/system-a").ok().flatten().unwrap_or_else(|| b"0".to_vec());
         cursor == rooms.internal.end_of_feed()
+    }
+
+    /// An operator approves of everything that the guard withheld.
+    pub(crate) fn approve(&mut self) {
+        let engine = self.engine.clone();
+        let working = self.working.clone();
+        working.fetch_add(1, Ordering::Relaxed);
+        self.watched(async move {
+            let ruled = engine.rule_on_withheld(&Selection::default(), Approval::Approved).await;
+            working.fetch_sub(1, Ordering::Relaxed);
+            ruled.map(drop).map_err(PipelineError::from)
+        });
     }
 
     /// What an operator does at the end: everything that was set aside is tried once more.

@@ -120,10 +120,12 @@ impl Habits {
     pub(crate) fn abilities(&self) -> Abilities {
         Abilities {
             key: self.key,
+            unique_identity: self.unique,
             condition: self.condition,
             consistent_listing: self.consistent,
             changes: self.changes,
             changes_show_deleted: self.shows_deleted,
+            archives: true,
             find_settles_after_ms: self.lag,
             poll_every_ms: self.poll,
             // Edits that were overtaken are judged by the guarantee of the class that tells of none.

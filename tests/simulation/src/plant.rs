@@ -35,11 +35,15 @@ pub enum Plant {
     SearchBlind,
     /// An answer comes from another record.
     WrongAnswer,
+    /// What the guard withheld is forgotten.
+    WithheldLost,
+    /// The guard lets everything pass.
+    GuardOff,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::StoreLosesCommit,
         Self::DiskLies,
         Self::StoreTearsCommit,
@@ -56,6 +60,8 @@ impl Plant {
         Self::FieldsSwapped,
         Self::SearchBlind,
         Self::WrongAnswer,
+        Self::WithheldLost,
+        Self::GuardOff,
     ];
 
     /// The one with this name.

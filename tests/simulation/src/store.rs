@@ -68,6 +68,10 @@ impl<E: Send + 'static> Disk<E> {
                 let ops = commit.ops.into_iter().filter(|op| !matches!(op, Op::PutLink(_)));
                 Some(Commit { ops: ops.collect() })
             }
+            Some(Plant::WithheldLost) => {
+                let is_row = |op: &Op| matches!(op, Op::PutValue(name, _) if name.starts_with("withheld/"));
+                Some(Commit { ops: commit.ops.into_iter().filter(|op| !is_row(op)).collect() })
+            }
             _ => Some(commit),
         }
     }
@@ -183,5 +187,18 @@ impl<E: Send + 'static> Store for Disk<E> {
 
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.value(name)
+    }
+
+    fn values_under(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.inner.values_under(prefix, after, limit)
+    }
+
+    fn count_links(&self, connection: &ConnectionId, object: &ObjectName) -> Result<u64, StoreError> {
+        self.inner.count_links(connection, object)
     }
 }

@@ -236,6 +236,21 @@ impl Internal for SystemA {
         Ok(record)
     }
 
+    async fn find(
+        &self,
+        _: &ScopeId,
+        _: &ObjectName,
+        identity: &[(String, String)],
+    ) -> Result<Vec<InternalId>, InternalError> {
+        self.shared.nap(4).await;
+        let wanted: Vec<&str> = identity.iter().map(|(_, value)| value.as_str()).collect();
+        let state = self.state.lock();
+        let live = state.records.iter().filter_map(|(id, kept)| Some((id, kept.document.as_ref()?)));
+        let found =
+            live.filter(|(_, document)| address(document).is_some_and(|it| wanted.contains(&it.as_str())));
+        Ok(found.map(|(id, _)| InternalId::from(id.as_str())).collect())
+    }
+
     async fn write_if(&self, write: Write) -> Result<Outcome, InternalError> {
         self.shared.nap(4).await;
         let id = write.id.as_str();

@@ -14,7 +14,9 @@ use tandem::telemetry::Metrics;
 use tandem_core::Millis;
 use tandem_core::descriptor::Condition;
 use tandem_core::exchange::HttpResponse;
-use tandem_core::policy::{FieldPolicy, ObjectPolicy, OnConflict, OnDeleteConflict, OnReject, OnRewrite};
+use tandem_core::policy::{
+    self, FieldPolicy, ObjectPolicy, OnConflict, OnDeleteConflict, OnReject, OnRewrite,
+};
 
 use crate::account::{Account, Asked, Pen, answer, header};
 use crate::daemon::{Daemon, Parts, connection_id};
@@ -92,6 +94,39 @@ pub(crate) struct Setting {
     people: u64,
     crashes: u64,
     refuses: bool,
+    pub(crate) guard: Guard,
+}
+
+/// What a world makes of the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// It is off: every deletion goes through.
+    Off,
+    /// It lets so many pass in a world, and nobody rules on the rest.
+    Left(u64),
+    /// It lets so many pass, and an operator approves of the rest, sooner or later.
+    Ruled(u64),
+}
+
+impl Guard {
+    /// Of five worlds two are guarded. Those that the regressions stand for are not.
+    fn of(seed: u64) -> Self {
+        let limit = seed / 5 % 3;
+        match seed % 5 {
+            0 => Self::Ruled(limit),
+            2 => Self::Left(limit),
+            _ => Self::Off,
+        }
+    }
+
+    fn policy(self) -> policy::Guard {
+        match self {
+            Self::Off => policy::Guard { share: 100, undo_ms: 0, ..policy::Guard::default() },
+            Self::Left(limit) | Self::Ruled(limit) => {
+                policy::Guard { limit, share: 0, window_ms: 86_400_000, ..policy::Guard::default() }
+            }
+        }
+    }
 }
 
 impl Setting {
@@ -147,7 +182,32 @@ impl Setting {
             people: dice.between(1, 3),
             crashes: if dice.chance(600) { dice.between(1, 4) } else { 0 },
             refuses: dice.chance(200),
+            guard: Guard::Off,
         }
+    }
+
+    fn guarded(mut self, guard: Guard, plant: Option<Plant>) -> Self {
+        self.guard = guard;
+        let policy = if plant == Some(Plant::GuardOff) { Guard::Off.policy() } else { guard.policy() };
+        for (_, of_account) in &mut self.accounts {
+            of_account.guard = policy;
+        }
+        self
+    }
+
+    /// Nothing is lost, refused or killed: what passed the guard can be counted from outside.
+    pub(crate) fn is_tame(&self) -> bool {
+        let faults = &self.faults;
+        let some = [
+            faults.unsent,
+            faults.lost_before,
+            faults.lost_after,
+            faults.broken_before,
+            faults.broken_after,
+            faults.throttled,
+            faults.component,
+        ];
+        self.crashes == 0 && some.iter().all(|often| *often == 0)
     }
 
     fn line(&self) -> String {
@@ -166,11 +226,12 @@ impl Setting {
             })
             .collect();
         format!(
-            "{} workers, {} acts, {} people, {} crashes, {:?}; {}",
+            "{} workers, {} acts, {} people, {} crashes, guard {:?}, {:?}; {}",
             self.workers,
             self.acts,
             self.people,
             self.crashes,
+            self.guard,
             self.faults,
             accounts.join("; ")
         )
@@ -236,7 +297,7 @@ thread_local! {
 impl World {
     pub(crate) fn new(seed: u64, options: Options) -> Self {
         let shared = Shared::new(seed, options.traced);
-        let setting = shared.roll(Setting::draw);
+        let setting = shared.roll(Setting::draw).guarded(Guard::of(seed), options.plant);
         let history = Arc::new(Mutex::new(History::default()));
         let accounts = setting.accounts.iter().enumerate();
         let accounts =
@@ -506,12 +567,22 @@ impl World {
         }
         self.acts_left -= 1;
         self.one_act();
+        if matches!(self.setting.guard, Guard::Ruled(_)) && self.chance(100) {
+            self.approve();
+        }
         let wait = self.roll(|dice| match dice.below(10) {
             0..=3 => dice.below(50),
             4..=7 => dice.below(2_000),
             _ => dice.below(20_000),
         });
         self.shared.after(wait, Event::Act);
+    }
+
+    fn approve(&mut self) {
+        self.shared.trace(|| "an operator approves of what was withheld".into());
+        if let Some(daemon) = &mut self.daemon {
+            daemon.approve();
+        }
     }
 
     fn some_side(&self) -> Side {
@@ -816,6 +887,9 @@ impl World {
                 self.shared.trace(|| format!("---- {letters} letters are replayed"));
                 if letters > 0 {
                     self.met("letters replayed");
+                }
+                if matches!(self.setting.guard, Guard::Ruled(_)) {
+                    self.approve();
                 }
             }
         }

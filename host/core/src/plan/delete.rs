@@ -88,10 +88,24 @@ pub(super) fn both_gone(link: &mut Link, by: Side, now: Millis, draft: &mut Draf
     draft.say("gone on both sides");
 }
 
-fn lapse(link: &mut Link, by: Side, now: Millis) {
+pub(super) fn lapse(link: &mut Link, by: Side, now: Millis) {
+    link.decided.remove(RECORD);
     if !matches!(link.life, Life::Lapsed { by: before, .. } if before == by) {
         link.life = Life::Lapsed { by, at: now };
     }
+}
+
+/// What a deletion on one side does on the other. Once it was left alone, it stays so whatever the policy says by now.
+fn policy_of(link: &Link, by: Side, policy: OnDelete) -> OnDelete {
+    match link.life {
+        Life::Lapsed { by: side, .. } if side == by && policy == OnDelete::Delete => OnDelete::Ignore,
+        _ => policy,
+    }
+}
+
+/// A person said that the record stays on the side that did not delete it.
+fn is_kept(link: &Link, survivor: Chosen) -> bool {
+    link.decided.get(RECORD).is_some_and(|decided| decided.choice == survivor)
 }
 
 /// Who wins when one side deleted and the other changed. None: held.
@@ -163,8 +177,8 @@ pub(super) fn external_gone(
     now: Millis,
     draft: &mut Draft,
 ) {
-    let changed = internal_changed(link, internal, policy);
-    match policy.on_external_delete {
+    let changed = internal_changed(link, internal, policy) || is_kept(link, Chosen::Internal);
+    match policy_of(link, Side::External, policy.on_external_delete) {
         OnDelete::Detach => {
             link.life = Life::Detached { at: now };
             link.doubt = None;
@@ -208,8 +222,9 @@ pub(super) fn internal_deleted(
     now: Millis,
     draft: &mut Draft,
 ) {
-    let changed = state.filter(|state| external_changed(link, state, policy));
-    match policy.on_internal_delete {
+    let kept = is_kept(link, Chosen::External);
+    let changed = state.filter(|state| kept || external_changed(link, state, policy));
+    match policy_of(link, Side::Internal, policy.on_internal_delete) {
         OnDelete::Detach => {
             link.life = Life::Detached { at: now };
             draft.say("deleted in System A: the link is cut");

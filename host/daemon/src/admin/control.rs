@@ -9,9 +9,10 @@ use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName, Provider
 use tandem_core::link::{Fields, Side};
 use tandem_core::policy::Flow;
 
+use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use super::view::{
-    Count, DeadView, DecidedMany, Explanation, ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status,
-    Swapped,
+    Count, DeadView, DecidedMany, ErasureView, Explanation, KeptView, ProviderView, ProvidersReloaded,
+    Reloaded, ReviewView, Status, Swapped, Undone, WithheldView,
 };
 
 /// What is paused or resumed.
@@ -144,7 +145,7 @@ impl ReviewFilter {
         self.scope.as_ref().is_none_or(|scope| *scope == review.entity.scope)
             && self.connection.as_ref().is_none_or(|connection| *connection == review.connection)
             && self.object.as_ref().is_none_or(|object| *object == review.entity.object)
-            && self.id.as_ref().is_none_or(|id| *id == review.entity.id)
+            && self.id.as_ref().is_none_or(|id| review.names(id.as_str()))
             && self.kind.as_ref().is_none_or(|kind| *kind == review.kind)
             && self.field.as_ref().is_none_or(|field| review.fields.contains(field))
     }
@@ -197,6 +198,34 @@ impl Unfreeze {
     pub fn entity(&self) -> EntityKey {
         EntityKey { scope: self.scope.clone(), object: self.object.clone(), id: self.id.clone() }
     }
+}
+
+/// Which withheld writes, or which deletions that were carried out, are meant. What is left out fits all; to mean everything, say
+/// `{"all": true}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeletesTarget {
+    /// Those of this connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// Those of this batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u64>,
+    /// Those of this object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectName>,
+    /// Those of this scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeId>,
+    /// Those of these records of System A.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<tandem_core::id::InternalId>,
+    /// All of them, wherever nothing else is said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// For `reject`: make the record again on the side that deleted it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restore: bool,
 }
 
 /// A reconciling look: both sides are read and compared, and what differs goes the usual way.
@@ -324,6 +353,26 @@ pub trait Control: Send + Sync + 'static {
     /// Decides held groups of a record.
     fn decide(&self, decision: Decide) -> impl Future<Output = Result<Count, ControlError>> + Send;
 
+    /// Decides whom a record is.
+    fn decide_match(&self, decision: DecideMatch)
+    -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Begins reports of what a first sync would find, of one connection and object or of all.
+    fn begin_match(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> impl Future<Output = Result<Vec<MatchReport>, ControlError>> + Send;
+
+    /// The reports as they are.
+    fn match_reports(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> impl Future<Output = Result<Vec<MatchReport>, ControlError>> + Send;
+
+    /// Rows of a report.
+    fn match_rows(&self, asked: MatchAsked) -> impl Future<Output = Result<MatchRows, ControlError>> + Send;
     /// Decides held groups of many records, or says how many there are.
     fn decide_many(
         &self,
@@ -332,6 +381,32 @@ pub trait Control: Send + Sync + 'static {
 
     /// Lets frozen fields flow again.
     fn unfreeze(&self, target: Unfreeze) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Writes that wait for approval.
+    fn withheld(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<WithheldView>, ControlError>> + Send;
+
+    /// Deletions that were carried out and can be undone.
+    fn deleted(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<KeptView>, ControlError>> + Send;
+
+    /// Lets withheld writes go.
+    fn approve(&self, target: DeletesTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Gives withheld writes up.
+    fn reject(&self, target: DeletesTarget) -> impl Future<Output = Result<Count, ControlError>> + Send;
+
+    /// Brings deleted records back.
+    fn undo(&self, target: DeletesTarget) -> impl Future<Output = Result<Undone, ControlError>> + Send;
+
+    /// Erases a person's record everywhere.
+    fn erase(&self, record: RecordRef) -> impl Future<Output = Result<ErasureView, ControlError>> + Send;
 
     /// Looks at records that should be the same. Answers how many hints were made.
     fn look(&self, look: Look) -> impl Future<Output = Result<Count, ControlError>> + Send;

@@ -13,8 +13,17 @@
 //! | `POST /v1/dead/replay`, `/v1/dead/drop` | [`Count`](super::view::Count) of records | [`DeadTarget`] |
 //! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?scope=&connection=&object=&id=&field=&kind=&limit=` |
 //! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
+//! | `POST /v1/review/match` | [`Count`](super::view::Count) of records | [`DecideMatch`](super::matches::DecideMatch) |
+//! | `POST /v1/match` | list of [`MatchReport`](super::matches::MatchReport): begins them | `{"connection", "object"}`, each may be missing |
+//! | `GET /v1/match` | list of [`MatchReport`](super::matches::MatchReport) | `?connection=&object=` |
+//! | `GET /v1/match/rows` | [`MatchRows`](super::matches::MatchRows) | `?connection=&object=&kind=&from=&limit=` |
 //! | `POST /v1/review/decide-many` | [`DecidedMany`](super::view::DecidedMany) | [`DecideMany`] |
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
+//! | `GET /v1/deletes` | list of [`WithheldView`](super::view::WithheldView) | `?connection=&limit=` |
+//! | `GET /v1/deletes/done` | list of [`KeptView`](super::view::KeptView) | `?connection=&limit=` |
+//! | `POST /v1/deletes/approve`, `/v1/deletes/reject` | [`Count`](super::view::Count) of records | [`DeletesTarget`] |
+//! | `POST /v1/deletes/undo` | [`Undone`](super::view::Undone) | [`DeletesTarget`] |
+//! | `POST /v1/erase` | [`ErasureView`](super::view::ErasureView) | `{"scope", "object", "id"}` or `{"connection", "object", "id"}` |
 //! | `POST /v1/look` | [`Count`](super::view::Count) of hints | [`Look`] |
 //! | `GET /v1/providers` | list of [`ProviderView`](super::view::ProviderView) | |
 //! | `POST /v1/providers/reload` | [`ProvidersReloaded`](super::view::ProvidersReloaded) | |
@@ -40,9 +49,10 @@ use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, InternalId, ObjectNa
 
 use super::auth::{Tokens, for_admin, for_metrics};
 use super::control::{
-    Aspect, Control, DeadTarget, Decide, DecideMany, Look, PauseTarget, Pin, Readiness, RecordRef,
-    ReviewFilter, RollBack, Unfreeze,
+    Aspect, Control, DeadTarget, Decide, DecideMany, DeletesTarget, Look, PauseTarget, Pin, Readiness,
+    RecordRef, ReviewFilter, RollBack, Unfreeze,
 };
+use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows, MatchTarget};
 use super::problem::{Asked, Given, Named, Problem};
 use super::view;
 use crate::telemetry::Metrics;
@@ -71,8 +81,17 @@ pub fn router<C: Control>(control: Arc<C>, tokens: Arc<Tokens>) -> Router {
         .route("/v1/dead/drop", post(drop_dead::<C>))
         .route("/v1/review", get(reviews::<C>))
         .route("/v1/review/decide", post(decide::<C>))
+        .route("/v1/review/match", post(decide_match::<C>))
+        .route("/v1/match", get(match_reports::<C>).post(begin_match::<C>))
+        .route("/v1/match/rows", get(match_rows::<C>))
         .route("/v1/review/decide-many", post(decide_many::<C>))
         .route("/v1/review/unfreeze", post(unfreeze::<C>))
+        .route("/v1/deletes", get(withheld::<C>))
+        .route("/v1/deletes/done", get(deleted::<C>))
+        .route("/v1/deletes/approve", post(approve::<C>))
+        .route("/v1/deletes/reject", post(reject::<C>))
+        .route("/v1/deletes/undo", post(undo::<C>))
+        .route("/v1/erase", post(erase::<C>))
         .route("/v1/look", post(look::<C>))
         .route("/v1/providers", get(providers::<C>))
         .route("/v1/providers/reload", post(reload_providers::<C>))
@@ -167,30 +186,54 @@ struct OfRecord {
     connection: Option<String>,
     object: String,
     id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfStory {
+    scope: Option<String>,
+    connection: Option<String>,
+    object: String,
+    id: String,
     field: Option<String>,
     at: Option<String>,
 }
 
+impl OfRecord {
+    fn record(self) -> Result<RecordRef, Problem> {
+        let object = self.object.into();
+        match (self.scope, self.connection) {
+            (Some(scope), None) => {
+                Ok(RecordRef::Internal(EntityKey { scope: scope.into(), object, id: self.id.into() }))
+            }
+            (None, Some(connection)) => Ok(RecordRef::External(ExternalKey {
+                connection: connection.into(),
+                object,
+                id: self.id.into(),
+            })),
+            _ => {
+                let detail =
+                    "name either the scope (and an id of System A) or the connection (and an id of the CRM)";
+                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+            }
+        }
+    }
+}
+
 async fn explain<C: Control>(
     State(control): State<Arc<C>>,
-    Asked(asked): Asked<OfRecord>,
+    Asked(asked): Asked<OfStory>,
 ) -> Result<Json<view::Explanation>, Problem> {
-    let object = asked.object.into();
-    let record = match (asked.scope, asked.connection) {
-        (Some(scope), None) => {
-            RecordRef::Internal(EntityKey { scope: scope.into(), object, id: asked.id.into() })
-        }
-        (None, Some(connection)) => {
-            RecordRef::External(ExternalKey { connection: connection.into(), object, id: asked.id.into() })
-        }
-        _ => {
-            let detail =
-                "name either the scope (and an id of System A) or the connection (and an id of the CRM)";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
-        }
-    };
-    let aspect = Aspect { field: asked.field, at: asked.at };
-    Ok(Json(control.explain(record, aspect).await?))
+    let OfStory { scope, connection, object, id, field, at } = asked;
+    let record = OfRecord { scope, connection, object, id }.record()?;
+    Ok(Json(control.explain(record, Aspect { field, at }).await?))
+}
+
+async fn erase<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(asked): Given<OfRecord>,
+) -> Result<Json<view::ErasureView>, Problem> {
+    Ok(Json(control.erase(asked.record()?).await?))
 }
 
 #[derive(Deserialize)]
@@ -267,6 +310,58 @@ async fn decide<C: Control>(
     Ok(Json(control.decide(decision).await?))
 }
 
+async fn decide_match<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(decision): Given<DecideMatch>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.decide_match(decision).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfMatch {
+    connection: Option<ConnectionId>,
+    object: Option<ObjectName>,
+}
+
+async fn begin_match<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(wanted): Given<OfMatch>,
+) -> Result<Json<Vec<MatchReport>>, Problem> {
+    Ok(Json(control.begin_match(wanted.connection, wanted.object).await?))
+}
+
+async fn match_reports<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(wanted): Asked<OfMatch>,
+) -> Result<Json<Vec<MatchReport>>, Problem> {
+    Ok(Json(control.match_reports(wanted.connection, wanted.object).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfRows {
+    connection: ConnectionId,
+    object: ObjectName,
+    kind: Option<tandem_core::matching::Kind>,
+    from: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn match_rows<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(wanted): Asked<OfRows>,
+) -> Result<Json<MatchRows>, Problem> {
+    let OfRows { connection, object, kind, from, limit } = wanted;
+    let asked = MatchAsked {
+        target: MatchTarget { connection, object },
+        kind,
+        from: from.unwrap_or(0),
+        limit: limit.unwrap_or(100).clamp(1, LONGEST_LIST),
+    };
+    Ok(Json(control.match_rows(asked).await?))
+}
+
 async fn decide_many<C: Control>(
     State(control): State<Arc<C>>,
     Given(decision): Given<DecideMany>,
@@ -279,6 +374,43 @@ async fn unfreeze<C: Control>(
     Given(target): Given<Unfreeze>,
 ) -> Result<Json<view::Count>, Problem> {
     Ok(Json(control.unfreeze(target).await?))
+}
+
+async fn withheld<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfList>,
+) -> Result<Json<Vec<view::WithheldView>>, Problem> {
+    let limit = asked.limit();
+    Ok(Json(control.withheld(asked.connection, limit).await?))
+}
+
+async fn deleted<C: Control>(
+    State(control): State<Arc<C>>,
+    Asked(asked): Asked<OfList>,
+) -> Result<Json<Vec<view::KeptView>>, Problem> {
+    let limit = asked.limit();
+    Ok(Json(control.deleted(asked.connection, limit).await?))
+}
+
+async fn approve<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeletesTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.approve(target).await?))
+}
+
+async fn reject<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeletesTarget>,
+) -> Result<Json<view::Count>, Problem> {
+    Ok(Json(control.reject(target).await?))
+}
+
+async fn undo<C: Control>(
+    State(control): State<Arc<C>>,
+    Given(target): Given<DeletesTarget>,
+) -> Result<Json<view::Undone>, Problem> {
+    Ok(Json(control.undo(target).await?))
 }
 
 async fn look<C: Control>(

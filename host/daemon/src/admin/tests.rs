@@ -8,12 +8,13 @@ use axum::routing::get;
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tandem_core::id::{ConnectionId, EntityKey};
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::policy::Flow;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
+use super::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use super::view::{Cause, ConnectionState, ConnectionStatus, Paused, Status};
 use super::*;
 use crate::config::{Auth, Place, Secret, SecretFrom};
@@ -72,6 +73,7 @@ impl Control for Fake {
                 last: None,
                 review: 0,
                 dead: 2,
+                withheld: 0,
                 cause: Cause::Quota,
                 detail: "daily is used up until 00:00".to_owned(),
             }],
@@ -136,6 +138,45 @@ impl Control for Fake {
         Ok(Vec::new())
     }
 
+    async fn withheld(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<view::WithheldView>, ControlError> {
+        self.note(("withheld", connection, limit));
+        Ok(Vec::new())
+    }
+
+    async fn deleted(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<view::KeptView>, ControlError> {
+        self.note(("deleted", connection, limit));
+        Ok(Vec::new())
+    }
+
+    async fn approve(&self, target: DeletesTarget) -> Result<view::Count, ControlError> {
+        self.one(("approve", target))
+    }
+
+    async fn reject(&self, target: DeletesTarget) -> Result<view::Count, ControlError> {
+        self.one(("reject", target))
+    }
+
+    async fn undo(&self, target: DeletesTarget) -> Result<view::Undone, ControlError> {
+        self.note(("undo", target));
+        Ok(view::Undone { count: 1, not: Vec::new() })
+    }
+
+    async fn erase(&self, record: RecordRef) -> Result<view::ErasureView, ControlError> {
+        self.note(("erase", &record));
+        let RecordRef::Internal(entity) = record else {
+            return Err(ControlError::NotFound("it is not linked".to_owned()));
+        };
+        Ok(view::ErasureView { entity, places: Vec::new(), remains: Vec::new(), done: true })
+    }
+
     async fn decide(&self, decision: Decide) -> Result<view::Count, ControlError> {
         if decision.group.as_deref() == Some("/decided") {
             return Err(ControlError::Conflict("somebody decided /decided before".to_owned()));
@@ -146,6 +187,33 @@ impl Control for Fake {
     async fn decide_many(&self, decision: DecideMany) -> Result<view::DecidedMany, ControlError> {
         self.note(decision);
         Ok(view::DecidedMany { matching: 2, records: 1, decided: 2, refused: Vec::new() })
+    }
+
+    async fn decide_match(&self, decision: DecideMatch) -> Result<view::Count, ControlError> {
+        self.one(("decide_match", decision))
+    }
+
+    async fn begin_match(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        self.note(("begin_match", connection, object));
+        Ok(Vec::new())
+    }
+
+    async fn match_reports(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        self.note(("match_reports", connection, object));
+        Ok(Vec::new())
+    }
+
+    async fn match_rows(&self, asked: MatchAsked) -> Result<MatchRows, ControlError> {
+        self.note(("match_rows", asked));
+        Ok(MatchRows::default())
     }
 
     async fn unfreeze(&self, target: Unfreeze) -> Result<view::Count, ControlError> {
@@ -281,7 +349,7 @@ impl Api {
 }
 
 /// Every route that wants a token.
-const GUARDED: [(Method, &str); 19] = [
+const GUARDED: [(Method, &str); 25] = [
     (Method::GET, "/metrics"),
     (Method::GET, "/v1/status"),
     (Method::POST, "/v1/pause"),
@@ -295,6 +363,12 @@ const GUARDED: [(Method, &str); 19] = [
     (Method::POST, "/v1/review/decide"),
     (Method::POST, "/v1/review/decide-many"),
     (Method::POST, "/v1/review/unfreeze"),
+    (Method::GET, "/v1/deletes"),
+    (Method::GET, "/v1/deletes/done"),
+    (Method::POST, "/v1/deletes/approve"),
+    (Method::POST, "/v1/deletes/reject"),
+    (Method::POST, "/v1/deletes/undo"),
+    (Method::POST, "/v1/erase"),
     (Method::POST, "/v1/look"),
     (Method::GET, "/v1/providers"),
     (Method::POST, "/v1/connections/reload"),
@@ -369,7 +443,7 @@ async fn status_says_how_fresh_each_connection_is_and_why() {
         json!({
             "connection": "acme-hubspot", "provider": "hubspot@0.1.0#1a2b3c4d", "scope": "acme", "state": "waiting",
             "paused": { "to_external": false, "to_internal": false }, "freshness_ms": 4200, "waiting": 3, "delayed": 1,
-            "review": 0, "dead": 2, "cause": "quota", "detail": "daily is used up until 00:00"
+            "review": 0, "dead": 2, "withheld": 0, "cause": "quota", "detail": "daily is used up until 00:00"
         })
     );
 }
@@ -452,6 +526,32 @@ async fn what_is_asked_reaches_the_daemon_as_it_was_meant() {
             format!("{:?}", ("decide", by_field)),
         ),
         ("/v1/review/unfreeze", entity.clone(), format!("{:?}", ("unfreeze", &key, None::<String>))),
+        (
+            "/v1/deletes/approve",
+            json!({ "connection": "acme-hubspot", "batch": 7 }),
+            format!(
+                "{:?}",
+                (
+                    "approve",
+                    DeletesTarget {
+                        connection: Some("acme-hubspot".into()),
+                        batch: Some(7),
+                        ..DeletesTarget::default()
+                    }
+                )
+            ),
+        ),
+        (
+            "/v1/deletes/reject",
+            json!({ "ids": ["1"], "restore": true }),
+            format!(
+                "{:?}",
+                (
+                    "reject",
+                    DeletesTarget { ids: vec!["1".into()], restore: true, ..DeletesTarget::default() }
+                )
+            ),
+        ),
         (
             "/v1/look",
             json!({ "connection": "acme-hubspot", "object": "contact", "records": { "external": "501" } }),

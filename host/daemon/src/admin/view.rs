@@ -70,6 +70,9 @@ pub struct ConnectionStatus {
     pub review: u64,
     /// Records that are set aside.
     pub dead: u64,
+    /// Writes that wait for approval.
+    #[serde(default)]
+    pub withheld: u64,
     /// Why the oldest undone hint is not done, or why nothing can be.
     pub cause: Cause,
     /// The cause in words, with the way out. Empty when there is none.
@@ -105,6 +108,8 @@ pub enum Cause {
     Authorisation,
     /// A person has to decide.
     Review,
+    /// The guard stopped deletions or rewrites: a person has to approve of them.
+    Guard,
     /// The provider's component fails.
     Fault,
     /// It is paused.
@@ -123,6 +128,7 @@ impl Cause {
             Self::Breaker => "breaker",
             Self::Authorisation => "authorisation",
             Self::Review => "review",
+            Self::Guard => "guard",
             Self::Fault => "fault",
             Self::Paused => "paused",
             Self::Configuration => "configuration",
@@ -302,6 +308,98 @@ pub struct DeadView {
 /// A daemon that does not count says it once.
 fn once() -> u64 {
     1
+}
+
+/// A write that waits for approval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WithheldView {
+    /// What was stopped together has one number.
+    pub batch: u64,
+    /// The internal record.
+    pub entity: EntityKey,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The CRM's record.
+    pub external: Option<ExternalId>,
+    /// "delete" or "rewrite" (fields that nobody edited).
+    pub kind: String,
+    /// The sides that would be written: "internal", "external".
+    pub sides: Vec<String>,
+    /// Since when it waits.
+    pub since: Millis,
+    /// What brought it about.
+    pub cause: String,
+    /// Why it would be written, in words.
+    pub why: String,
+    /// What a rewrite would change.
+    pub changes: Vec<ChangeView>,
+}
+
+/// One field that would be changed on one side. A missing value: the field has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// "internal" or "external".
+    pub side: String,
+    /// The field.
+    pub field: String,
+    /// What the side had when both last agreed.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub from: Option<Value>,
+    /// What it would have.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub to: Option<Value>,
+}
+
+/// A deletion that was carried out and can be undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptView {
+    /// What was deleted together has one number.
+    pub batch: u64,
+    /// The internal record.
+    pub entity: EntityKey,
+    /// The connection over which it was carried.
+    pub connection: ConnectionId,
+    /// The CRM's record.
+    pub external: Option<ExternalId>,
+    /// The side that was written: "internal" or "external"; the other one had deleted it.
+    pub side: String,
+    /// When.
+    pub at: Millis,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The proof of an erasure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureView {
+    /// The internal record.
+    pub entity: EntityKey,
+    /// Each place that was looked at.
+    pub places: Vec<PlaceView>,
+    /// What is out of reach, in words.
+    pub remains: Vec<String>,
+    /// Everything is gone. Otherwise the rest is tried again until it is.
+    pub done: bool,
+}
+
+/// One place of an erasure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// Which place.
+    pub place: String,
+    /// What was there, and what became of it.
+    pub what: String,
+    /// It was looked for afterwards, and is gone.
+    pub gone: bool,
+}
+
+/// What became of undoing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// Records that are back in System A; from there they go to the CRMs.
+    pub count: u64,
+    /// Records that did not come back, and why.
+    pub not: Vec<String>,
 }
 
 /// One provider.

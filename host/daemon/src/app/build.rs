@@ -17,7 +17,7 @@ use super::pauses::Pauses;
 use super::providers::{Archive, RECORDS_OF_CONNECTION, Scan, Shelf};
 use super::{Accounts, AppError, COUNTERS, Engine, SystemClock};
 use crate::admin::view::Reloaded;
-use crate::config::{Config, ConnectionConfig, Connections};
+use crate::config::{Config, ConnectionConfig, Connections, ObjectConfig};
 use crate::credentials::{Credentials, FileTokens};
 use crate::delivery::{Client, ClientConfig};
 use crate::intake::{Door, Intake, Route};
@@ -138,6 +138,7 @@ impl Engine {
             clock,
             wake,
             looks: super::work::Looks::default(),
+            reports: super::matching::Reports::default(),
             files: Mutex::default(),
             fingerprints: Mutex::default(),
             refused: Mutex::default(),
@@ -452,7 +453,7 @@ impl Engine {
         let described = overridden(file, &binding.view().connection);
         let mut objects = HashMap::new();
         for (name, object) in file.enabled() {
-            match self.object(file, name, &object.policy, object.direction, &described) {
+            match self.object(file, name, object, &described) {
                 Ok(object) => {
                     objects.insert(name.clone(), object);
                 }
@@ -497,8 +498,7 @@ impl Engine {
         &self,
         file: &ConnectionConfig,
         name: &ObjectName,
-        policy: &ObjectPolicy,
-        direction: Flow,
+        object: &ObjectConfig,
         described: &ConnectionDescriptor,
     ) -> Result<Object, String> {
         let place = format!("{}: objects.{name}", file.file.display());
@@ -506,11 +506,18 @@ impl Engine {
             let known: Vec<&str> = described.objects.keys().map(String::as_str).collect();
             format!("{place}: provider {} has no such object; it has {}", file.provider, known.join(", "))
         })?;
+        if object.archives && !offered.abilities.archives {
+            return Err(format!(
+                "{place}.on_internal_delete: provider {} does not say that what is deleted there can be restored; \
+                 use delete, detach or ignore",
+                file.provider
+            ));
+        }
         let canonical = canonical_schemas()
             .map_err(|error| error.to_string())?
             .remove(name.as_str())
             .ok_or_else(|| format!("{place}: there is no canonical object of that name"))?;
-        refuse_defaults(policy, &canonical).map_err(|(pointer, why)| {
+        refuse_defaults(&object.policy, &canonical).map_err(|(pointer, why)| {
             format!("{}: objects.{name}.fields.\"{pointer}\".default: {why}", file.file.display())
         })?;
         let compile = |what: &str, schema: &Value| {
@@ -523,7 +530,7 @@ impl Engine {
             None => read.clone(),
         };
         Ok(Object {
-            policy: whole_policy(policy, direction, &canonical, offered),
+            policy: whole_policy(&object.policy, object.direction, &canonical, offered),
             canonical,
             read,
             write,

@@ -6,23 +6,26 @@ use std::sync::atomic::Ordering;
 use tandem_core::Millis;
 use tandem_core::exchange::Observed;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
-use tandem_core::link::Link;
+use tandem_core::link::{Link, Side};
 use tandem_core::policy::Flow;
 
 use super::Engine;
 use super::providers::Scan;
+use crate::admin::matches::{DecideMatch, MatchAsked, MatchReport, MatchRows};
 use crate::admin::view::{
-    Cause, ConnectionState, ConnectionStatus, Count, DeadView, DecidedMany, Explanation, HistoryView,
-    IntentView, InternalView, LinkView, PastView, Paused, ProviderView, ProvidersReloaded, Reloaded,
-    ReviewView, Status, Swapped,
+    Cause, ChangeView, ConnectionState, ConnectionStatus, Count, DeadView, DecidedMany, ErasureView,
+    Explanation, HistoryView, IntentView, InternalView, KeptView, LinkView, PastView, Paused, PlaceView,
+    ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status, Swapped, Undone, WithheldView,
 };
 use crate::admin::{
-    Aspect, Control, ControlError, DeadTarget, Decide, DecideMany, Look, LookAt, PauseTarget, Pin, Readiness,
-    RecordRef, ReviewFilter, RollBack, Unfreeze, moment, past,
+    Aspect, Control, ControlError, DeadTarget, Decide, DecideMany, DeletesTarget, Look, LookAt, PauseTarget,
+    Pin, Readiness, RecordRef, ReviewFilter, RollBack, Unfreeze, moment, past,
 };
 use crate::internal::Internal as _;
 use crate::pipeline::listing::Kind;
-use crate::pipeline::{Clock as _, Connection};
+use crate::pipeline::{
+    Approval, Clock as _, Connection, DecideClashError, Kept, Kind as Guarded, Selection, Withheld,
+};
 use crate::quota::Cause as Standing;
 use crate::store::{
     Class, Commit, DeadLetter, Hint, HistoryEntry, Op, Store as _, StoreError, Subject, Until, lies_within,
@@ -65,13 +68,17 @@ impl Engine {
             last: None,
             review: 0,
             dead: 0,
+            withheld: 0,
             cause: Cause::None,
             detail: String::new(),
         };
         status.count(&self.store.backlog(id).map_err(store)?, now);
         let held = self.store.held_links(Some(id), 10_000).map_err(store)?;
         status.review = held.iter().map(|link| (link.held.len() + link.frozen.len()) as u64).sum();
+        status.review += self.pipeline.clashes(Some(id), 10_000).map_err(store)?.len() as u64;
         status.dead = self.store.dead_count(id).map_err(store)?;
+        let stopped = self.pipeline.stopped(id);
+        status.withheld = stopped.iter().map(|(.., count)| count).sum();
         let Some(connection) = self.pipeline.connection(id) else {
             status.state = ConnectionState::Stopped;
             status.cause = Cause::Configuration;
@@ -142,6 +149,8 @@ impl Engine {
                         "{fault}; it is tried again now and then, and at once with a mended component"
                     );
                     (ConnectionState::Waiting, Cause::Fault, detail)
+                } else if !stopped.is_empty() {
+                    (ConnectionState::Running, Cause::Guard, stopped_in_words(&stopped))
                 } else if status.review > 0 && status.waiting == 0 && status.delayed == 0 {
                     (
                         ConnectionState::Running,
@@ -291,6 +300,90 @@ fn wait(until: u64, now: u64) -> String {
     if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }
 
+/// What an erasure does not reach.
+const REMAINS: [&str; 4] = [
+    "the files of the store and of System A may hold old bytes until the space is used again",
+    "backups hold what they held",
+    "a keyed digest of the CRM's id stays, by which late events and listings are recognised",
+    "records of the same person that were never linked are not found by this",
+];
+
+/// What the guard stopped, with the way out.
+fn stopped_in_words(stopped: &[(ObjectName, Side, Guarded, u64)]) -> String {
+    let each = stopped.iter().map(|(object, side, kind, count)| {
+        let what = match kind {
+            Guarded::Delete => "deletions",
+            Guarded::Rewrite => "updates that no edit asked for",
+        };
+        let place = match side {
+            Side::Internal => "System A",
+            Side::External => "the CRM",
+        };
+        format!("{count} {what} of {object} in {place}")
+    });
+    let each: Vec<String> = each.collect();
+    format!("{} wait for approval; `tandem deletes list` shows them", each.join(", "))
+}
+
+/// Which ones are meant. To mean all of them takes a word.
+fn selection(target: DeletesTarget) -> Result<Selection, ControlError> {
+    let DeletesTarget { connection, batch, object, scope, ids, all, restore: _ } = target;
+    let is_open = connection.is_none() && batch.is_none() && ids.is_empty();
+    if is_open && !all {
+        return Err(ControlError::Invalid(
+            "name a connection, a batch or records, or say that all are meant".to_owned(),
+        ));
+    }
+    Ok(Selection { connection, batch, object, scope, ids })
+}
+
+fn kept_view(kept: &Kept) -> KeptView {
+    KeptView {
+        batch: kept.batch,
+        entity: kept.entity.clone(),
+        connection: kept.connection.clone(),
+        external: kept.external.clone(),
+        side: kept.side.name().to_owned(),
+        at: kept.at,
+        why: kept.why.clone(),
+    }
+}
+
+impl Engine {
+    fn withheld_view(&self, row: &Withheld) -> Result<WithheldView, ControlError> {
+        let link = self.store.link(&row.entity, &row.connection).map_err(store)?;
+        let changes = row.aims.iter().map(|(side, field, to)| {
+            let pair = link.as_ref().and_then(|link| link.base.get(field));
+            let from = match side {
+                Side::Internal => pair.and_then(|pair| pair.internal.clone()),
+                Side::External => pair.and_then(|pair| pair.external.clone()),
+            };
+            ChangeView { side: side.name().to_owned(), field: field.clone(), from, to: to.clone() }
+        });
+        Ok(WithheldView {
+            batch: row.batch,
+            entity: row.entity.clone(),
+            connection: row.connection.clone(),
+            external: row.external.clone(),
+            kind: row.kind.name().to_owned(),
+            sides: row.sides.iter().map(|side| side.name().to_owned()).collect(),
+            since: row.since,
+            cause: row.cause.clone(),
+            why: row.why.clone(),
+            changes: changes.collect(),
+        })
+    }
+
+    async fn rule_on(&self, target: DeletesTarget, approval: Approval) -> Result<Count, ControlError> {
+        let selection = selection(target)?;
+        if let Some(connection) = &selection.connection {
+            self.known(connection)?;
+        }
+        let count = self.pipeline.rule_on_withheld(&selection, approval).await.map_err(store)?;
+        Ok(Count { count })
+    }
+}
+
 impl Control for Engine {
     fn readiness(&self) -> Readiness {
         if self.draining.load(Ordering::Relaxed) {
@@ -311,6 +404,7 @@ impl Control for Engine {
                     backlog.oldest.map_or(0, |oldest| now.saturating_sub(oldest)),
                 ),
                 waiting: backlog.ready + backlog.delayed,
+                withheld: self.pipeline.stopped(&connection.id).iter().map(|(.., count)| count).sum(),
             });
         }
         self.bring_totals();
@@ -486,6 +580,41 @@ impl Control for Engine {
         self.found_reviews(&filter, limit)
     }
 
+    async fn decide_match(&self, decision: DecideMatch) -> Result<Count, ControlError> {
+        self.known(&decision.connection)?;
+        let connection = self.pipeline.connection(&decision.connection).ok_or_else(|| {
+            ControlError::Conflict(format!("connection {} cannot be used", decision.connection))
+        })?;
+        let DecideMatch { object, waits, choice, .. } = decision;
+        match self.pipeline.decide_clash(&connection, &object, &waits, choice).await {
+            Ok(()) => Ok(Count { count: 1 }),
+            Err(error @ DecideClashError::Unknown(_)) => Err(ControlError::NotFound(error.to_string())),
+            Err(error @ DecideClashError::Busy(_)) => Err(ControlError::Conflict(error.to_string())),
+            Err(error @ DecideClashError::Unfit(_)) => Err(ControlError::Invalid(error.to_string())),
+            Err(DecideClashError::Store(error)) => Err(store(error)),
+        }
+    }
+
+    async fn begin_match(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        self.this()?.begin_reports(connection.as_ref(), object.as_ref())
+    }
+
+    async fn match_reports(
+        &self,
+        connection: Option<ConnectionId>,
+        object: Option<ObjectName>,
+    ) -> Result<Vec<MatchReport>, ControlError> {
+        Ok(self.reports_of(connection.as_ref(), object.as_ref()))
+    }
+
+    async fn match_rows(&self, asked: MatchAsked) -> Result<MatchRows, ControlError> {
+        self.report_rows(asked).await
+    }
+
     async fn decide(&self, decision: Decide) -> Result<Count, ControlError> {
         self.decide_one(&decision).await
     }
@@ -496,6 +625,87 @@ impl Control for Engine {
 
     async fn unfreeze(&self, target: Unfreeze) -> Result<Count, ControlError> {
         self.let_flow(&target).await
+    }
+
+    async fn withheld(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<WithheldView>, ControlError> {
+        if let Some(connection) = &connection {
+            self.known(connection)?;
+        }
+        let selection = Selection { connection, ..Selection::default() };
+        let rows = self.pipeline.withheld(&selection, limit).map_err(store)?;
+        rows.iter().map(|row| self.withheld_view(row)).collect()
+    }
+
+    async fn deleted(
+        &self,
+        connection: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<KeptView>, ControlError> {
+        if let Some(connection) = &connection {
+            self.known(connection)?;
+        }
+        let selection = Selection { connection, ..Selection::default() };
+        let kept = self.pipeline.undoable(&selection, limit).map_err(store)?;
+        Ok(kept.iter().map(kept_view).collect())
+    }
+
+    async fn approve(&self, target: DeletesTarget) -> Result<Count, ControlError> {
+        self.rule_on(target, Approval::Approved).await
+    }
+
+    async fn reject(&self, target: DeletesTarget) -> Result<Count, ControlError> {
+        let approval = if target.restore { Approval::Restored } else { Approval::Rejected };
+        self.rule_on(target, approval).await
+    }
+
+    async fn undo(&self, target: DeletesTarget) -> Result<Undone, ControlError> {
+        let selection = selection(target)?;
+        if let Some(connection) = &selection.connection {
+            self.known(connection)?;
+        }
+        let undone = self.pipeline.undo(&selection).await;
+        let (count, not) = undone.map_err(|error| ControlError::Failed(error.to_string()))?;
+        let not = not.iter().map(|not| format!("{}: {}", not.entity, not.why));
+        Ok(Undone { count, not: not.collect() })
+    }
+
+    async fn erase(&self, record: RecordRef) -> Result<ErasureView, ControlError> {
+        let entity = match record {
+            RecordRef::Internal(entity) => entity,
+            RecordRef::External(external) => {
+                self.known(&external.connection)?;
+                self.store.entity_of(&external).map_err(store)?.ok_or_else(|| {
+                    ControlError::NotFound(format!("{external} is not linked; erase it in the CRM itself"))
+                })?
+            }
+        };
+        if !self.pipeline.connections().iter().any(|connection| connection.scope == entity.scope)
+            && self.store.links(&entity).map_err(store)?.is_empty()
+        {
+            return Err(ControlError::NotFound(format!(
+                "no connection serves scope {}; `tandem status` shows the scopes",
+                entity.scope
+            )));
+        }
+        let erased = self.pipeline.erase(&entity).await;
+        let erased = erased.map_err(|error| ControlError::Failed(error.to_string()))?;
+        let erased =
+            erased.ok_or_else(|| ControlError::Conflict(format!("{entity} is in work; ask again")))?;
+        let places = erased.places.into_iter().map(|place| PlaceView {
+            place: place.place,
+            what: place.what,
+            gone: place.gone,
+        });
+        Ok(ErasureView {
+            entity: erased.entity,
+            places: places.collect(),
+            remains: REMAINS.map(str::to_owned).to_vec(),
+            done: erased.done,
+        })
     }
 
     async fn look(&self, look: Look) -> Result<Count, ControlError> {
@@ -533,6 +743,7 @@ impl Control for Engine {
             LookAt::All => {
                 let mut after: Option<EntityKey> = None;
                 let mut count = 0;
+                let looking = self.pipeline.looking(&connection.id);
                 loop {
                     let links =
                         self.store.scan_links(&connection.id, after.as_ref(), LOOK_PAGE).map_err(store)?;
@@ -546,7 +757,13 @@ impl Control for Engine {
                     count += hints.len() as u64;
                     self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
                 }
+                drop(looking);
                 self.walk_again(&connection, &look.object).await?;
+                // Where there was nothing to look at, or all of it was done by now.
+                self.pipeline
+                    .weigh(&connection)
+                    .await
+                    .map_err(|error| ControlError::Failed(error.to_string()))?;
                 return Ok(Count { count });
             }
         }

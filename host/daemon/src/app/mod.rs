@@ -9,6 +9,7 @@ mod control;
 mod directory;
 mod edit;
 mod limits;
+mod matching;
 mod pauses;
 mod providers;
 mod review;
@@ -65,6 +66,8 @@ pub struct Engine {
     clock: Arc<SystemClock>,
     wake: Arc<Notify>,
     looks: work::Looks,
+    /// What first syncs would find.
+    reports: matching::Reports,
     /// Files of connections as they are in use.
     files: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
     /// What their secrets were when they were taken up.

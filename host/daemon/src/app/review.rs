@@ -109,7 +109,9 @@ impl Engine {
             self.known(connection)?;
         }
         let links = self.store.held_links(filter.connection.as_ref(), MOST_HELD).map_err(store)?;
-        let all = links.iter().flat_map(ReviewView::of);
+        let clashes = self.pipeline.clashes(filter.connection.as_ref(), MOST_HELD).map_err(store)?;
+        let all =
+            links.iter().flat_map(ReviewView::of).chain(clashes.iter().filter_map(ReviewView::of_clash));
         Ok(all.filter(|review| filter.admits(review)).take(limit).collect())
     }
 

@@ -276,7 +276,8 @@ async fn look_through(
 /// Connections whose credentials were refused or that were blocked are tried again so often: tokens are mended elsewhere.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
-/// Lets connections that somebody has to mend try again now and then.
+/// Lets connections that somebody has to mend try again now and then; weighs what a crash kept from being weighed; forgets deleted
+/// records that can no longer be brought back.
 pub(super) async fn try_again(
     engine: Arc<Engine>,
     mut stop: watch::Receiver<bool>,
@@ -294,6 +295,11 @@ pub(super) async fn try_again(
                     engine.quotas.clear(id);
                 }
                 engine.pipeline.release(&halted)?;
+                for connection in engine.pipeline.connections() {
+                    engine.pipeline.weigh(&connection).await?;
+                }
+                engine.pipeline.forget_deleted().await?;
+                engine.pipeline.go_on_erasing().await?;
             }
             _ = stop.changed() => {}
         }

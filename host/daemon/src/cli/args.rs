@@ -59,6 +59,17 @@ pub(super) enum Command {
     #[command(subcommand)]
     Review(Review),
 
+    /// Deletions, and updates that no edit asked for: what the guard stopped, and what can be undone
+    #[command(subcommand)]
+    Deletes(Deletes),
+
+    /// Erase a person's record: in System A, in each linked CRM, and everything that is kept of it
+    ///
+    /// It wins over policies, pauses and the guard, cannot be undone, and prints what was found where, looked for afterwards.
+    Erase(Explain),
+    /// Show what a first sync would find: which records of the two sides are the same. Writes nothing
+    Match(Match),
+
     /// Run a provider's mapping on a file, there and back, offline
     Map(Map),
 
@@ -242,7 +253,7 @@ pub(super) struct Reviewed {
     /// The canonical object, for example contact
     pub(super) object: String,
 
-    /// The record's id in System A
+    /// The record's id in System A; where the question is whom a record is, the id of any record that it names
     pub(super) id: String,
 
     /// The scope of the record in System A
@@ -255,7 +266,43 @@ pub(super) struct Reviewed {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("choice").required(true).multiple(true).args(["take", "all", "field", "value"])))]
+pub(super) struct Match {
+    /// Only this connection
+    pub(super) connection: Option<String>,
+
+    /// Only this canonical object, for example contact
+    pub(super) object: Option<String>,
+
+    /// Make a report; nothing is written or linked
+    #[arg(long, required = true)]
+    pub(super) report: bool,
+
+    /// Show the report that was made last, and wait for one that is being made
+    #[arg(long)]
+    pub(super) last: bool,
+
+    /// Also list the records of this kind
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    pub(super) list: Option<tandem_core::matching::Kind>,
+
+    /// List at most so many of each connection and object
+    #[arg(long, default_value_t = 100, requires = "list")]
+    pub(super) limit: usize,
+}
+
+fn parse_kind(text: &str) -> Result<tandem_core::matching::Kind, String> {
+    use tandem_core::matching::Kind;
+    let all = Kind::ALL.map(Kind::name).join(", ");
+    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("the kinds are {all}"))
+}
+
+#[derive(Debug, Args)]
+#[command(group(
+    clap::ArgGroup::new("choice")
+        .required(true)
+        .multiple(true)
+        .args(["take", "all", "field", "value", "link", "apart", "new", "merge"])
+))]
 pub(super) struct Decide {
     /// The canonical object, for example contact
     pub(super) object: Option<String>,
@@ -292,6 +339,22 @@ pub(super) struct Decide {
     #[arg(long, value_name = "POINTER=JSON", value_parser = parse_value, requires = "id")]
     pub(super) value: Vec<(String, serde_json::Value)>,
 
+    /// Which record it is, of the other side
+    #[arg(long, value_name = "ID", requires = "id", conflicts_with_all = ["take", "all", "field", "value", "apart", "new", "merge"])]
+    pub(super) link: Option<String>,
+
+    /// It is none of them: leave it alone
+    #[arg(long, requires = "id", conflicts_with_all = ["take", "all", "field", "value", "new", "merge"])]
+    pub(super) apart: bool,
+
+    /// It is none of them: it gets a record of its own in the CRM
+    #[arg(long, requires = "id", conflicts_with_all = ["take", "all", "field", "value", "merge"])]
+    pub(super) new: bool,
+
+    /// It is the winner of the merge: delete System A's loser
+    #[arg(long, requires = "id", conflicts_with_all = ["take", "all", "field", "value"])]
+    pub(super) merge: bool,
+
     /// What `review show` names for the values that were looked at: if they are others by now, nothing is decided
     #[arg(long, value_name = "TOKEN", requires = "id")]
     pub(super) seen: Vec<String>,
@@ -325,6 +388,62 @@ pub(super) struct Unfreeze {
     /// Only this field
     #[arg(long, value_name = "POINTER")]
     pub(super) field: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Deletes {
+    /// List what waits for approval; with --done, deletions that were carried out and can be undone
+    List {
+        #[command(flatten)]
+        list: List,
+
+        /// Deletions that were carried out and can be undone
+        #[arg(long)]
+        done: bool,
+    },
+
+    /// Let them go: each record is looked at again, and written if it still asks for it
+    Approve(DeletesTarget),
+
+    /// Give them up: both sides stay as they are until one of them is edited
+    Reject {
+        #[command(flatten)]
+        target: DeletesTarget,
+
+        /// Make deleted records again on the side that deleted them
+        #[arg(long)]
+        restore: bool,
+    },
+
+    /// Bring deleted records back in System A, and from there in the CRMs
+    Undo(DeletesTarget),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("meant").required(true).multiple(true).args(["id", "connection", "batch", "all"])))]
+pub(super) struct DeletesTarget {
+    /// The records' ids in System A
+    pub(super) id: Vec<String>,
+
+    /// Only of this connection
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// Only of this batch
+    #[arg(long)]
+    pub(super) batch: Option<u64>,
+
+    /// Only of this object
+    #[arg(long)]
+    pub(super) object: Option<String>,
+
+    /// Only of this scope
+    #[arg(long)]
+    pub(super) scope: Option<String>,
+
+    /// All
+    #[arg(long)]
+    pub(super) all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,10 +9,11 @@ use tandem_core::link::{Fields, Side};
 use super::args::{self, Command};
 use super::client::Client;
 use super::failure::Failure;
-use super::{show, story};
+use super::{deletes, matches, show, story};
 use crate::admin::view::{Count, DecidedMany, ProviderView, ProvidersReloaded, ReviewView, Status, Swapped};
 use crate::admin::{
-    Choice, DeadTarget, Decide, DecideMany, Look, LookAt, PauseTarget, Pin, ReviewFilter, RollBack, Unfreeze,
+    Choice, DeadTarget, Decide, DecideMany, DeletesTarget, Look, LookAt, PauseTarget, Pin, ReviewFilter,
+    RollBack, Unfreeze,
 };
 
 /// Most reviews that are searched for the one that is meant.
@@ -21,9 +22,13 @@ const ALL: &str = "10000";
 /// Asks, and answers what is printed on standard output.
 pub(super) async fn ask(config: &Path, command: Command, json: bool) -> Result<String, Failure> {
     let client = Client::new(config)?;
+    let is_report = matches!(command, Command::Match(_));
     let (answer, text) = answer(&client, command).await?;
-    if json {
-        return pretty(&answer);
+    let text = if json { pretty(&answer)? } else { text };
+    if is_report && !matches::is_clear(&answer) {
+        // What was found is what was asked for: it goes to standard output.
+        super::print(&text)?;
+        return Err(matches::unclear(&answer));
     }
     Ok(text)
 }
@@ -67,6 +72,22 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
         }
         Command::Dead(command) => dead(client, command).await,
         Command::Review(command) => review(client, command).await,
+        Command::Erase(record) => {
+            let mut asked = serde_json::Map::new();
+            for (name, value) in [
+                ("scope", record.scope),
+                ("connection", record.connection),
+                ("object", Some(record.object)),
+                ("id", Some(record.id)),
+            ] {
+                asked.extend(value.map(|value| (name.to_owned(), Value::String(value))));
+            }
+            let answer = client.post("/v1/erase", &Value::Object(asked)).await?;
+            let text = deletes::erasure(&read(&answer)?);
+            Ok((answer, text))
+        }
+        Command::Deletes(command) => guarded(client, command).await,
+        Command::Match(asked) => matches::report(client, &asked).await,
         Command::Provider(args::Provider::List) => {
             let answer = client.get("/v1/providers", &[]).await?;
             let text = show::providers(&read::<Vec<_>>(&answer)?);
@@ -179,7 +200,7 @@ async fn attempt(client: &Client, asked: &args::ProviderTry) -> Result<(Value, S
     Ok((answer, text))
 }
 
-fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
     T::deserialize(answer).map_err(|error| {
         Failure::because(format!(
             "the answer is not understood: {error}; do daemon and command have the same version?"
@@ -255,6 +276,7 @@ async fn review(client: &Client, command: args::Review) -> Result<(Value, String
             let answer = serde_json::to_value(&found).map_err(|error| Failure::new(&error))?;
             Ok((answer, show::review(&found)))
         }
+        args::Review::Decide(decide) if matches::choice(&decide).is_some() => identify(client, decide).await,
         args::Review::Decide(args::Decide {
             object: Some(object),
             id: Some(id),
@@ -326,6 +348,61 @@ async fn review(client: &Client, command: args::Review) -> Result<(Value, String
             Ok((answer, text))
         }
     }
+}
+
+async fn guarded(client: &Client, command: args::Deletes) -> Result<(Value, String), Failure> {
+    match command {
+        args::Deletes::List { list, done: false } => {
+            let answer = client.get("/v1/deletes", &list_query(list)).await?;
+            let text = deletes::withheld(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        args::Deletes::List { list, done: true } => {
+            let answer = client.get("/v1/deletes/done", &list_query(list)).await?;
+            let text = deletes::kept(&read::<Vec<_>>(&answer)?);
+            Ok((answer, text))
+        }
+        args::Deletes::Approve(target) => {
+            let answer = client.post("/v1/deletes/approve", &deletes_target(target)).await?;
+            let text = show::count(read(&answer)?, "approved", "record", "records");
+            Ok((answer, text))
+        }
+        args::Deletes::Reject { target, restore } => {
+            let target = DeletesTarget { restore, ..deletes_target(target) };
+            let answer = client.post("/v1/deletes/reject", &target).await?;
+            let text = show::count(read(&answer)?, "rejected", "record", "records");
+            Ok((answer, text))
+        }
+        args::Deletes::Undo(target) => {
+            let answer = client.post("/v1/deletes/undo", &deletes_target(target)).await?;
+            let text = deletes::undone(&read(&answer)?);
+            Ok((answer, text))
+        }
+    }
+}
+
+fn deletes_target(target: args::DeletesTarget) -> DeletesTarget {
+    DeletesTarget {
+        connection: target.connection.map(Into::into),
+        batch: target.batch,
+        object: target.object.map(Into::into),
+        scope: target.scope.map(Into::into),
+        ids: target.id.into_iter().map(Into::into).collect(),
+        all: target.all,
+        restore: false,
+    }
+}
+
+/// Says whom a record is.
+async fn identify(client: &Client, decide: args::Decide) -> Result<(Value, String), Failure> {
+    let choice = matches::choice(&decide);
+    let (Some(choice), Some(object), Some(id)) = (choice, decide.object, decide.id) else {
+        return Err(Failure::usage("name the record: its object and its id"));
+    };
+    let record = args::Reviewed { object, id, scope: decide.scope, connection: decide.connection };
+    let mut found = find(client, &record).await?;
+    found.retain(|review| review.clash.is_some());
+    matches::decide(client, only(found)?, choice).await
 }
 
 /// The same decision about many records: told how many they are, and decided when that was taken notice of.

@@ -194,6 +194,13 @@ pub(super) fn review(reviews: &[ReviewView]) -> String {
             review.kind
         );
         let _ = writeln!(text, "  {}", plain(&review.why));
+        if let Some(clash) = &review.clash {
+            let _ = writeln!(text, "  the record that waits: {}", harmless(clash.waits.id()));
+            for rival in &clash.rivals {
+                let _ = writeln!(text, "  it may be {}", plain(&rival.to_string()));
+            }
+            let _ = writeln!(text, "  choices: {}", plain(&clash.choices.join(", ")));
+        }
         for write in &review.writes {
             let side = if write.side == Side::Internal { "System A" } else { "the CRM" };
             let _ = writeln!(text, "  {}  written in {side}", time(write.at));

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use tandem_core::descriptor::{AuthKind, AuthScheme};
 use tandem_core::id::{ConnectionId, ObjectName, ProviderId, ScopeId};
 use tandem_core::policy::{
-    FieldPolicy, Flow, Hold, ObjectPolicy, OnConflict, OnDelete, OnDeleteConflict, OnReject, OnRewrite,
+    FieldPolicy, Flow, Guard, Hold, ObjectPolicy, OnConflict, OnDelete, OnDeleteConflict, OnReject, OnRewrite,
 };
 use tandem_core::rules::{Action, RuleText, Rules};
 use url::{Host, Url};
@@ -158,6 +158,8 @@ pub struct ObjectConfig {
     pub direction: Flow,
     /// `poll_every`: in place of the connection's and the provider's.
     pub poll_every: Option<Duration>,
+    /// `on_internal_delete = "archive"`: only where the CRM keeps what is deleted, so that it can be restored there.
+    pub archives: bool,
     /// Everything else, defaults applied. `groups`, `sets`, `mapped`, `identity` and `normalise` are empty: they come from the schemas.
     pub policy: ObjectPolicy,
 }
@@ -440,13 +442,18 @@ struct Wishes {
     on_reject: Option<OnReject>,
     rank: Option<u32>,
     hold: Option<Hold>,
-    on_internal_delete: Option<OnDelete>,
+    /// With whether it is only to be archived.
+    on_internal_delete: Option<(OnDelete, bool)>,
     on_external_delete: Option<OnDelete>,
     on_delete_conflict: Option<OnDeleteConflict>,
     clock_tolerance: Option<Duration>,
     loop_limit: Option<u64>,
     loop_window: Option<Duration>,
     confirm_after: Option<Duration>,
+    guard_limit: Option<u64>,
+    guard_share: Option<u64>,
+    guard_window: Option<Duration>,
+    undo_for: Option<Duration>,
 }
 
 const FLOWS: [(&str, Flow); 3] =
@@ -457,6 +464,13 @@ impl Wishes {
         let (on_conflict, on_rewrite, on_reject) = read_field_wishes(section);
         let deletes =
             [("delete", OnDelete::Delete), ("detach", OnDelete::Detach), ("ignore", OnDelete::Ignore)];
+        // System A has no bin.
+        let archives = [
+            ("delete", (OnDelete::Delete, false)),
+            ("archive", (OnDelete::Delete, true)),
+            ("detach", (OnDelete::Detach, false)),
+            ("ignore", (OnDelete::Ignore, false)),
+        ];
         let contests = [
             ("update", OnDeleteConflict::Update),
             ("delete", OnDeleteConflict::Delete),
@@ -470,13 +484,17 @@ impl Wishes {
             hold: section
                 .value("hold")
                 .and_then(|v| v.one_of(&[("group", Hold::Group), ("record", Hold::Record)])),
-            on_internal_delete: section.value("on_internal_delete").and_then(|v| v.one_of(&deletes)),
+            on_internal_delete: section.value("on_internal_delete").and_then(|v| v.one_of(&archives)),
             on_external_delete: section.value("on_external_delete").and_then(|v| v.one_of(&deletes)),
             on_delete_conflict: section.value("on_delete_conflict").and_then(|v| v.one_of(&contests)),
             clock_tolerance: section.value("clock_tolerance").and_then(|v| v.duration(Duration::ZERO..=DAY)),
             loop_limit: section.value("loop_limit").and_then(|v| v.integer(2..=1_000)),
             loop_window: section.value("loop_window").and_then(|v| v.duration(1_000 * MS..=DAY)),
             confirm_after: section.value("confirm_after").and_then(|v| v.duration(MS..=DAY)),
+            guard_limit: section.value("guard_limit").and_then(|v| v.integer(0..=1_000_000_000)),
+            guard_share: section.value("guard_share").and_then(|v| v.integer(0..=100)),
+            guard_window: section.value("guard_window").and_then(|v| v.duration(1_000 * MS..=7 * DAY)),
+            undo_for: section.value("undo_for").and_then(|v| v.duration(Duration::ZERO..=90 * DAY)),
         }
     }
 
@@ -494,6 +512,10 @@ impl Wishes {
             loop_limit: self.loop_limit.or(defaults.loop_limit),
             loop_window: self.loop_window.or(defaults.loop_window),
             confirm_after: self.confirm_after.or(defaults.confirm_after),
+            guard_limit: self.guard_limit.or(defaults.guard_limit),
+            guard_share: self.guard_share.or(defaults.guard_share),
+            guard_window: self.guard_window.or(defaults.guard_window),
+            undo_for: self.undo_for.or(defaults.undo_for),
         }
     }
 }
@@ -556,7 +578,8 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
     };
     against("create_external", !to_external && create_external == Some(true));
     against("create_internal", !to_internal && create_internal == Some(true));
-    against("on_internal_delete", !to_external && own.on_internal_delete == Some(OnDelete::Delete));
+    let deletes_there = own.on_internal_delete.is_some_and(|(wish, _)| wish == OnDelete::Delete);
+    against("on_internal_delete", !to_external && deletes_there);
     against("on_external_delete", !to_internal && own.on_external_delete == Some(OnDelete::Delete));
     object.finish();
 
@@ -565,12 +588,13 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
         OnDelete::Delete if !flows => OnDelete::Ignore,
         wish => wish,
     };
+    let archives = to_external && wishes.on_internal_delete.is_some_and(|(_, archives)| archives);
     let usual = ObjectPolicy::recommended();
     let policy = ObjectPolicy {
         default,
         fields,
         filled,
-        on_internal_delete: deletion(wishes.on_internal_delete, to_external),
+        on_internal_delete: deletion(wishes.on_internal_delete.map(|(wish, _)| wish), to_external),
         on_external_delete: deletion(wishes.on_external_delete, to_internal),
         on_delete_conflict: wishes.on_delete_conflict.unwrap_or_default(),
         hold: wishes.hold.unwrap_or_default(),
@@ -580,9 +604,15 @@ fn read_object(name: &str, value: &Value<'_>, defaults: &Wishes) -> Option<(Obje
         loop_limit: wishes.loop_limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(usual.loop_limit),
         loop_window_ms: wishes.loop_window.map_or(usual.loop_window_ms, in_ms),
         confirm_after_ms: wishes.confirm_after.map_or(usual.confirm_after_ms, in_ms),
+        guard: Guard {
+            limit: wishes.guard_limit.unwrap_or(usual.guard.limit),
+            share: wishes.guard_share.unwrap_or(usual.guard.share),
+            window_ms: wishes.guard_window.map_or(usual.guard.window_ms, in_ms),
+            undo_ms: wishes.undo_for.map_or(usual.guard.undo_ms, in_ms),
+        },
         ..ObjectPolicy::default()
     };
-    Some((ObjectName::from(name), ObjectConfig { enabled, direction, poll_every, policy }))
+    Some((ObjectName::from(name), ObjectConfig { enabled, direction, poll_every, archives, policy }))
 }
 
 /// What a file says of one field.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use serde_json::Value as Json;
-use tandem_core::policy::{FieldPolicy, Flow, OnConflict, OnDelete, OnReject, OnRewrite};
+use tandem_core::policy::{FieldPolicy, Flow, Guard, OnConflict, OnDelete, OnReject, OnRewrite};
 
 use super::raw::Source;
 use super::*;
@@ -160,8 +160,10 @@ fn without_lines(shown: &str) -> String {
 #[test]
 fn a_policy_takes_the_fields_then_the_objects_then_the_connections_word() {
     let text = "provider = 'hubspot'\nscope = 'acme'\nhosts = ['api.hubapi.com']\n\
-                [defaults]\non_conflict = 'external'\non_rewrite = 'adopt'\nclock_tolerance = '3s'\nrank = 2\n\
-                [objects.contact]\non_conflict = 'internal'\nrank = 3\nfields.'/email' = { on_conflict = 'newest', flow = 'to-external' }\n\
+                [defaults]\non_conflict = 'external'\non_rewrite = 'adopt'\nclock_tolerance = '3s'\nrank = 2\nguard_limit = 7\n\
+                on_internal_delete = 'archive'\n\
+                [objects.contact]\non_conflict = 'internal'\nrank = 3\nguard_share = 100\nundo_for = '0s'\n\
+                fields.'/email' = { on_conflict = 'newest', flow = 'to-external' }\n\
                 fields.'/city'.rank = 1\n\
                 [objects.company]\ndirection = 'to-internal'\non_external_delete = 'detach'\nfields.'/name'.flow = 'both'\n";
     let connection = connection_file(text).expect("a connection");
@@ -179,6 +181,11 @@ fn a_policy_takes_the_fields_then_the_objects_then_the_connections_word() {
     assert_eq!(contact.field("/email"), email);
     assert_eq!(contact.clock_tolerance_ms, 3_000);
     assert!(contact.create_external && contact.create_internal);
+    let guard = Guard { limit: 7, share: 100, window_ms: 3_600_000, undo_ms: 0 };
+    assert_eq!((contact.guard, contact.on_internal_delete), (guard, OnDelete::Delete));
+    assert!(
+        connection.objects[&"contact".into()].archives && !connection.objects[&"company".into()].archives
+    );
 
     let company = &connection.objects[&"company".into()].policy;
     assert_eq!(company.field("/name").flow, Flow::ToInternal, "a field does not flow against its object");

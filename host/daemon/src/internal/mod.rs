@@ -1,4 +1,4 @@
-//! System A, as the pipeline reaches it: `read`, `write_if`, `changes` since a cursor. Nothing else.
+//! System A, as the pipeline reaches it: `read`, `find` by identity, `write_if`, `changes` since a cursor. Nothing else.
 //!
 //! `embedded` is a record store of its own in the daemon, with its own files and an HTTP API. It shares no transaction with
 //! the queue: the state decides, so none is needed.
@@ -110,6 +110,14 @@ pub trait Internal: Send + Sync + 'static {
         object: &ObjectName,
         id: &InternalId,
     ) -> impl Future<Output = Result<Option<Record>, InternalError>> + Send;
+
+    /// Live records that have one of these identity values (pointer and normal form), each once, in the order of the values.
+    fn find(
+        &self,
+        scope: &ScopeId,
+        object: &ObjectName,
+        identity: &[(String, String)],
+    ) -> impl Future<Output = Result<Vec<InternalId>, InternalError>> + Send;
 
     /// Writes if the expectation holds. Durable when it answers.
     fn write_if(&self, write: Write) -> impl Future<Output = Result<Outcome, InternalError>> + Send;

@@ -7,18 +7,20 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
-use tandem_core::link::{Fields, Life, Link};
-use tandem_core::normalise;
-use tandem_core::plan::{self, External, ExternalWrite, ExternalWritten, Internal, Returned, Unsettled};
-use tandem_core::policy::ObjectPolicy;
+use tandem_core::link::{Fields, Life, Link, Side};
+pub(super) use tandem_core::matching::identity_of;
+use tandem_core::plan::{
+    self, External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Unsettled,
+};
 
+use super::clash::rival;
 use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
+use super::identity::Whose;
 use super::inbox::problem;
 use super::record::{Case, Held, Next};
 use super::settle::End;
@@ -107,23 +109,33 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(Next::End(case.tell(end, now)));
             }
         };
-        case.create_open = true;
         let left = case.stored.as_ref().and_then(|link| link.external.clone());
-        for seen in likeliest_first(found, &intent) {
-            if left.as_ref() == Some(&seen.id) {
-                // It was made in place of this one, which is gone.
+        let mut free = Vec::with_capacity(found.len());
+        for seen in found {
+            // One was left because it is gone; one with another key is the record of another create.
+            if left.as_ref() == Some(&seen.id) || seen.key.as_ref().is_some_and(|key| key != own_key) {
                 continue;
             }
             let external = self.external_key(case, &seen.id);
-            if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != entity) {
-                continue;
+            if self.rooms.store.entity_of(&external)?.is_none_or(|other| other == entity) {
+                free.push(seen);
             }
+        }
+        if let Some(own) = free.iter().position(|seen| seen.key.as_ref() == Some(own_key)) {
+            free = vec![free.swap_remove(own)];
+        }
+        let sent = sent_by(&intent);
+        let made = match self.made_by(case, own_identity, &sent, free)? {
+            Ok(made) => made,
+            Err(end) => return Ok(Next::End(end)),
+        };
+        case.create_open = true;
+        if let Some(seen) = made {
             self.recognise(case, &intent, &seen);
             case.external = match self.external_of(case, (seen, concluded.began), true) {
                 Ok(external) => external,
                 Err(end) => return Ok(Next::End(end)),
             };
-            return Ok(Next::Round);
         }
         Ok(Next::Round)
     }
@@ -137,10 +149,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         let now = self.rooms.clock.now();
         case.link.external = Some(seen.id.clone());
         case.create_open = true;
-        if let Call::Create { key, sent, .. } = &intent.call
-            && let Ok(value) = document::parse(sent)
+        let fields = sent_by(intent);
+        if let Call::Create { key, .. } = &intent.call
+            && !fields.is_empty()
         {
-            let fields = document::fields(&value);
             // What was filled in is not System A's. Had it the same value of its own, both sides are found to be equal.
             let mut own = fields.clone();
             own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
@@ -212,7 +224,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
     }
 
-    fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
+    pub(super) fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {
         ExternalKey {
             connection: case.connection.id.clone(),
             object: case.link.entity.object.clone(),
@@ -220,24 +232,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
     }
 
-    /// A create met a record of the CRM with the same identity: link it, and plan with what it has.
+    /// A create of these fields met a record of the CRM with the same identity: link it, and plan with what it has.
     pub(super) fn adopt_external(
         &self,
         case: &mut Case<'_>,
         id: ExternalId,
+        fields: &Fields,
+        held: &mut Held<'_>,
     ) -> Result<Created, PipelineError> {
         let key = self.external_key(case, &id);
         if let Some(other) = self.rooms.store.entity_of(&key)?
             && other != case.link.entity
         {
             self.drop_create(case);
-            let problems = vec![problem(
-                "identity-taken",
-                format!(
-                    "the CRM's record {id} has the same identity and is linked to {other}; merge the two or change one"
-                ),
-            )];
-            return Ok(Created::Taken(self.aside(case, "rejected", problems)));
+            if let Some(end) = self.meets_linked(case, &id, &other, fields, held)? {
+                return Ok(Created::Taken(end));
+            }
         }
         let now = self.rooms.clock.now();
         case.link.external = Some(id);
@@ -252,38 +262,46 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case: &mut Case<'_>,
         other: InternalId,
         held: &mut Held<'_>,
+        write: &InternalWrite,
+        internal: &Internal,
     ) -> Result<Next, PipelineError> {
         let now = self.rooms.clock.now();
-        let Some(external) = case.link.external.clone() else {
+        if let InternalWrite::Update { changed, .. } = write {
+            // An edit in the CRM that takes another record's identity.
+            let entity = EntityKey { id: other.clone(), ..case.link.entity.clone() };
+            let linked = self.rooms.store.link(&entity, &case.connection.id)?.and_then(|link| link.external);
+            let by = rival(Some(other.clone()), linked);
+            if self.holds_identity(case, changed, Side::External, internal, by)? {
+                return Ok(Next::Reread);
+            }
+        }
+        let (Some(external), InternalWrite::Create { fields }) = (case.link.external.clone(), write) else {
             let problems = vec![problem(
                 "identity-taken",
                 format!("record {other} of system a has the same identity; merge the two or change one"),
             )];
             return Ok(Next::End(self.aside(case, "canonical-in", problems)));
         };
-        if !case.link.base.is_empty() || other == case.link.entity.id {
-            // An edit in the CRM that takes another record's identity.
-            let problems = vec![problem(
-                "identity-taken",
-                format!("record {other} of system a has the same identity; merge the two or change one"),
-            )];
-            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        let before = case.link.entity.clone();
+        if other == before.id {
+            return Ok(Next::Reread);
         }
-        let entity = EntityKey { id: other, ..case.link.entity.clone() };
+        let entity = EntityKey { id: other, ..before.clone() };
         if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
             return Ok(Next::End(self.busy()));
         }
         let stored = self.rooms.store.link(&entity, &case.connection.id)?;
-        let mut link =
-            stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
-        if link.external.as_ref().is_some_and(|known| *known != external) && link.life == Life::Active {
-            let problems = vec![problem(
-                "identity-taken",
-                format!(
-                    "{entity} has the same identity and is linked to another record; merge the two or change one"
-                ),
-            )];
-            return Ok(Next::End(self.aside(case, "canonical-in", problems)));
+        let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), case.connection.id.clone()));
+        let elsewhere = link.external.as_ref().is_some_and(|known| *known != external);
+        if elsewhere && link.life == Life::Active {
+            if self.rooms.store.entity_of(&self.external_key(case, &external))?.is_none() {
+                // It came up this moment: the next look finds whose record it is before anything is made.
+                return Ok(Next::End(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }));
+            }
+            let identity = identity_of(fields, &case.object.policy);
+            if let Some(end) = self.meets_duplicate(case, &external, &link, &identity)? {
+                return Ok(Next::End(end));
+            }
         }
         let open = self.rooms.store.intent(&entity, &case.connection.id)?;
         if open.as_ref().is_some_and(|open| matches!(open.call, Call::Create { .. }))
@@ -299,9 +317,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
         // What was written down was about the record that is not made now.
         self.drop_update(case);
-        link.external = Some(external);
-        link.keep = case.link.keep.take();
+        if before != entity {
+            self.forget_external(case, &before, &external)?;
+        }
+        let keep = case.link.keep.take();
         case.turn_to(link, stored);
+        self.point_at(case, &external, true)?;
+        case.link.keep = keep;
+        case.peers = self.peers(case)?;
+        case.connection.directions.note(&case.link.entity);
         case.note("linked", "system a has a record with the same identity", now);
         Ok(Next::Reread)
     }
@@ -316,6 +340,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         held: &mut Held<'_>,
     ) -> Result<End, PipelineError> {
         let now = self.rooms.clock.now();
+        if self.is_erased(key)? {
+            return Ok(End::Done(Commit::new()));
+        }
         if self.rooms.store.entity_of(key)?.is_some() {
             // Linked while it waited: the hand is another one.
             return Ok(End::PutBack { until: now, whole: false });
@@ -386,9 +413,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(self.busy());
             }
         }
-        let entity = match &intent {
-            Some(intent) => intent.entity.clone(),
-            None => self.entity_by_key(connection, key, &seen).await?.unwrap_or(provisional),
+        let (entity, live) = match &intent {
+            Some(intent) => (intent.entity.clone(), true),
+            None => match self.whose(&mut case, key, &seen, &identity, held).await? {
+                Whose::Nobody => (provisional, false),
+                Whose::One { entity, live } => (entity, live),
+                Whose::Undecided(end) => return Ok(end),
+            },
         };
         if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
             return Ok(self.busy());
@@ -401,24 +432,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 self.recognise(&mut case, intent, &seen);
             }
             None => {
-                if case.link.external.as_ref().is_some_and(|known| *known != key.id)
-                    && case.link.life == Life::Active
-                {
-                    let problems = vec![problem(
-                        "identity-taken",
-                        format!(
-                            "{} is linked to another record of the CRM; merge the two or change one",
-                            case.link.entity
-                        ),
-                    )];
-                    let mut end = self.aside(&mut case, "canonical-in", problems);
-                    if let End::SetAside { entity, .. } = &mut end {
-                        // It is about this record of the CRM: what becomes of the other one does not settle it.
-                        *entity = None;
-                    }
-                    return Ok(end);
-                }
-                case.link.external = Some(key.id.clone());
+                // What was about to be made is there.
+                case.create_open = self.is_being_made(&case.link);
+                self.point_at(&mut case, &key.id, live)?;
             }
         }
         case.external = match self.external_of(&mut case, (seen, began), true) {
@@ -431,7 +447,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
 
     /// Takes one more hand. False: somebody else had it. Then this waits until it is free, or for a while, and what was read and looked
     /// up before is out of date: the work is put back and looks anew, without asking the CRM over and over meanwhile.
-    async fn hold_when_free(&self, held: &mut Held<'_>, hand: &Hand) -> bool {
+    pub(super) async fn hold_when_free(&self, held: &mut Held<'_>, hand: &Hand) -> bool {
         if held.hold(hand.clone()) {
             return true;
         }
@@ -443,17 +459,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         false
     }
 
-    fn busy(&self) -> End {
+    pub(super) fn busy(&self) -> End {
         End::PutBack { until: self.rooms.clock.now().saturating_add(BUSY_MS), whole: false }
     }
 
-    /// The record bears the key of one of System A's records.
-    async fn entity_by_key(
+    /// The record bears the key of one of System A's records. Whether that one is there, or was deleted.
+    pub(super) async fn entity_by_key(
         &self,
         connection: &Connection,
         key: &ExternalKey,
         seen: &Seen,
-    ) -> Result<Option<EntityKey>, PipelineError> {
+    ) -> Result<Option<(EntityKey, bool)>, PipelineError> {
         let Some(own) = seen.key.as_deref().and_then(|key| key.split('.').next()) else { return Ok(None) };
         let entity = EntityKey {
             scope: connection.scope.clone(),
@@ -461,7 +477,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             id: InternalId::from(own),
         };
         let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
-        Ok(record.map(|_| entity))
+        Ok(record.map(|record| (entity, record.document.is_some())))
     }
 
     /// Whether a create that may have made this record is under way.
@@ -469,6 +485,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         let open = self.open.lock();
         open.get(&(key.connection.clone(), key.object.clone()))
             .is_some_and(|intents| intents.values().any(|opened| *opened <= noticed))
+    }
+
+    /// Whether a create of this record is under way, or its outcome is not known.
+    fn is_being_made(&self, link: &Link) -> bool {
+        let open = self.open.lock();
+        let place = (link.connection.clone(), link.entity.object.clone());
+        open.get(&place).is_some_and(|intents| intents.contains_key(&link.entity))
     }
 
     /// The record lives on under another id: that one is looked at.
@@ -486,49 +509,20 @@ fn without_entity(mut end: End) -> End {
             *entity = None;
             commit.ops.retain(|op| !matches!(op, Op::AddHistory(_)));
         }
-        End::Again { commit, .. } => commit.ops.retain(|op| !matches!(op, Op::AddHistory(_))),
+        End::Again { commit, .. } | End::Clash { commit, .. } => {
+            commit.ops.retain(|op| !matches!(op, Op::AddHistory(_)));
+        }
         End::Done(_) | End::PutBack { .. } | End::Later { .. } => {}
     }
     end
 }
 
-/// What was found for an open create, the likeliest first: with its key, then by how much of what was sent it has. Of two records with
-/// the same address one may be somebody's own.
-fn likeliest_first(mut found: Vec<Seen>, intent: &Intent) -> Vec<Seen> {
-    let Call::Create { key, sent, .. } = &intent.call else { return found };
-    let sent = document::parse(sent).map(|value| document::fields(&value)).unwrap_or_default();
-    // With another key it is the record of another create.
-    found.retain(|seen| seen.key.as_ref().is_none_or(|other| other == key));
-    found.sort_by_cached_key(|seen| {
-        let has = match &seen.body {
-            Body::Whole(fields) | Body::Partial(fields) => {
-                sent.iter().filter(|(pointer, value)| fields.get(*pointer) == Some(*value)).count()
-            }
-            _ => 0,
-        };
-        std::cmp::Reverse((seen.key.is_some(), has))
-    });
-    found
-}
-
-/// Identity fields and their normal forms. Empty values identify nobody.
-pub(super) fn identity_of(fields: &Fields, policy: &ObjectPolicy) -> Vec<(String, String)> {
-    policy
-        .identity
-        .iter()
-        .filter_map(|pointer| {
-            let value = fields.get(pointer)?;
-            let normal = match policy.normalise.get(pointer) {
-                Some(name) => normalise::normal_form(name, value),
-                None => value.clone(),
-            };
-            match normal {
-                Value::String(text) if !text.is_empty() => Some((pointer.clone(), text)),
-                Value::Number(number) => Some((pointer.clone(), number.to_string())),
-                _ => None,
-            }
-        })
-        .collect()
+/// The fields that an open create sends.
+fn sent_by(intent: &Intent) -> Fields {
+    match &intent.call {
+        Call::Create { sent, .. } => document::parse(sent).map(document::into_fields).unwrap_or_default(),
+        Call::Update { .. } => Fields::new(),
+    }
 }
 
 /// Whether a record is the one that an open create made. Where records bear our key (`keyed`), one without is somebody's own.

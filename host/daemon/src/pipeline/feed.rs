@@ -57,6 +57,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(());
         }
         let mut cursor = state;
+        let _looking = self.looking(id);
         loop {
             let piece = self.rooms.internal.changes(cursor.as_deref(), 512).await?;
             // Asked for anew each time: this may be long, and a version that was replaced must come to its end.

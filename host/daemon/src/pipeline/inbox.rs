@@ -49,6 +49,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             Err(fault) => return self.failed(connection, fault.into(), None, commit),
         };
+        let rows = self.follow_merges(connection, rows)?;
         let hints = self.hints_of(connection, rows, Class::Live, "webhook", received_at);
         commit.push(Op::DropDelivery(seq));
         // The delivery, its hint and what came of it change hands in one commit.

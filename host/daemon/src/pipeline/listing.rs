@@ -122,7 +122,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             done => done?,
         }
+        if kind == Kind::Walk {
+            self.note_walk(&connection.id, object, page.more);
+        }
         self.arrive(hints);
+        if kind == Kind::Walk && !page.more {
+            // Where none of its rows brought work, or all of it was done by now.
+            Box::pin(self.weigh(connection)).await?;
+        }
         Ok(if page.more { Looked::More } else { Looked::All })
     }
 
@@ -184,6 +191,6 @@ fn not_before(end: &End, now: u64) -> Looked {
     Looked::NotBefore(match end {
         End::PutBack { until, .. } | End::Later { until, .. } => *until,
         End::Again { not_before, .. } => (*not_before).max(now.saturating_add(5_000)),
-        End::Done(_) | End::SetAside { .. } => now.saturating_add(60_000),
+        End::Done(_) | End::Clash { .. } | End::SetAside { .. } => now.saturating_add(60_000),
     })
 }

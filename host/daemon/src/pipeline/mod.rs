@@ -25,25 +25,36 @@ use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
 use crate::telemetry::{Metrics, Stage};
 
+mod clash;
 mod connection;
 mod create;
 pub mod dispatch;
+mod erase;
 mod exchange;
 mod feed;
+mod guard;
+mod identity;
 mod inbox;
 mod intent;
 pub mod listing;
+mod matching;
 mod observe;
 mod peers;
 mod probe;
 mod record;
 mod settle;
 mod trail;
+mod undo;
 mod write;
 
+pub use clash::DecideClashError;
 pub use connection::{Connection, Directions, Object};
 pub use dispatch::Work;
+pub use erase::{Erasure, Place};
 pub use exchange::{Concluded, ExchangeError, Seen};
+pub use guard::{Approval, Kind, Looking, Selection, Withheld};
+pub use matching::{Compared, InternalPiece, Piece};
+pub use undo::{KEPT_BYTES, Kept, NotUndone};
 
 /// What the pipeline knows of time and chance.
 pub trait Clock: Send + Sync + 'static {
@@ -139,6 +150,10 @@ pub struct Pipeline<S, R, D, I, C> {
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
     /// Connections of which something that has begun waits for the quota.
     in_line: Mutex<HashSet<ConnectionId>>,
+    /// What the guard counts and withholds.
+    ledger: Arc<Mutex<guard::Ledger>>,
+    /// Connections that have, or had since the start, records of which it cannot be told whom they are.
+    clashing: Mutex<HashSet<ConnectionId>>,
     arrived: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -154,6 +169,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             open: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
+            ledger: Arc::default(),
+            clashing: Mutex::default(),
             arrived,
         }
     }
@@ -179,6 +196,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// The store cannot be read.
     pub fn connect(&self, connections: Vec<Connection>) -> Result<(), StoreError> {
         for connection in &connections {
+            self.remember_guard(connection)?;
+            self.recall_clashes(&connection.id)?;
             for object in connection.objects.keys() {
                 for intent in self.rooms.store.intents(&connection.id, object)? {
                     self.remember(&intent);
@@ -207,6 +226,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         known.remove(id);
         self.publish(known);
         self.dispatch.lock().forget(id);
+        self.forget_walks(id);
     }
 
     fn publish(&self, known: BTreeMap<ConnectionId, Arc<Connection>>) {
@@ -280,6 +300,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         self.settle(&connection, work, end).await?;
         drop(held);
+        if self.is_gathering(&connection.id) {
+            Box::pin(self.weigh(&connection)).await?;
+        }
         (self.arrived)();
         Ok(())
     }
@@ -360,9 +383,14 @@ pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] re
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
     pub async fn hold_entity(&self, entity: &EntityKey) -> Option<Grip<'_>> {
+        self.hold(dispatch::Hand::Entity(entity.clone())).await
+    }
+
+    /// Takes a hand, waiting up to five seconds for whoever has it.
+    async fn hold(&self, hand: dispatch::Hand) -> Option<Grip<'_>> {
         for _ in 0..500 {
             let mut held = record::Held::new(&self.dispatch);
-            if held.hold(dispatch::Hand::Entity(entity.clone())) {
+            if held.hold(hand.clone()) {
                 return Some(Grip(held));
             }
             self.rooms.clock.sleep(10).await;

@@ -7,13 +7,14 @@ use serde_json::Value;
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
-use tandem_core::id::{ExternalId, ProviderId};
+use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link, Pair};
 use tandem_core::plan::{self, Ask, External, Internal as InternalState, Peer, Source, Unsettled, Verdict};
 use tandem_core::rules::Action;
 
 use super::dispatch::{Dispatch, Hand};
 use super::exchange::{Body, Seen};
+use super::guard::{Kind, Reservation, Ruling, Withheld, Writes, is_bulk, is_known, is_unasked};
 use super::inbox::problem;
 use super::peers::Other;
 use super::settle::{End, changes_nothing};
@@ -88,21 +89,44 @@ pub(super) struct Case<'a> {
     pub(super) lost: bool,
     /// Calls were made for it: what it learnt would be lost if it were put back.
     pub(super) begun: bool,
+    /// A look at everything is the only reason for it.
+    pub(super) bulk: bool,
+    /// A poll is the only reason, and told of a state that the link knows.
+    pub(super) known: bool,
+    /// Somebody asked for that look.
+    pub(super) asked: bool,
+    /// The numbers of its hints, of such a look.
+    pub(super) seqs: Vec<u64>,
+    /// The row of a write that was withheld.
+    pub(super) withheld: Option<Box<Withheld>>,
+    /// The guard let go what is written, or somebody approved of it.
+    pub(super) allowed: Option<Kind>,
+    /// Room that was taken in the guard's window.
+    pub(super) reservation: Option<Reservation>,
+    /// The guard's number for what is deleted or withheld together.
+    pub(super) batch: u64,
 }
 
 impl Case<'_> {
     /// What a record of System A says of its state. Who wrote it is kept for the trail.
     pub(super) fn take_internal(&mut self, record: Record) -> InternalState {
-        let Record { version, changed_at, origin, document } = record;
+        let (state, origin) = state_of(record);
         self.internal_origin = origin;
-        let changed_at = Some(changed_at);
-        match document {
-            Some(document) => {
-                InternalState::Present { fields: document::into_fields(document), version, changed_at }
-            }
-            None => InternalState::Deleted { version, changed_at },
-        }
+        state
     }
+}
+
+/// What a record of System A says of its state, and who wrote it last.
+fn state_of(record: Record) -> (InternalState, String) {
+    let Record { version, changed_at, origin, document } = record;
+    let changed_at = Some(changed_at);
+    let state = match document {
+        Some(document) => {
+            InternalState::Present { fields: document::into_fields(document), version, changed_at }
+        }
+        None => InternalState::Deleted { version, changed_at },
+    };
+    (state, origin)
 }
 
 /// Goes on, or ends here.
@@ -147,6 +171,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
                 self.take_up(&mut case)?;
+                if let Some(end) = Box::pin(self.work_clash(&mut case, work)).await? {
+                    return Ok(end);
+                }
                 if case.link.external.is_none()
                     && case.link.life == Life::Active
                     && let Some(intent) = self.rooms.store.intent(entity, &connection.id)?
@@ -158,7 +185,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
                 self.rounds(case, held).await
             }
-            Hand::External(key) => self.work_unlinked(connection, object, work, key, held).await,
+            Hand::External(key) => Box::pin(self.work_unlinked(connection, object, work, key, held)).await,
             Hand::Identity(..) | Hand::Delivery(_) => Ok(End::Done(Commit::new())),
         }
     }
@@ -173,6 +200,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         external: External,
     ) -> Case<'a> {
         let trail = Trail::new(work, &link, &external, self.label(connection), self.rooms.clock.now());
+        let bulk = is_bulk(work, &link);
+        let known = is_known(work, &link, object.abilities.condition);
         Case {
             connection,
             object,
@@ -191,6 +220,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             settling: false,
             lost: false,
             begun: false,
+            bulk,
+            known,
+            asked: bulk && work.hints.iter().any(|hint| hint.cause == "look"),
+            seqs: if bulk { work.hints.iter().map(|hint| hint.seq).collect() } else { Vec::new() },
+            withheld: None,
+            allowed: None,
+            reservation: None,
+            batch: 0,
         }
     }
 
@@ -198,7 +235,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     pub(super) async fn rounds(&self, mut case: Case<'_>, held: &mut Held<'_>) -> Result<End, PipelineError> {
         case.connection.directions.note(&case.link.entity);
         case.peers = self.peers(&case)?;
-        let mut internal = self.read_internal(&mut case).await?;
+        self.take_up_withheld(&mut case)?;
+        let mut internal = self.read_for(&mut case).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
             self.settle_updates(&mut case, &internal, now);
@@ -206,23 +244,38 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
             };
+            if let Some(end) = self.redirected(&mut case, &plan.link, held)? {
+                return Ok(end);
+            }
             if let Some(ask) = plan.ask {
                 match self.ask(&mut case, ask, plan.link, &plan.reason).await? {
                     Next::Round => continue,
                     Next::Reread => {
-                        internal = self.read_internal(&mut case).await?;
+                        internal = self.read_for(&mut case).await?;
                         continue;
                     }
                     Next::End(end) => return Ok(end),
                 }
             }
             self.note_plan(&mut case, &mut plan, &internal, now);
-            let quiet = plan.internal.is_none() && plan.external.is_none();
             let before = Box::new(std::mem::replace(&mut case.link, plan.link));
-            if quiet {
+            let mut writes = Writes { internal: plan.internal, external: plan.external };
+            if writes.is_empty() {
                 case.note_quiet(&plan.reason, now);
             }
-            if let Some(write) = plan.internal {
+            if is_unasked(&case, &writes, &internal) {
+                return Ok(End::Done(Commit::new()));
+            }
+            if self.is_guarded(&case, &writes, &internal) {
+                match Box::pin(self.guard(&mut case, &mut writes, &internal, &plan.reason)).await? {
+                    Ruling::Go => {}
+                    Ruling::Replan => continue,
+                    Ruling::Wait => break,
+                    Ruling::End(end) => return Ok(*end),
+                }
+            }
+            let quiet = writes.is_empty();
+            if let Some(write) = writes.internal {
                 if case.connection.directions.internal_paused() {
                     return Ok(paused(now));
                 }
@@ -230,16 +283,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 {
                     Next::Round => {}
                     Next::Reread => {
-                        internal = self.read_internal(&mut case).await?;
+                        internal = self.read_for(&mut case).await?;
                         continue;
                     }
                     Next::End(end) => return Ok(end),
                 }
-                if plan.external.is_none() {
+                if writes.external.is_none() {
                     break;
                 }
             }
-            if let Some(write) = plan.external {
+            if let Some(write) = writes.external {
                 if case.connection.directions.external_paused() {
                     return Ok(paused(now));
                 }
@@ -261,6 +314,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let says_something = case.link.external.is_some() || !case.link.base.is_empty() || !is_new;
         self.drop_create(&mut case);
         self.drop_update(&mut case);
+        self.conclude_guard(&mut case);
         let mut commit = std::mem::take(&mut case.commit);
         case.trail.flush(&case.link, is_new, &mut commit);
         if case.stored.as_ref() != Some(&case.link) && says_something {
@@ -286,10 +340,28 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
-    async fn read_internal(&self, case: &mut Case<'_>) -> Result<InternalState, PipelineError> {
-        let entity = &case.link.entity;
+    /// System A's record of a case, and who wrote it.
+    async fn read_for(&self, case: &mut Case<'_>) -> Result<InternalState, PipelineError> {
+        let (state, origin) = self.read_internal(&case.link.entity).await?;
+        if let Some(origin) = origin {
+            case.internal_origin = origin;
+        }
+        Ok(state)
+    }
+
+    /// System A's record, and who wrote it last.
+    pub(super) async fn read_internal(
+        &self,
+        entity: &EntityKey,
+    ) -> Result<(InternalState, Option<String>), PipelineError> {
         let record = self.rooms.internal.read(&entity.scope, &entity.object, &entity.id).await?;
-        Ok(record.map_or(InternalState::Absent, |record| case.take_internal(record)))
+        Ok(match record {
+            None => (InternalState::Absent, None),
+            Some(record) => {
+                let (state, origin) = state_of(record);
+                (state, Some(origin))
+            }
+        })
     }
 
     async fn ask(

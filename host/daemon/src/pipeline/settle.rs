@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_core::Millis;
+use tandem_core::clash::Clash;
 use tandem_core::exchange::{Observed, Problem, State};
 use tandem_core::id::{EntityKey, ExternalId, ObjectName, ProviderId};
 use tandem_core::link::Link;
@@ -57,6 +58,13 @@ pub(super) enum End {
         /// What was done so far.
         commit: Commit,
     },
+    /// It cannot be told whom the record is: a person decides.
+    Clash {
+        /// The question.
+        clash: Box<Clash>,
+        /// What was done so far.
+        commit: Commit,
+    },
     /// The record cannot be worked as it is.
     SetAside {
         /// Where it failed.
@@ -88,6 +96,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             End::Done(mut commit) => {
                 self.drop_letters(&mut commit, connection, &work)?;
+                self.settle_clashes(&mut commit, connection, &work, !is_idle)?;
+                (commit, None)
+            }
+            End::Clash { clash, mut commit } => {
+                outcome = "review";
+                if self.rooms.store.dead_count(&connection.id)? > 0 {
+                    // What was wrong with the record is this question now.
+                    for (object, subject) in self.subjects(connection, &work, &commit)? {
+                        commit.push(Op::DropDeadAbout(connection.id.clone(), object, subject));
+                    }
+                }
+                self.note_clash(&mut commit, connection, *clash)?;
                 (commit, None)
             }
             End::Later { until, touched, commit } => {
@@ -271,7 +291,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// Every name under which a letter about this work's record may be found.
-    fn subjects(
+    pub(super) fn subjects(
         &self,
         connection: &Connection,
         work: &Work,

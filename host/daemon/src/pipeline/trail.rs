@@ -19,7 +19,7 @@ use crate::store::{Commit, Exchanged, Extent, HistoryEntry, Moved, Noticed, Op, 
 /// Collects the history of one piece of work.
 pub(super) struct Trail {
     /// The oldest hint's word.
-    cause: String,
+    pub(super) cause: String,
     /// The provider's label.
     provider: String,
     noticed: Noticed,
@@ -240,7 +240,7 @@ impl Case<'_> {
             End::SetAside { point, problems, commit, .. } => {
                 ("set-aside", in_words(point, problems), pointers(problems), commit)
             }
-            End::Done(_) | End::PutBack { .. } | End::Later { .. } => return end,
+            End::Done(_) | End::PutBack { .. } | End::Later { .. } | End::Clash { .. } => return end,
         };
         self.note_fields(fields, what, &why, now);
         self.trail.flush(&self.link, self.stored.is_none(), commit);

@@ -5,12 +5,13 @@ use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Operation, Problem, Remove, Write};
 use tandem_core::id::ExternalId;
-use tandem_core::link::{Fields, Link};
+use tandem_core::link::{Fields, Link, Side};
 use tandem_core::plan::{
     self, External, ExternalWrite, ExternalWritten, Internal as InternalState, InternalWrite, Returned,
 };
 use tandem_core::redact::redact;
 
+use super::clash::rival;
 use super::create::Created;
 use super::exchange::{Body, Concluded, ExchangeError, provider_document};
 use super::inbox::problem;
@@ -105,7 +106,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 case.link = *before;
                 Ok(Next::Reread)
             }
-            Outcome::Exists(other) => Box::pin(self.adopt_internal(case, other, held)).await,
+            Outcome::Exists(other) => {
+                Box::pin(self.adopt_internal(case, other, held, &write, internal)).await
+            }
             Outcome::Rejected(problems) => Ok(Next::End(self.aside(case, "canonical-in", problems))),
         }
     }
@@ -141,6 +144,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if let Some(end) = self.hold_identity(case, fields, held) {
                     return Ok(Next::End(end));
                 }
+                if let Some(next) = self.looks_before_create(case, fields, held).await? {
+                    return Ok(next);
+                }
                 Some(Guard::create(case, fields))
             }
             ExternalWrite::Update { .. } => {
@@ -161,7 +167,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Ok(concluded) => concluded,
             Err(error) => return self.write_failed(case, error, creates).await.map(Next::End),
         };
-        self.written(case, write, concluded, internal, reason, creates).await
+        self.written(case, write, concluded, internal, reason, held).await
     }
 
     async fn send_write(
@@ -240,8 +246,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         mut concluded: Concluded,
         internal: &InternalState,
         reason: &str,
-        creates: bool,
+        held: &mut Held<'_>,
     ) -> Result<Next, PipelineError> {
+        let creates = matches!(write, ExternalWrite::Create { .. });
         let now = self.rooms.clock.now();
         let began = concluded.began;
         match (concluded.answer, concluded.seen.pop()) {
@@ -297,21 +304,43 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 };
                 case.note(what, reason, now);
                 case.external = match seen.body {
-                    Body::Whole(_) | Body::Partial(_) => match self.external_of(case, (seen, began), false) {
-                        Ok(external) => external,
-                        Err(end) => return Ok(Next::End(end)),
-                    },
+                    // Moved: the write reached the winner of a merge.
+                    Body::Whole(_) | Body::Partial(_) | Body::Moved(_) => {
+                        match self.external_of(case, (seen, began), false) {
+                            Ok(external) => external,
+                            Err(end) => return Ok(Next::End(end)),
+                        }
+                    }
                     _ => External::Unseen,
                 };
                 Ok(Next::Round)
             }
-            (Answer::Exists(reference), _) if creates => {
-                match self.adopt_external(case, ExternalId::from(reference.id))? {
-                    Created::Linked => {
-                        self.agree_as_sent(case, &write);
-                        Ok(Next::Round)
+            (Answer::Exists(reference), _) => {
+                let id = ExternalId::from(reference.id);
+                match &write {
+                    ExternalWrite::Create { fields } => match self.adopt_external(case, id, fields, held)? {
+                        Created::Linked => {
+                            self.agree_as_sent(case, &write);
+                            Ok(Next::Round)
+                        }
+                        Created::Taken(end) => Ok(Next::End(end)),
+                    },
+                    ExternalWrite::Update { changed, .. } => {
+                        let key = self.external_key(case, &id);
+                        let linked = self.rooms.store.entity_of(&key)?.map(|entity| entity.id);
+                        let by = rival(linked, Some(id));
+                        if self.holds_identity(case, changed, Side::Internal, internal, by)? {
+                            return Ok(Next::Round);
+                        }
+                        let problems =
+                            vec![problem("exists", "the CRM has such a record already".to_owned())];
+                        Ok(Next::End(self.aside(case, "rejected", problems)))
                     }
-                    Created::Taken(end) => Ok(Next::End(end)),
+                    ExternalWrite::Remove { .. } => {
+                        let problems =
+                            vec![problem("exists", "a removal was answered with a record".to_owned())];
+                        Ok(Next::End(self.aside(case, "fault", problems)))
+                    }
                 }
             }
             (Answer::Refused, _) => {

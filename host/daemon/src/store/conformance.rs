@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tandem_core::exchange::{Attribute, Delivery, Observed, Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey};
-use tandem_core::link::{Held, Link, Pair, Said};
+use tandem_core::link::{Held, Life, Link, Pair, Said};
 use tandem_core::plan::Differs;
 
 use super::memory::MemoryStore;
@@ -192,6 +192,7 @@ pub(super) trait Reads {
     fn about(&self, connection: &str, id: &str) -> Option<DeadLetter>;
     fn set_aside(&self, connection: &str) -> u64;
     fn named(&self, name: &str) -> Option<Vec<u8>>;
+    fn all_named(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Vec<u8>)>;
     fn open_intents(&self, connection: &str) -> Vec<Intent>;
 }
 
@@ -231,6 +232,7 @@ impl<S: Store> Reads for S {
             all.push(format!("held {:?}", self.held_links(Some(&connection), 1000).unwrap()));
             all.push(format!("dead {:?}", self.dead(Some(&connection), 1000).unwrap()));
             all.push(format!("dead {:?}", self.dead_count(&connection).unwrap()));
+            all.push(format!("alive {:?}", self.count_links(&connection, &"contact".into()).unwrap()));
             all.push(format!("intents {:?}", self.intents(&connection, &"contact".into()).unwrap()));
             for id in &universe.externals {
                 let key = ExternalKey {
@@ -254,6 +256,9 @@ impl<S: Store> Reads for S {
         }
         for name in &universe.values {
             all.push(format!("value {:?}", self.value(name).unwrap()));
+            all.push(format!("values {:?}", self.values_under(name, None, 1000).unwrap()));
+            all.push(format!("after {:?}", self.values_under("c", Some(*name), 2).unwrap()));
+            all.push(format!("after all {:?}", self.values_under("", Some(name), 2).unwrap()));
         }
         for seq in 0..=universe.highest {
             all.push(format!("delivery {:?}", self.delivery(seq).unwrap()));
@@ -313,6 +318,10 @@ impl<S: Store> Reads for S {
 
     fn named(&self, name: &str) -> Option<Vec<u8>> {
         self.value(name).unwrap()
+    }
+
+    fn all_named(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Vec<u8>)> {
+        self.values_under(prefix, after, limit).unwrap()
     }
 
     fn open_intents(&self, connection: &str) -> Vec<Intent> {
@@ -549,6 +558,33 @@ fn drop_about(connection: &str, id: &str) -> Op {
 }
 
 #[test]
+fn values_are_found_by_the_beginning_of_their_names_in_order() {
+    on_both(|commit, store| {
+        let names = ["a/1", "a/10", "a/2", "ab/1", "a", "b/1", "a/\u{ff}", "a/\0x"];
+        commit(
+            commit_of(names.map(|name| Op::PutValue(name.to_owned(), name.as_bytes().to_vec()))),
+            Until::Durable,
+        );
+        commit(commit_of([Op::DropValue("a/2".to_owned())]), Until::Durable);
+        let found = |prefix: &str, after: Option<&str>, limit: usize| -> Vec<String> {
+            let found = store.all_named(prefix, after, limit);
+            assert!(found.iter().all(|(name, value)| name.as_bytes() == value.as_slice()));
+            found.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(found("a/", None, 9), ["a/\0x", "a/1", "a/10", "a/\u{ff}"]);
+        assert_eq!(found("a/", None, 2), ["a/\0x", "a/1"]);
+        assert_eq!(found("a/", Some("a/1"), 9), ["a/10", "a/\u{ff}"]);
+        assert_eq!(found("a/", Some("a/11"), 9), ["a/\u{ff}"], "a name that is not there");
+        assert_eq!(found("a/", Some("a"), 9), ["a/\0x", "a/1", "a/10", "a/\u{ff}"]);
+        assert_eq!(found("a/", Some("b"), 9), [""; 0]);
+        assert_eq!(found("a/", Some("a/\u{ff}"), 9), [""; 0]);
+        assert_eq!(found("a/", None, 0), [""; 0]);
+        assert_eq!(found("", None, 9).len(), 7);
+        assert_eq!(found("c", None, 9), [""; 0]);
+    });
+}
+
+#[test]
 fn values_and_deliveries_are_kept_until_dropped_also_large_ones() {
     on_both(|commit, store| {
         let large: Vec<u8> = (0..700_000_u32).map(|n| (n % 251) as u8).collect();
@@ -623,6 +659,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (id(), connection(), prop::option::of(prop::sample::select(&EXTERNALS[..])), any::<bool>()).prop_map(
             |(id, name, external, frozen)| {
                 let mut link = link(id, name, external);
+                if frozen && external.is_none() {
+                    link.life = Life::Detached { at: 1 };
+                }
                 if frozen {
                     link.frozen.insert("/phone".to_owned(), "why".to_owned());
                 }
@@ -635,6 +674,7 @@ fn op() -> impl Strategy<Value = Op> {
         })),
         1 => (id(), connection()).prop_map(|(id, name)| Op::DropIntent(entity(id), name.into())),
         2 => (id(), 0_u64..100).prop_map(|(id, at)| Op::AddHistory(history(id, at))),
+        1 => id().prop_map(|id| Op::DropHistory(entity(id))),
         2 => (seq(), connection(), prop::option::of(id()))
             .prop_map(|(seq, name, id)| Op::AddDead(letter(seq, name, id))),
         1 => (connection(), id()).prop_map(|(name, id)| drop_about(name, id)),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tandem_core::Millis;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName};
-use tandem_core::link::Link;
+use tandem_core::link::{Life, Link};
 
 use super::{
     Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Op, Store, StoreError, StoredDelivery,
@@ -92,6 +92,9 @@ impl State {
                 while weight > history_bytes && entries.len() > 1 {
                     weight -= entries.remove(0).weight();
                 }
+            }
+            Op::DropHistory(entity) => {
+                self.history.remove(&entity);
             }
             Op::AddDead(letter) => {
                 self.highest = self.highest.max(letter.seq);
@@ -379,5 +382,28 @@ impl Store for MemoryStore {
 
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(|state| state.values.get(name).cloned())
+    }
+
+    fn values_under(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(|state| {
+            let named = state.values.iter().filter(|(name, _)| {
+                name.starts_with(prefix) && after.is_none_or(|after| name.as_str() > after)
+            });
+            named.map(|(name, value)| (name.clone(), value.clone())).take(limit).collect()
+        })
+    }
+
+    fn count_links(&self, connection: &ConnectionId, object: &ObjectName) -> Result<u64, StoreError> {
+        self.read(|state| {
+            let of_connection = state.links.iter().filter(|((at, _), _)| at == connection);
+            let alive = of_connection
+                .filter(|((_, entity), link)| entity.object == *object && link.life == Life::Active);
+            alive.count() as u64
+        })
     }
 }

@@ -228,6 +228,8 @@ pub enum Op {
     DropIntent(EntityKey, ConnectionId),
     /// Appends to the record's history.
     AddHistory(HistoryEntry),
+    /// Forgets the record's history.
+    DropHistory(EntityKey),
     /// Sets a record aside. A letter about the same record at the same connection is replaced; its number, its first time and
     /// its count go over to the new one.
     AddDead(DeadLetter),
@@ -412,4 +414,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// A named value.
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Named values whose names begin with `prefix`, in order of name, after the given name.
+    fn values_under(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
+    /// How many links of an object a connection has whose records are alive, as far as is known. Goes through all of them.
+    fn count_links(&self, connection: &ConnectionId, object: &ObjectName) -> Result<u64, StoreError>;
 }

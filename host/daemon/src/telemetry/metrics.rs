@@ -70,6 +70,8 @@ pub struct Freshness {
     pub age: Duration,
     /// Hints that wait.
     pub waiting: u64,
+    /// Writes that wait for approval.
+    pub withheld: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +106,7 @@ labels! {
     ByReason { provider: Name<ProviderId>, reason: &'static str }
     ByOperation { provider: Name<ProviderId>, operation: &'static str }
     ByOperationOutcome { provider: Name<ProviderId>, operation: &'static str, outcome: &'static str }
+    ByKindOutcome { provider: Name<ProviderId>, kind: &'static str, outcome: &'static str }
     ByCall { call: &'static str }
     ByKind { provider: Name<ProviderId>, kind: &'static str }
     Dropped { reason: &'static str }
@@ -137,6 +140,7 @@ pub struct Metrics {
     calls: Family<ByOperationOutcome, Counter>,
     call_time: Histograms<ByOperation>,
     held_back: Family<ByReason, Counter>,
+    guarded: Family<ByKindOutcome, Counter>,
     component_calls: Family<ByCall, Counter>,
     component_time: Family<ByCall, Counter<f64, AtomicU64>>,
     faults: Family<ByKind, Counter>,
@@ -148,6 +152,7 @@ pub struct Metrics {
     requests: Family<ByRoute, Counter>,
     freshness: Family<ByConnection, Gauge<f64, AtomicU64>>,
     waiting: Family<ByConnection, Gauge>,
+    withheld: Family<ByConnection, Gauge>,
     /// One rendering at a time: it refills the families by connection.
     rendering: Mutex<()>,
 }
@@ -176,6 +181,7 @@ impl Metrics {
             calls: Family::default(),
             call_time: histograms(),
             held_back: Family::default(),
+            guarded: Family::default(),
             component_calls: Family::default(),
             component_time: Family::default(),
             faults: Family::default(),
@@ -187,6 +193,7 @@ impl Metrics {
             requests: Family::default(),
             freshness: Family::default(),
             waiting: Family::default(),
+            withheld: Family::default(),
             rendering: Mutex::default(),
         };
         metrics.registered(stages)
@@ -207,6 +214,7 @@ impl Metrics {
         r.register(names::CALLS, "Requests to CRMs", self.calls.clone());
         r.register(names::CALL_TIME, "Time of requests to CRMs", self.call_time.clone());
         r.register(names::HELD_BACK, "Work that had to wait", self.held_back.clone());
+        r.register(names::GUARDED, "Writes that the guard counted", self.guarded.clone());
         r.register(names::COMPONENT_CALLS, "Calls into provider components", self.component_calls.clone());
         r.register(
             names::COMPONENT_TIME,
@@ -222,6 +230,7 @@ impl Metrics {
         r.register(names::REQUESTS, "Requests to the daemon's own API", self.requests.clone());
         r.register(names::FRESHNESS, "Age of the connection's oldest undone hint", self.freshness.clone());
         r.register(names::WAITING, "Hints of the connection that wait", self.waiting.clone());
+        r.register(names::WITHHELD, "Writes of the connection that wait for approval", self.withheld.clone());
         r.register(names::BUILD, "Version of the daemon", build);
         self
     }
@@ -270,6 +279,13 @@ impl Metrics {
     /// A record was set aside; `point` is the dead letter's.
     pub fn set_aside(&self, provider: &ProviderId, point: &'static str) {
         self.set_aside.get_or_create(&ByPoint { provider: Name(provider.clone()), point }).inc();
+    }
+
+    /// A write that the guard counted. Kinds: "delete", "rewrite"; outcomes: "passed", "withheld", "let-go" (after it was withheld),
+    /// "rejected".
+    pub fn guarded(&self, provider: &ProviderId, kind: &'static str, outcome: &'static str) {
+        let provider = Name(provider.clone());
+        self.guarded.get_or_create(&ByKindOutcome { provider, kind, outcome }).inc();
     }
 
     /// A request to a CRM. `outcome` from [`Metrics::status`], or "not-sent", "unknown", "forbidden", "unauthorised".
@@ -346,10 +362,12 @@ impl Metrics {
         let _one_at_a_time = self.rendering.lock();
         self.freshness.clear();
         self.waiting.clear();
+        self.withheld.clear();
         for line in connections {
             let labels = ByConnection { connection: Name(line.connection.clone()) };
             self.freshness.get_or_create(&labels).set(line.age.as_secs_f64());
             self.waiting.get_or_create(&labels).set(i64::try_from(line.waiting).unwrap_or(i64::MAX));
+            self.withheld.get_or_create(&labels).set(i64::try_from(line.withheld).unwrap_or(i64::MAX));
         }
         let mut page = String::new();
         // Writing to a string fails only when a metric's own encoding does.
@@ -395,7 +413,13 @@ mod tests {
         metrics.totals(&totals);
         metrics.hint_merged("live");
         metrics.request("/v1/status", 200);
-        let freshness = Freshness { connection: "acme".into(), age: Duration::from_millis(1500), waiting: 4 };
+        let freshness = Freshness {
+            connection: "acme".into(),
+            age: Duration::from_millis(1500),
+            waiting: 4,
+            withheld: 2,
+        };
+        metrics.guarded(&provider, "delete", "withheld");
         let page = metrics.render(std::slice::from_ref(&freshness));
         for line in [
             "tandem_hints_added_total{class=\"live\"} 1",
@@ -421,6 +445,8 @@ mod tests {
             "tandem_api_requests_total{route=\"/v1/status\",outcome=\"2xx\"} 1",
             "tandem_connection_freshness_seconds{connection=\"acme\"} 1.5",
             "tandem_connection_waiting{connection=\"acme\"} 4",
+            "tandem_connection_withheld{connection=\"acme\"} 2",
+            "tandem_guarded_total{provider=\"hubspot\",kind=\"delete\",outcome=\"withheld\"} 1",
             concat!("tandem_build{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(page.lines().any(|written| written == line), "{line} is not in\n{page}");
@@ -430,7 +456,7 @@ mod tests {
     #[test]
     fn a_connection_that_is_gone_is_no_longer_named() {
         let metrics = Metrics::new();
-        let freshness = Freshness { connection: "acme".into(), age: Duration::ZERO, waiting: 0 };
+        let freshness = Freshness { connection: "acme".into(), age: Duration::ZERO, waiting: 0, withheld: 0 };
         assert!(metrics.render(&[freshness]).contains("acme"));
         assert!(!metrics.render(&[]).contains("acme"));
     }

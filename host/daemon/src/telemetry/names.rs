@@ -25,6 +25,8 @@ pub const CALLS: &str = "crm_calls";
 pub const CALL_TIME: &str = "crm_call_seconds";
 /// Counter {`provider`, `reason`}: work that had to wait (quota, breaker, authorisation and so on).
 pub const HELD_BACK: &str = "held_back";
+/// Counter {`provider`, `kind`, `outcome`}: writes that the guard counted: deletions, and updates that no edit asked for.
+pub const GUARDED: &str = "guarded";
 /// Counter {`call`}: calls into provider components, by function of the contract, and the making of instances.
 pub const COMPONENT_CALLS: &str = "component_calls";
 /// Counter in seconds {`call`}: time of calls into provider components.
@@ -43,9 +45,11 @@ pub const COMMITS: &str = "store_commits";
 pub const STORE_FAILED: &str = "store_failed";
 /// Counter {`route`, `outcome`}: requests to the daemon's own API by route pattern and status class.
 pub const REQUESTS: &str = "api_requests";
-/// Gauge in seconds {`connection`}: age of the oldest undone hint. One of two that name connections.
+/// Gauge in seconds {`connection`}: age of the oldest undone hint. One of three that name connections.
 pub const FRESHNESS: &str = "connection_freshness_seconds";
-/// Gauge {`connection`}: hints that wait. One of two that name connections.
+/// Gauge {`connection`}: hints that wait. One of three that name connections.
 pub const WAITING: &str = "connection_waiting";
+/// Gauge {`connection`}: writes that wait for approval. One of three that name connections.
+pub const WITHHELD: &str = "connection_withheld";
 /// Gauge {`version`}: always 1.
 pub const BUILD: &str = "build";

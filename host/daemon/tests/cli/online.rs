@@ -134,6 +134,86 @@ fn what_is_asked_is_what_was_meant() {
     assert_eq!(house.tandem(&["dead", "replay", "3", "4", "--json"]).json(), json!({ "count": 2 }));
 }
 
+#[test]
+fn what_the_guard_stopped_is_listed_by_batch_and_ruled_on() {
+    let one = |id: &str, kind: &str, changes: Value| {
+        json!({
+            "batch": 7, "entity": { "scope": "acme", "object": "contact", "id": id }, "connection": "acme-crm",
+            "external": "501", "kind": kind, "sides": ["internal"], "since": 1_795_392_000_000_u64, "cause": "look",
+            "why": "changed in the CRM", "changes": changes
+        })
+    };
+    let change = json!([{ "side": "internal", "field": "/job_title", "from": "Pilot\u{1b}[2J" }]);
+    let mut deletion = one("c3", "delete", json!([]));
+    deletion["batch"] = json!(9);
+    let withheld =
+        json!([one("c1", "rewrite", change.clone()), one("c2", "rewrite", change.clone()), deletion]);
+    let kept = json!([{
+        "batch": 9, "entity": { "scope": "acme", "object": "contact", "id": "c4" }, "connection": "acme-crm",
+        "external": "504", "side": "internal", "at": 1_795_392_000_000_u64, "why": "deleted in the CRM"
+    }]);
+    let erased = json!({
+        "entity": { "scope": "acme", "object": "contact", "id": "c1" }, "done": false, "remains": ["backups"],
+        "places": [{ "place": "System A", "what": "deleted", "gone": true }, { "place": "acme-crm record 501", "what": "not yet", "gone": false }]
+    });
+    let daemon = Daemon::answering(&[
+        ("GET /v1/deletes?limit=100", 200, withheld.clone()),
+        ("GET /v1/deletes?connection=acme-crm&limit=100", 200, json!([])),
+        ("GET /v1/deletes/done?limit=100", 200, kept),
+        ("POST /v1/deletes/approve", 200, json!({ "count": 2 })),
+        ("POST /v1/deletes/reject", 200, json!({ "count": 1 })),
+        (
+            "POST /v1/deletes/undo",
+            200,
+            json!({ "count": 1, "not": ["acme/contact/c9: System A has it again"] }),
+        ),
+        ("POST /v1/erase", 200, erased),
+    ]);
+    let house = daemon.house();
+    let text = house.tandem(&["deletes", "list"]).ok();
+    for line in [
+        "Batch 7: 2 updates that no edit asked for of contact in System A through acme-crm, since 2026-11-23 00:00:00Z",
+        "Batch 9: 1 deletion of contact in System A through acme-crm, since 2026-11-23 00:00:00Z",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{text}");
+    }
+    assert!(text.contains("System A /job_title: ") && !text.contains('\u{1b}'), "{text}");
+    assert!(text.contains("changed in the CRM"), "a deletion says why: {text}");
+    assert_eq!(house.tandem(&["deletes", "list", "--json"]).json(), withheld);
+    let none = house.tandem(&["deletes", "list", "--connection", "acme-crm"]).ok();
+    assert_eq!(none, "Nothing waits for approval.\n");
+    assert!(house.tandem(&["deletes", "list", "--done"]).ok().contains("deleted in the CRM"));
+    daemon.asked();
+    for (arguments, asked, body, said) in [
+        (
+            &["deletes", "approve", "--batch", "7"][..],
+            "POST /v1/deletes/approve",
+            json!({ "batch": 7 }),
+            "approved 2 records\n",
+        ),
+        (
+            &["deletes", "reject", "c3", "--scope", "acme", "--restore"],
+            "POST /v1/deletes/reject",
+            json!({ "ids": ["c3"], "scope": "acme", "restore": true }),
+            "rejected 1 record\n",
+        ),
+        (
+            &["deletes", "undo", "--all"],
+            "POST /v1/deletes/undo",
+            json!({ "all": true }),
+            "undid 1 deletion\nnot undone: acme/contact/c9: System A has it again\n",
+        ),
+    ] {
+        assert_eq!(house.tandem(arguments).ok(), said);
+        assert_eq!(daemon.asked(), vec![(asked.to_owned(), body)], "{arguments:?}");
+    }
+    let text = house.tandem(&["erase", "contact", "501", "--connection", "acme-crm"]).ok();
+    assert!(text.contains("NOT GONE  acme-crm record 501  not yet"), "{text}");
+    assert!(text.contains("Not erased everywhere yet") && text.ends_with("  backups\n"), "{text}");
+    let body = json!({ "connection": "acme-crm", "object": "contact", "id": "501" });
+    assert_eq!(daemon.asked(), vec![("POST /v1/erase".to_owned(), body)]);
+}
+
 fn review(connection: &str, kind: &str, group: &str, fields: &[&str]) -> Value {
     let values =
         |value: &str| -> Value { fields.iter().map(|field| ((*field).to_owned(), json!(value))).collect() };

@@ -110,7 +110,7 @@ fn the_losers_of_a_merge_live_on_in_the_winner() {
         "contact.merge",
         &json!({ "objectId": 1, "primaryObjectId": 1, "mergedObjectIds": ["2"], "newObjectId": 9, "numberOfPropertiesMoved": 4 }),
     );
-    assert_eq!(moved(&receive(&plain(), &made)), ["2>9", "1>9", "9!"]);
+    assert_eq!(moved(&receive(&plain(), &made)), ["2>1", "1>9", "9!"]);
     assert_eq!(moved(&receive(&plain(), &event("contact.merge", &json!({ "objectId": 1 })))), ["1!"]);
 }
 

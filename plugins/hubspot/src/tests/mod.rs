@@ -159,6 +159,11 @@ fn lawful(request: &Request) {
             assert_eq!(members(&inputs[0]), ["id", "idProperty", "properties"]);
             assert!(strings(&inputs[0]["properties"]));
         }
+        ("POST", Some("/gdpr-delete")) => {
+            let body = body(request);
+            assert_eq!(members(&body), ["objectId"]);
+            assert!(strings(&body));
+        }
         ("GET", Some(id)) => {
             assert!(id.starts_with('/') && id.len() > 1 && !id[1..].contains('/'), "{id}");
             allow(&["properties", "propertiesWithHistory", "associations", "archived", "idProperty"]);

@@ -215,16 +215,17 @@ fn an_update_of_nothing_that_hubspot_keeps_costs_no_call() {
 }
 
 #[test]
-fn an_update_to_an_address_of_somebody_else_is_refused_at_its_place() {
+fn an_update_to_an_address_of_somebody_else_names_its_holder() {
     let operation = write(Some("512"), &json!({ "properties": { "email": "b@b.c" } }), &["/email"]);
     let conflict = json!({ "status": "error", "category": "CONFLICT", "message": "Contact already exists. Existing ID: 777", "correlationId": "c" });
     let (_, reply) = run(&plain(), &operation, &[answer(409, &conflict)]);
-    assert_eq!(
-        reply.answer,
-        Answer::Rejected(vec![
-            Problem::new("conflict", "Contact already exists. Existing ID: 777").at("/email")
-        ])
-    );
+    assert_eq!(reply.answer, Answer::Exists(Reference { object: "contact".into(), id: "777".into() }));
+    // Where it does not say who, the refusal stands at the field.
+    let silent =
+        json!({ "category": "CONFLICT", "message": "Contact already exists.", "correlationId": "c" });
+    let (_, reply) = run(&plain(), &operation, &[answer(409, &silent)]);
+    let refused = Problem::new("conflict", "Contact already exists.").at("/email");
+    assert_eq!(reply.answer, Answer::Rejected(vec![refused]));
 }
 
 #[test]
@@ -374,4 +375,22 @@ fn a_success_that_cannot_be_read_leaves_a_write_unknown_and_a_read_undone() {
             again(Effect::No)
         );
     }
+}
+
+#[test]
+fn a_person_is_erased_for_good_and_a_second_time_is_no_failure() {
+    let erase = |object: &str| {
+        Operation::Other("erase".into(), json!({ "object": object, "id": "512" }).to_string().into_bytes())
+    };
+    for response in [answer(204, &Value::Null), missing()] {
+        let (requests, reply) = run(&plain(), &erase("contact"), &[response]);
+        assert_eq!(
+            (requests[0].method.as_str(), requests[0].path()),
+            ("POST", "/crm/v3/objects/contacts/gdpr-delete")
+        );
+        assert_eq!(body(&requests[0]), json!({ "objectId": "512" }));
+        assert_eq!(written(reply).state, State::Gone(Proof::Confirmed));
+    }
+    let (_, reply) = run(&plain(), &erase("company"), &[]);
+    assert!(matches!(reply.answer, Answer::Blocked { .. }), "{:?}", reply.answer);
 }

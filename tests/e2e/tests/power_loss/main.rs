@@ -52,9 +52,10 @@ fn few(problems: &[String]) -> String {
 fn plan() -> Plan {
     Plan {
         // Webhooks alone tell of edits in the accounts: what a poll brings would hide a lost one. What was deleted stays so: a
-        // record that an edit in its account brings back would look like one whose deletion was lost.
+        // record that an edit in its account brings back would look like one whose deletion was lost. More is deleted than the
+        // guard would let go.
         connection: "poll_every = \"1d\"\n[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\n\
-                     [objects.contact]\non_delete_conflict = \"delete\"\n"
+                     [objects.contact]\non_delete_conflict = \"delete\"\nguard_share = 100\n"
             .to_owned(),
         ..Plan::roomy(&SCOPES)
     }

@@ -2,8 +2,8 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /rest/v1/me` | 200 `{"account", "name"}` |
-//! | `POST /rest/v1/people` | 201 and the person; 409 `{"error", "id"}` when `ExternalKey` or `Mail` exists |
+//! | `GET /rest/v1/me` | 200 `{"account", "name", "uniqueMail"}` |
+//! | `POST /rest/v1/people` | 201 and the person; 409 `{"error", "id"}` when `ExternalKey` exists, or `Mail` unless the account has `sameMail` |
 //! | `GET /rest/v1/people/{id}` | 200 and the person; 404 |
 //! | `PATCH /rest/v1/people/{id}` | 200 and the person: members that are named change, null clears; 412 with another `If-Match`, or when it was changed after `If-Unmodified-Since` |
 //! | `DELETE /rest/v1/people/{id}` | 204; 404; 412 |
@@ -51,6 +51,8 @@ pub struct NewRestAccount {
     pub target: Option<String>,
     /// Requests in a second; otherwise 1000.
     pub limit: Option<u32>,
+    /// Whether two people may have the same `Mail`; otherwise they may not.
+    pub same_mail: bool,
     /// How the account rewrites texts, by member: whoever writes, the rewritten value is what is stored and answered. `Mail` and
     /// `ExternalKey` are never rewritten.
     pub rewrites: BTreeMap<String, Rewrite>,
@@ -85,6 +87,9 @@ pub struct RestAccount {
     pub target: Option<String>,
     /// Requests in a second.
     pub limit: u32,
+    /// Whether two people may have the same `Mail`.
+    #[serde(default)]
+    pub same_mail: bool,
     /// What is compared before a write.
     pub compares: Compares,
 }
@@ -128,6 +133,7 @@ impl Rest {
             secret: new.secret.unwrap_or_else(|| world.dice.uuid().to_string()),
             target: new.target,
             limit: new.limit.unwrap_or(1_000),
+            same_mail: new.same_mail,
             compares: new.compares,
         };
         if accounts.contains_key(&name) {
@@ -135,7 +141,7 @@ impl Rest {
         }
         let account = Account {
             info: RwLock::new(info.clone()),
-            people: Mutex::new(People::new(new.rewrites, new.journal)),
+            people: Mutex::new(People::new(info.same_mail, new.rewrites, new.journal)),
             window: Mutex::default(),
             counts: Mutex::default(),
             telling: Arc::default(),
@@ -312,9 +318,10 @@ impl Account {
         };
         let done = match (&call.method, path.as_slice()) {
             (&Method::GET, ["me"]) => {
+                let unique = !self.info.read().same_mail;
                 return answer(
                     StatusCode::OK,
-                    &json!({ "account": name, "name": format!("account {name}") }),
+                    &json!({ "account": name, "name": format!("account {name}"), "uniqueMail": unique }),
                 );
             }
             (&Method::GET, ["people"]) => {

@@ -1,6 +1,6 @@
 //! The people of an account and what happened to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -23,8 +23,8 @@ const MEMBERS: [(&str, Kind); 12] = [
     ("Labels", Kind::Labels),
 ];
 
-/// Members of which two people never have the same value.
-const UNIQUE: [&str; 2] = ["ExternalKey", "Mail"];
+/// Members by which people are found. Two of them never have the same value, but for `Mail` where the account allows it.
+const FOUND_BY: [&str; 2] = ["ExternalKey", "Mail"];
 
 /// Members that the account sets.
 const OWN: [&str; 3] = ["Id", "Rev", "Changed"];
@@ -77,8 +77,10 @@ pub(super) struct People {
     /// The number of each person's last change.
     changed: BTreeMap<u64, u64>,
     change: u64,
-    /// Who has a value of a member that is unique: an account of thousands stays as quick as a small one.
-    held: BTreeMap<(&'static str, String), u64>,
+    /// Who has a value of a member by which people are found: an account of thousands stays as quick as a small one.
+    held: BTreeMap<(&'static str, String), BTreeSet<u64>>,
+    /// Two people may have the same `Mail`.
+    same_mail: bool,
     /// How texts are rewritten, by member.
     rewrites: BTreeMap<String, Rewrite>,
     writes: Writes,
@@ -88,9 +90,9 @@ fn number(id: &str) -> Option<u64> {
     id.strip_prefix("p-").and_then(|number| number.parse().ok())
 }
 
-/// What is unique of a person, as it is compared: addresses without regard to case.
+/// What a person is found by, as it is compared: addresses without regard to case.
 fn keys(members: &Map<String, Value>) -> impl Iterator<Item = (&'static str, String)> {
-    UNIQUE.into_iter().filter_map(|name| members.get(name)?.as_str().map(|value| key(name, value)))
+    FOUND_BY.into_iter().filter_map(|name| members.get(name)?.as_str().map(|value| key(name, value)))
 }
 
 fn key(name: &'static str, value: &str) -> (&'static str, String) {
@@ -134,10 +136,10 @@ fn check(members: &Map<String, Value>) -> Result<(), Refused> {
 }
 
 impl People {
-    pub(super) fn new(rewrites: BTreeMap<String, Rewrite>, journal: bool) -> Self {
+    pub(super) fn new(same_mail: bool, rewrites: BTreeMap<String, Rewrite>, journal: bool) -> Self {
         let mut writes = Writes::default();
         writes.keep(journal);
-        Self { rewrites, writes, ..Self::default() }
+        Self { same_mail, rewrites, writes, ..Self::default() }
     }
 
     pub(super) fn writes(&self) -> Vec<NotedWrite> {
@@ -166,7 +168,7 @@ impl People {
     /// A value as the account stores it.
     fn stored(&self, member: &str, value: &Value) -> Value {
         match (self.rewrites.get(member), value) {
-            (Some(how), Value::String(text)) if !UNIQUE.contains(&member) => {
+            (Some(how), Value::String(text)) if !FOUND_BY.contains(&member) => {
                 Value::String(rewrite(how, text, self.change))
             }
             _ => value.clone(),
@@ -183,23 +185,28 @@ impl People {
     }
 
     pub(super) fn find(&self, member: &str, value: &str) -> Vec<Value> {
-        let unique = UNIQUE.into_iter().find(|unique| *unique == member);
-        let id = unique.and_then(|member| self.held.get(&key(member, value)));
-        id.and_then(|id| self.alive.get(id).map(|members| shown(*id, members))).into_iter().collect()
+        let known = FOUND_BY.into_iter().find(|known| *known == member);
+        let ids = known.and_then(|member| self.held.get(&key(member, value))).into_iter().flatten();
+        ids.filter_map(|id| self.alive.get(id).map(|members| shown(*id, members))).collect()
     }
 
     fn taken(&self, members: &Map<String, Value>, except: Option<u64>) -> Result<(), Refused> {
-        let holder = keys(members).find_map(|key| self.held.get(&key).filter(|id| Some(**id) != except));
+        let unique = keys(members).filter(|(name, _)| !(self.same_mail && *name == "Mail"));
+        let mut holders = unique.filter_map(|key| self.held.get(&key)).flatten();
+        let holder = holders.find(|id| Some(**id) != except);
         holder.map_or(Ok(()), |id| Err(Refused::Exists(format!("p-{id}"))))
     }
 
     /// Takes what a person holds back and gives it what it has now.
     fn hold(&mut self, id: u64, before: &Map<String, Value>) {
         for key in keys(before) {
-            self.held.remove(&key);
+            let left = self.held.get_mut(&key).is_some_and(|ids| ids.remove(&id) && ids.is_empty());
+            if left {
+                self.held.remove(&key);
+            }
         }
         for key in self.alive.get(&id).into_iter().flat_map(keys) {
-            self.held.insert(key, id);
+            self.held.entry(key).or_default().insert(id);
         }
     }
 

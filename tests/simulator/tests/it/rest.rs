@@ -69,6 +69,29 @@ impl Rest {
 }
 
 #[tokio::test]
+async fn an_account_says_whether_two_people_may_have_one_address_and_keeps_to_it() {
+    for same_mail in [false, true] {
+        let rest = Rest::new(NewRestAccount { same_mail, ..NewRestAccount::default() }).await;
+        let (_, me, _) = rest.call(Method::GET, "/me", Value::Null, None).await;
+        assert_eq!(me["uniqueMail"], json!(!same_mail));
+        rest.make(json!({ "Mail": "a@example.com", "ExternalKey": "k" })).await;
+        let again = json!({ "Mail": "A@example.com" });
+        let (status, said, _) = rest.call(Method::POST, "/people", again, None).await;
+        assert_eq!(status, if same_mail { 201 } else { 409 }, "{said}");
+        let (_, found, _) = rest.call(Method::GET, "/people?mail=a@EXAMPLE.com", Value::Null, None).await;
+        let ids: Vec<&str> =
+            found["items"].as_array().unwrap().iter().filter_map(|it| it["Id"].as_str()).collect();
+        assert_eq!(ids, if same_mail { vec!["p-1", "p-2"] } else { vec!["p-1"] });
+        // A key is the caller's own and unique everywhere.
+        let (status, ..) = rest.call(Method::POST, "/people", json!({ "ExternalKey": "k" }), None).await;
+        assert_eq!(status, 409);
+        assert_eq!(rest.call(Method::DELETE, "/people/p-1", Value::Null, None).await.0, 204);
+        let (_, found, _) = rest.call(Method::GET, "/people?mail=a@example.com", Value::Null, None).await;
+        assert_eq!(found["items"].as_array().unwrap().len(), usize::from(same_mail));
+    }
+}
+
+#[tokio::test]
 async fn a_person_is_made_read_changed_under_its_tag_and_deleted() {
     let rest = Rest::new(NewRestAccount::default()).await;
     let made = rest.make(json!({ "Mail": "a@example.com", "City": "Ulm", "Staff": 3, "own": [1] })).await;

@@ -6,6 +6,7 @@ mod defaults;
 mod deletes;
 mod halves;
 mod hub;
+mod identity;
 mod late;
 mod laws;
 mod loops;
@@ -18,6 +19,7 @@ mod stamps;
 mod unsettled;
 mod updates;
 mod waiting;
+mod withheld;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

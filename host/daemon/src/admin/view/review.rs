@@ -51,6 +51,9 @@ pub struct ReviewView {
     /// How a frozen field went back and forth, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<WriteView>,
+    /// Whom the record may be, where that is the question: the kind is "duplicate", "ambiguous", "taken" or "merged" then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clash: Option<super::super::matches::ClashView>,
 }
 
 /// A write of a field that went back and forth.
@@ -99,6 +102,7 @@ impl ReviewView {
             choices: Vec::new(),
             seen: String::new(),
             writes: Vec::new(),
+            clash: None,
         };
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let held = link.held.iter().map(|(group, held)| Self {

@@ -454,6 +454,37 @@ impl Internal for Embedded {
         shared.durable(&key)?.map(|value| record(shared, &key, &value)).transpose()
     }
 
+    async fn find(
+        &self,
+        scope: &ScopeId,
+        object: &ObjectName,
+        identity: &[(String, String)],
+    ) -> Result<Vec<InternalId>, InternalError> {
+        let shared = &self.inner.shared;
+        let mut found: Vec<InternalId> = Vec::new();
+        for (pointer, normal) in identity {
+            let hash = layout::identity_hash(pointer, normal);
+            let key = layout::identity_key(scope.as_str(), object.as_str(), &hash);
+            let owner = shared.disk.tree().get(&key).map_err(|error| shared.unreadable(&error))?;
+            let owner = owner.as_deref().and_then(|value| layout::unseal(value).ok());
+            let Some(id) = owner.and_then(|id| std::str::from_utf8(id).ok()).map(InternalId::from) else {
+                continue;
+            };
+            // The record has the last word, as it does for the writer: what is not durable yet is not found.
+            let record = layout::record_key(scope.as_str(), object.as_str(), id.as_str());
+            let has = match shared.durable(&record)? {
+                Some(value) => shared
+                    .trusted(&record, &value)
+                    .is_some_and(|(header, _)| !header.deleted && header.identity.contains(&hash)),
+                None => false,
+            };
+            if has && !found.contains(&id) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
     async fn write_if(&self, write: Write) -> Result<Outcome, InternalError> {
         let Write { scope, object, id, expected, document, origin } = write;
         let precondition = match expected {

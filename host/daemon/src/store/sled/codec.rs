@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tandem_core::id::{ConnectionId, EntityKey};
-use tandem_core::link::{Link, Pair};
+use tandem_core::link::{Life, Link, Pair};
 
 use super::super::{Before, Class, Exchanged, Extent, HistoryEntry, Moved, Noticed, Sight, StoreError};
 use super::values;
@@ -90,6 +90,8 @@ pub(super) struct LinkHead<'a> {
     pub(super) external: Option<&'a str>,
     /// It is in the list of held links.
     pub(super) held: bool,
+    /// Its records are there as far as is known. Rows from before this was written down count as alive.
+    pub(super) alive: bool,
 }
 
 /// Has held groups or frozen fields.
@@ -100,7 +102,9 @@ pub(super) fn is_held(link: &Link) -> bool {
 /// `flags · length of the external id (u16) · external id · base · everything else as JSON`. Takes the base out of the link.
 pub(super) fn pack_link(link: &mut Link) -> Result<Vec<u8>, StoreError> {
     let external = link.external.as_ref().map_or("", |id| id.as_str());
-    let flags = u8::from(link.external.is_some()) | (u8::from(is_held(link)) << 1);
+    let flags = u8::from(link.external.is_some())
+        | (u8::from(is_held(link)) << 1)
+        | (u8::from(link.life != Life::Active) << 2);
     let len = u16::try_from(external.len()).map_err(|_| StoreError::TooLarge {
         what: "an external id",
         len: external.len(),
@@ -120,7 +124,8 @@ fn split_link(payload: &[u8]) -> Option<(LinkHead<'_>, &[u8])> {
     let (len, rest) = rest.split_first_chunk::<2>()?;
     let (external, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
     let external = std::str::from_utf8(external).ok()?;
-    Some((LinkHead { external: (flags & 1 != 0).then_some(external), held: flags & 2 != 0 }, rest))
+    let external = (flags & 1 != 0).then_some(external);
+    Some((LinkHead { external, held: flags & 2 != 0, alive: flags & 4 == 0 }, rest))
 }
 
 pub(super) fn link_head(payload: &[u8]) -> Result<LinkHead<'_>, Damage> {

@@ -271,6 +271,14 @@ pub(super) fn value(name: &str) -> Key {
     Builder::new(VALUE).text(name).done()
 }
 
+/// What the keys of all values begin with whose names begin so.
+pub(super) fn values_under(prefix: &str) -> Key {
+    let mut key = value(prefix).into_vec();
+    // Without the end of the text.
+    key.truncate(key.len().saturating_sub(2));
+    key.into_boxed_slice()
+}
+
 pub(super) fn set_aside(key: &[u8]) -> Key {
     Builder::new(SET_ASIDE).raw(key).done()
 }

@@ -104,7 +104,7 @@ use tandem_core::link::Link;
 
 use self::codec::Damage;
 use self::engine::{Closing, Engine};
-use self::keys::{Builder, Parser};
+use self::keys::{Builder, Key, Parser};
 use self::reads::{Found, Stretch};
 use self::stage::Window;
 use super::{
@@ -265,6 +265,9 @@ impl std::fmt::Debug for SledStore {
 fn hint(payload: &[u8]) -> Result<Hint, Damage> {
     codec::unpack("hint", payload.get(8..).unwrap_or_default())
 }
+
+/// Links that are counted before whoever commits has a turn.
+const COUNTED_AT_ONCE: usize = 4096;
 
 impl Store for SledStore {
     fn next_seq(&self) -> u64 {
@@ -497,5 +500,50 @@ impl Store for SledStore {
 
     fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.engine.value(&keys::value(name), |payload| Ok(payload.to_vec()))
+    }
+
+    fn values_under(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut stretch = Stretch::prefix(keys::values_under(prefix));
+        if let Some(after) = after {
+            let after = keys::value(after);
+            if stretch.to.as_deref().is_some_and(|end| &*after >= end) {
+                return Ok(Vec::new());
+            }
+            if matches!(&stretch.from, Bound::Included(first) if *first < after) {
+                stretch.from = Bound::Excluded(after);
+            }
+        }
+        self.engine.values(&stretch, limit, |key, payload| {
+            let name = Parser::new(key).text().ok_or(Damage::Payload("value"))?;
+            Ok(Found::Take((name, payload.to_vec())))
+        })
+    }
+
+    fn count_links(&self, connection: &ConnectionId, object: &ObjectName) -> Result<u64, StoreError> {
+        let Some(conn) = self.conn(connection) else { return Ok(0) };
+        let mut stretch = Stretch::prefix(Builder::new(keys::LINK).conn(conn).done());
+        let mut count = 0;
+        let mut last: Vec<u8> = Vec::new();
+        loop {
+            // A piece at a time: whoever commits waits while rows are read.
+            let piece = self.engine.values(&stretch, COUNTED_AT_ONCE, |key, payload| {
+                let mut parser = Parser::new(key);
+                let entity = parser.conn().and_then(|_| parser.entity()).ok_or(Damage::Payload("link"))?;
+                let head = codec::link_head(payload)?;
+                count += u64::from(entity.object == *object && head.alive);
+                last.clear();
+                last.extend_from_slice(key);
+                Ok(Found::Take(()))
+            })?;
+            if piece.len() < COUNTED_AT_ONCE {
+                return Ok(count);
+            }
+            stretch.from = Bound::Excluded(Key::from(last.as_slice()));
+        }
     }
 }

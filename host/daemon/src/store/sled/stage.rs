@@ -106,6 +106,7 @@ fn prepare_op(mut op: Op) -> Result<Prepared, StoreError> {
         | Op::DropDelivery(_)
         | Op::DropLink(..)
         | Op::DropIntent(..)
+        | Op::DropHistory(_)
         | Op::DropDead(_)
         | Op::DropDeadAbout(..)
         | Op::DropValue(_) => Vec::new(),
@@ -274,6 +275,7 @@ impl<'a> Stage<'a> {
                 self.put("a history entry", keys::history(&entry.entity, seq), &payload, seq)?;
                 if seq.is_multiple_of(TRIM_EVERY) { self.trim(&entry.entity) } else { Ok(()) }
             }
+            Op::DropHistory(entity) => self.drop_history(&entity),
             Op::AddDead(letter) => {
                 let conn = self.conn(&letter.hint.connection)?;
                 self.highest = self.highest.max(letter.seq);
@@ -416,6 +418,28 @@ impl<'a> Stage<'a> {
         let owner = self.look(&key, 0, |payload| codec::unpack::<EntityKey>("entity", payload))?;
         if owner.as_ref() == Some(entity) {
             self.remove(key, 0);
+        }
+        Ok(())
+    }
+
+    /// Removes an entity's history, what this commit adds to it included.
+    fn drop_history(&mut self, entity: &EntityKey) -> Result<(), StoreError> {
+        let prefix = keys::Builder::new(keys::HISTORY).entity(entity).done();
+        let to = keys::after_prefix(&prefix);
+        let staged = self.rows.keys().filter(|key| key.starts_with(&prefix));
+        let mut gone: Vec<Key> = staged.cloned().collect();
+        let mut visit = |key: &[u8], _: Bytes| {
+            gone.push(Key::from(key));
+            ControlFlow::Continue(())
+        };
+        self.engine
+            .tables
+            .read()
+            .scan(&self.engine.tree, Bound::Included(&prefix), to.as_deref(), false, &mut visit)
+            .map_err(|error| self.engine.unreadable(&error))?;
+        for key in gone {
+            let seq = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+            self.remove(key, seq);
         }
         Ok(())
     }

@@ -1,0 +1,536 @@
+//! Records of which it cannot be told whom they are: kept until a person decides, or until the question is gone.
+//!
+//! A clash is a named value of the store, and so is each of its rivals, by which it is found when that rival changes. Both are
+//! written and dropped in the same commit as the work that found it. A look that comes to its end drops the clash about its
+//! record; a rival that was worked on lets the record that waits be looked at again. What a person decided is written beside the
+//! question and carried out by the next look, like everything else.
+
+use std::collections::BTreeSet;
+
+use tandem_core::clash::{Choice, ChoiceError, Clash, Kind, Waits};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, InternalId, ObjectName};
+use tandem_core::link::{Life, Link};
+use tandem_core::matching::identity_digest;
+use tandem_core::plan::{self, External, Internal as InternalState};
+
+use super::create::{BUSY_MS, identity_of};
+use super::dispatch::Hand;
+use super::record::{Case, Held};
+use super::settle::End;
+use super::{Clock, Connection, Pipeline, PipelineError, Work};
+use crate::delivery::Deliver;
+use crate::internal::{Expected, Internal, Outcome, Write};
+use crate::provider::Runtime;
+use crate::store::{Class, Commit, Hint, HistoryEntry, Moved, Op, Store, StoreError, Subject, Until};
+
+/// The word of a hint that a rival's change made.
+pub(super) const RIVAL: &str = "rival";
+
+/// Values that are read at once.
+const PAGE: usize = 256;
+
+/// Why a decision was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideClashError {
+    /// There is no such question.
+    #[error("{0} does not wait for a decision; `tandem review list` lists what does")]
+    Unknown(String),
+    /// Somebody works on the record.
+    #[error("{0} is in work; ask again")]
+    Busy(String),
+    /// The question has other choices.
+    #[error(transparent)]
+    Unfit(#[from] ChoiceError),
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A record in few characters, as a part of a name.
+fn digest(object: &ObjectName, side: &str, id: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    use std::fmt::Write as _;
+    let mut hash = Sha256::new();
+    for part in [object.as_str(), side, id] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn digest_of(object: &ObjectName, waits: &Waits) -> String {
+    match waits {
+        Waits::Internal(id) => digest(object, "internal", id.as_str()),
+        Waits::External(id) => digest(object, "external", id.as_str()),
+    }
+}
+
+fn name_of(connection: &ConnectionId, object: &ObjectName, waits: &Waits) -> String {
+    format!("clash/{connection}/{}", digest_of(object, waits))
+}
+
+/// Under which names a clash is found by its rivals.
+fn rival_names(clash: &Clash) -> BTreeSet<String> {
+    let own = digest_of(&clash.object, &clash.waits);
+    let sides = clash.rivals.iter().flat_map(|rival| {
+        let internal = rival.internal.clone().map(Waits::Internal);
+        internal.into_iter().chain(rival.external.clone().map(Waits::External))
+    });
+    let name = |side: Waits| format!("rival/{}/{}/{own}", clash.connection, digest_of(&clash.object, &side));
+    sides.map(name).collect()
+}
+
+fn read(name: &str, bytes: &[u8]) -> Option<Clash> {
+    serde_json::from_slice(bytes)
+        .inspect_err(|error| tracing::error!(name, %error, "a stored clash is not understood; the record is looked at anew"))
+        .ok()
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Remembers whether a connection has clashes from earlier runs.
+    pub(super) fn recall_clashes(&self, connection: &ConnectionId) -> Result<(), StoreError> {
+        if !self.rooms.store.values_under(&format!("clash/{connection}/"), None, 1)?.is_empty() {
+            self.clashing.lock().insert(connection.clone());
+        }
+        Ok(())
+    }
+
+    /// The stored clash about a record. Costs nothing at a connection that has none.
+    pub(super) fn clash_about(
+        &self,
+        connection: &ConnectionId,
+        object: &ObjectName,
+        waits: &Waits,
+    ) -> Result<Option<Clash>, StoreError> {
+        if !self.clashing.lock().contains(connection) {
+            return Ok(None);
+        }
+        let name = name_of(connection, object, waits);
+        Ok(self.rooms.store.value(&name)?.and_then(|bytes| read(&name, &bytes)))
+    }
+
+    /// Writes a clash down with a commit, in the place of the one about the same record.
+    pub(super) fn note_clash(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        clash: Clash,
+    ) -> Result<(), StoreError> {
+        let before = self.clash_about(&connection.id, &clash.object, &clash.waits)?;
+        if before.as_ref().is_none_or(|before| !before.asks_the_same(&clash)) && clash.decided.is_none() {
+            self.rooms.metrics.record(&self.provider_of(connection), clash.kind.name());
+        }
+        let clash = match &before {
+            Some(before) => clash.in_place_of(before),
+            None => clash,
+        };
+        let names = rival_names(&clash);
+        for old in before.iter().flat_map(rival_names).filter(|old| !names.contains(old)) {
+            commit.push(Op::DropValue(old));
+        }
+        self.clashing.lock().insert(connection.id.clone());
+        let value = serde_json::to_vec(&clash).unwrap_or_default();
+        commit.push(Op::PutValue(name_of(&connection.id, &clash.object, &clash.waits), value));
+        for name in names {
+            commit.push(Op::PutValue(name, Vec::new()));
+        }
+        Ok(())
+    }
+
+    /// Takes a clash away with a commit.
+    pub(super) fn drop_clash(commit: &mut Commit, clash: &Clash) {
+        commit.push(Op::DropValue(name_of(&clash.connection, &clash.object, &clash.waits)));
+        for name in rival_names(clash) {
+            commit.push(Op::DropValue(name));
+        }
+    }
+
+    /// Work came to its end: the clash about its record is over, and records that waited because of it are looked at again.
+    pub(super) fn settle_clashes(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        work: &Work,
+        changed: bool,
+    ) -> Result<(), StoreError> {
+        if !self.clashing.lock().contains(&connection.id) {
+            return Ok(());
+        }
+        // What is not linked has nothing to commit, however much it was changed.
+        let edited = || work.hints.iter().any(|hint| matches!(hint.subject, Subject::Internal(_)));
+        let changed = changed || matches!(work.hand, Hand::External(_)) || edited();
+        let changed = changed && self.identity_moved(connection, work, commit)?;
+        let (mut own, mut woken) = (BTreeSet::new(), BTreeSet::new());
+        for (object, subject) in self.subjects(connection, work, commit)? {
+            let about = match subject {
+                Subject::Internal(id) => Waits::Internal(id),
+                Subject::External(id) => Waits::External(id),
+                Subject::Delivery(_) => continue,
+            };
+            if let Some(clash) = self.clash_about(&connection.id, &object, &about)?
+                && !self.still_clashes(&clash, connection, commit)?
+            {
+                Self::drop_clash(commit, &clash);
+            }
+            if changed {
+                woken.extend(self.waiting_for(connection, &object, &about)?);
+            }
+            own.insert((object, about));
+        }
+        for (object, waits) in woken.difference(&own) {
+            commit.push(Op::AddHint(self.look_again_hint(connection, object, waits, RIVAL, Class::Live)));
+        }
+        Ok(())
+    }
+
+    /// The records that wait because of this one.
+    fn waiting_for(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        about: &Waits,
+    ) -> Result<Vec<(ObjectName, Waits)>, StoreError> {
+        let waiting = format!("rival/{}/{}/", connection.id, digest_of(object, about));
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let names = self.rooms.store.values_under(&waiting, after.as_deref(), PAGE)?;
+            let Some((last, _)) = names.last() else { return Ok(found) };
+            after = Some(last.clone());
+            for (name, _) in &names {
+                let own = name.strip_prefix(&waiting).unwrap_or_default();
+                let clash = format!("clash/{}/{own}", connection.id);
+                let value = self.rooms.store.value(&clash)?;
+                let clash = value.and_then(|bytes| read(&clash, &bytes));
+                found.extend(clash.map(|clash| (clash.object, clash.waits)));
+            }
+        }
+    }
+
+    /// How many questions name an erased record, and what takes them away: its own is over, and whoever waits because of it is
+    /// looked at again.
+    pub(super) fn erased_clashes(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        records: impl Iterator<Item = Waits>,
+    ) -> Result<(usize, Vec<Op>), StoreError> {
+        let (mut count, mut commit) = (0, Commit::new());
+        for about in records {
+            let waiting = self.waiting_for(connection, object, &about)?;
+            for (object, waits) in waiting.into_iter().chain(std::iter::once((object.clone(), about.clone())))
+            {
+                let Some(clash) = self.clash_about(&connection.id, &object, &waits)? else { continue };
+                Self::drop_clash(&mut commit, &clash);
+                count += 1;
+                if waits != about {
+                    commit.push(Op::AddHint(self.look_again_hint(
+                        connection,
+                        &object,
+                        &waits,
+                        RIVAL,
+                        Class::Live,
+                    )));
+                }
+            }
+        }
+        Ok((count, commit.ops))
+    }
+
+    /// Whether work has changed what its record is known by or linked to. An edit of another field makes nobody look again.
+    fn identity_moved(
+        &self,
+        connection: &Connection,
+        work: &Work,
+        commit: &Commit,
+    ) -> Result<bool, StoreError> {
+        let put = commit.ops.iter().find_map(|op| match op {
+            Op::PutLink(link) if link.connection == connection.id => Some(link),
+            _ => None,
+        });
+        let entity = match (put, &work.hand) {
+            (Some(link), _) => link.entity.clone(),
+            (None, Hand::Entity(entity)) => entity.clone(),
+            (None, _) => return Ok(true),
+        };
+        let Some(before) = self.rooms.store.link(&entity, &connection.id)? else { return Ok(true) };
+        let Some(after) = put else { return Ok(before.external.is_none()) };
+        let identity = connection.objects.get(&entity.object).map(|object| &object.policy.identity);
+        let mut identity = identity.into_iter().flatten();
+        Ok(before.external != after.external
+            || before.life != after.life
+            || identity.any(|field| before.base.get(field) != after.base.get(field)))
+    }
+
+    /// Whether work that came to its end has left the question open.
+    fn still_clashes(
+        &self,
+        clash: &Clash,
+        connection: &Connection,
+        commit: &Commit,
+    ) -> Result<bool, StoreError> {
+        let (Waits::Internal(_), Some(entity)) = (&clash.waits, clash.entity()) else { return Ok(false) };
+        let name = name_of(&connection.id, &clash.object, &clash.waits);
+        let mut link = None;
+        for op in &commit.ops {
+            match op {
+                // This very work has said what is to become of it.
+                Op::PutValue(written, _) | Op::DropValue(written) if *written == name => return Ok(true),
+                Op::PutLink(put) if put.entity == entity && put.connection == connection.id => {
+                    link = Some(put.clone());
+                }
+                _ => {}
+            }
+        }
+        if link.is_none() {
+            link = self.rooms.store.link(&entity, &connection.id)?;
+        }
+        let Some(link) = link else { return Ok(false) };
+        Ok(clash.held.iter().any(|group| link.held.contains_key(group))
+            || clash.kind == Kind::Merged && matches!(link.life, Life::Detached { .. }))
+    }
+
+    fn look_again_hint(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        waits: &Waits,
+        cause: &str,
+        class: Class,
+    ) -> Hint {
+        match waits {
+            Waits::External(id) => Hint { class, ..self.touched(connection, object, id.as_str(), cause) },
+            Waits::Internal(id) => Hint {
+                subject: Subject::Internal(id.clone()),
+                class,
+                observed: None,
+                ..self.touched(connection, object, "", cause)
+            },
+        }
+    }
+
+    /// What waits for a person, of one connection or of all.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn clashes(&self, connection: Option<&ConnectionId>, limit: usize) -> Result<Vec<Clash>, StoreError> {
+        let prefix = connection.map_or_else(|| "clash/".to_owned(), |id| format!("clash/{id}/"));
+        let (mut open, mut after) = (Vec::new(), None::<String>);
+        while open.len() < limit {
+            let values = self.rooms.store.values_under(&prefix, after.as_deref(), PAGE)?;
+            let Some((last, _)) = values.last() else { break };
+            after = Some(last.clone());
+            let clashes = values.iter().filter_map(|(name, bytes)| read(name, bytes));
+            open.extend(clashes.filter(Clash::is_open));
+        }
+        open.truncate(limit);
+        Ok(open)
+    }
+
+    /// Takes a decision. The record is looked at again, and that look carries it out.
+    ///
+    /// # Errors
+    /// There is nothing to decide, or not so.
+    pub async fn decide_clash(
+        &self,
+        connection: &Connection,
+        object: &ObjectName,
+        waits: &Waits,
+        choice: Choice,
+    ) -> Result<(), DecideClashError> {
+        let unknown = || DecideClashError::Unknown(format!("{object} {}", waits.id()));
+        let stored = |pipeline: &Self| pipeline.clash_about(&connection.id, object, waits);
+        if stored(self)?.is_none() {
+            return Err(unknown());
+        }
+        let hand = match waits {
+            Waits::Internal(id) => Hand::Entity(EntityKey {
+                scope: connection.scope.clone(),
+                object: object.clone(),
+                id: id.clone(),
+            }),
+            Waits::External(id) => {
+                let key =
+                    ExternalKey { connection: connection.id.clone(), object: object.clone(), id: id.clone() };
+                self.rooms.store.entity_of(&key)?.map_or(Hand::External(key), Hand::Entity)
+            }
+        };
+        let grip = self.hold(hand).await.ok_or_else(|| DecideClashError::Busy(waits.id().to_owned()))?;
+        // Whoever had the record in hand may have settled it.
+        let mut clash = stored(self)?.ok_or_else(unknown)?;
+        clash.check(&choice)?;
+        clash.decided = Some(choice);
+        let mut commit = Commit::new();
+        self.note_clash(&mut commit, connection, clash)?;
+        let hint = self.look_again_hint(connection, object, waits, "review", Class::Interactive);
+        commit.push(Op::AddHint(hint.clone()));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        drop(grip);
+        self.arrive(vec![hint]);
+        Ok(())
+    }
+
+    /// A linked record, or one of System A, about which there is a clash. The inner end: there is nothing else to do.
+    pub(super) async fn work_clash(
+        &self,
+        case: &mut Case<'_>,
+        work: &Work,
+    ) -> Result<Option<End>, PipelineError> {
+        let entity = case.link.entity.clone();
+        let about = Waits::Internal(entity.id.clone());
+        let Some(mut clash) = self.clash_about(&case.connection.id, &entity.object, &about)? else {
+            return Ok(None);
+        };
+        let now = self.rooms.clock.now();
+        let woken = work.hints.iter().any(|hint| hint.cause == RIVAL);
+        if clash.kind == Kind::Merged {
+            return self.work_merged(case, clash).await;
+        }
+        if !clash.held.is_empty() {
+            if woken {
+                case.link = plan::release_identity(&case.link, &clash.held, now);
+                case.external = External::Touched;
+            }
+            return Ok(None);
+        }
+        if clash.decided == Some(Choice::Apart) && !woken && case.link.external.is_none() {
+            // Nothing is asked of the CRM for a record that is left alone, unless it is known by something else now.
+            let (InternalState::Present { fields, .. }, _) = self.read_internal(&entity).await? else {
+                return Ok(None);
+            };
+            if identity_digest(&identity_of(&fields, &case.object.policy)) == clash.identity {
+                clash.seen = now;
+                return Ok(Some(End::Clash { clash: Box::new(clash), commit: self.take_commit(case) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A record of System A whose record in the CRM was merged into that of another one.
+    async fn work_merged(&self, case: &mut Case<'_>, mut clash: Clash) -> Result<Option<End>, PipelineError> {
+        let now = self.rooms.clock.now();
+        let entity = case.link.entity.clone();
+        let version = match self.read_internal(&entity).await?.0 {
+            InternalState::Present { version, .. } => version,
+            InternalState::Deleted { version, .. } => {
+                Self::drop_clash(&mut case.commit, &clash);
+                case.link = plan::bury_merged(&case.link, version, now);
+                case.note("merged", "the loser of a merge was deleted in System A", now);
+                return Ok(Some(End::Done(self.take_commit(case))));
+            }
+            InternalState::Absent => {
+                Self::drop_clash(&mut case.commit, &clash);
+                return Ok(Some(End::Done(self.take_commit(case))));
+            }
+        };
+        match clash.decided {
+            Some(Choice::New) => {
+                Self::drop_clash(&mut case.commit, &clash);
+                case.link = plan::renew(&case.link, now);
+                let why = "decided in review: the loser of a merge is a record of its own";
+                case.note("decided", why, now);
+                Ok(None)
+            }
+            Some(Choice::Merge) => {
+                if case.connection.directions.internal_paused() {
+                    return Ok(Some(End::PutBack { until: now.saturating_add(1_000), whole: false }));
+                }
+                let write = Write {
+                    scope: entity.scope.clone(),
+                    object: entity.object.clone(),
+                    id: entity.id.clone(),
+                    expected: Expected::Version(version),
+                    document: None,
+                    origin: format!("tandem:{}", case.connection.id),
+                };
+                match self.rooms.internal.write_if(write).await? {
+                    Outcome::Written(record) => {
+                        Self::drop_clash(&mut case.commit, &clash);
+                        case.link = plan::bury_merged(&case.link, record.version, now);
+                        self.rooms.metrics.record(&case.provider, "removed-internal");
+                        let why = "decided in review: it is the record that it was merged into";
+                        case.note("removed-internal", why, now);
+                        Ok(Some(End::Done(self.take_commit(case))))
+                    }
+                    Outcome::Rejected(problems) => Ok(Some(self.aside(case, "canonical-in", problems))),
+                    // It was changed this moment.
+                    Outcome::Conflict(_) | Outcome::Exists(_) => {
+                        Ok(Some(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }))
+                    }
+                }
+            }
+            None | Some(Choice::Apart | Choice::Link(_)) => {
+                clash.seen = now;
+                Ok(Some(End::Clash { clash: Box::new(clash), commit: self.take_commit(case) }))
+            }
+        }
+    }
+
+    /// Takes a record from the link of another entity. That one gets a record of its own, or whatever its identity says.
+    pub(super) fn take_from(
+        &self,
+        case: &mut Case<'_>,
+        other: &EntityKey,
+        held: &mut Held<'_>,
+    ) -> Result<Option<End>, PipelineError> {
+        let now = self.rooms.clock.now();
+        if !held.hold(Hand::Entity(other.clone())) {
+            return Ok(Some(self.busy()));
+        }
+        if let Some(link) = self.rooms.store.link(other, &case.connection.id)? {
+            let next: Link = plan::renew(&link, now);
+            let mut entry = HistoryEntry {
+                what: "decided".into(),
+                why: "its record in the CRM was given to another one in review".into(),
+                cause: case.trail.cause.clone(),
+                delta: Moved::between(&link.base, &next.base),
+                ..HistoryEntry::new(&next, now, self.label(case.connection))
+            };
+            entry.fit();
+            case.commit.push(Op::AddHistory(entry));
+            case.commit.push(Op::PutLink(next));
+            let waits = Waits::Internal(other.id.clone());
+            let hint =
+                self.look_again_hint(case.connection, &other.object, &waits, "review", Class::Interactive);
+            case.commit.push(Op::AddHint(hint));
+        }
+        Ok(None)
+    }
+}
+
+/// A clash about a record, before anything is known of an earlier one.
+pub(super) fn clash(
+    case: &Case<'_>,
+    waits: Waits,
+    kind: Kind,
+    identity: &[(String, String)],
+    rivals: Vec<tandem_core::clash::Rival>,
+    (why, now): (String, tandem_core::Millis),
+) -> Clash {
+    let may_be_new = matches!(waits, Waits::Internal(_))
+        && (kind == Kind::Merged || !case.object.abilities.unique_identity);
+    Clash {
+        connection: case.connection.id.clone(),
+        scope: case.connection.scope.clone(),
+        object: case.link.entity.object.clone(),
+        waits,
+        kind,
+        fields: identity.iter().map(|(pointer, _)| pointer.clone()).collect(),
+        identity: identity_digest(identity),
+        held: BTreeSet::new(),
+        may_be_new,
+        rivals,
+        since: now,
+        seen: now,
+        why,
+        decided: None,
+    }
+}
+
+/// Two ids as a rival.
+pub(super) fn rival(internal: Option<InternalId>, external: Option<ExternalId>) -> tandem_core::clash::Rival {
+    tandem_core::clash::Rival { internal, external }
+}

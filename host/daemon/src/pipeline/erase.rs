@@ -1,0 +1,598 @@
+//! Erasing a person: the record goes from everywhere, whatever policies, pauses and the guard say, and does not come back.
+//!
+//! What is erased: the record in each linked CRM, by the CRM's own erasure where its provider knows it (`operation.other` `erase`),
+//! otherwise deleted; System A's record; links, history, intents, dead letters, waiting hints with what they observed, withheld
+//! writes, and what was kept for undoing.
+//!
+//! Invariants:
+//! - The order is on disk before anything is erased, and stays until all is done: a crash, or a CRM that cannot be reached, only
+//!   delays it.
+//! - Nobody works on the record meanwhile.
+//! - What stays is a keyed digest of each CRM's id, by which an old listing or a late event is recognised and dropped.
+//! - Nothing is said to be gone that was not looked for afterwards.
+//!
+//! What it cannot reach, and says: bytes in files that were freed and not overwritten yet, backups, and records that never were
+//! linked.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use tandem_core::Millis;
+use tandem_core::clash::Waits;
+use tandem_core::exchange::{Answer, Attribute, Delivery, Find, Operation, Reference, Remove};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, ObjectName};
+use tandem_core::link::Link;
+
+use super::exchange::{Body, ExchangeError};
+use super::guard::{Selection, digest};
+use super::{Clock, Connection, Pipeline, PipelineError};
+use crate::delivery::Deliver;
+use crate::internal::{Expected, Internal, Outcome, Write};
+use crate::provider::Runtime;
+use crate::store::{Call, Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, Subject, Until};
+
+/// Where the key of the digests is kept.
+const KEY: &str = "erased-key";
+
+/// Delayed hints, or letters of one connection, that are looked through. With more, nothing is said to be gone.
+const MOST: usize = 100_000;
+
+/// Waiting hints that are read at once.
+const HINTS: usize = 1024;
+
+/// How often System A is written again when somebody writes meanwhile.
+const TRIES: u32 = 20;
+
+/// A record of a CRM that has to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Copy {
+    connection: ConnectionId,
+    id: ExternalId,
+    /// It went. None: not yet.
+    done: Option<Done>,
+}
+
+/// How a record went from a CRM, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Done {
+    how: String,
+    at: Millis,
+}
+
+/// What is to be erased, until all of it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Order {
+    entity: EntityKey,
+    since: Millis,
+    copies: Vec<Copy>,
+}
+
+/// One place of which an erasure tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which place.
+    pub place: String,
+    /// What was there, and what became of it.
+    pub what: String,
+    /// It was looked for afterwards, and is gone.
+    pub gone: bool,
+}
+
+/// The proof of an erasure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The internal record.
+    pub entity: EntityKey,
+    /// Each place that was looked at.
+    pub places: Vec<Place>,
+    /// Everything is gone. Otherwise the rest is tried again until it is.
+    pub done: bool,
+}
+
+impl Order {
+    /// Whether a webhook that waits to be read has something of the record: it came before the CRM had forgotten it.
+    fn is_told_by(&self, stored: &StoredDelivery) -> bool {
+        let copies = self.copies.iter().filter(|copy| copy.connection == stored.connection);
+        let before =
+            copies.filter(|copy| copy.done.as_ref().is_none_or(|done| stored.received_at <= done.at));
+        names_any(&stored.delivery, &before.map(|copy| &copy.id).collect::<Vec<_>>())
+    }
+}
+
+fn order_name(entity: &EntityKey) -> String {
+    format!("erase/{:016x}", digest(entity))
+}
+
+impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Erases a record everywhere. None: somebody works on it; ask again.
+    ///
+    /// # Errors
+    /// The store or System A is out of order; the order stands, and is carried out after the next start.
+    pub async fn erase(&self, entity: &EntityKey) -> Result<Option<Erasure>, PipelineError> {
+        let Some(_grip) = self.hold_entity(entity).await else { return Ok(None) };
+        let name = order_name(entity);
+        let stored = self.rooms.store.value(&name)?;
+        let known = stored.and_then(|stored| serde_json::from_slice::<Order>(&stored).ok());
+        let mut order = match known.filter(|order| order.entity == *entity) {
+            Some(order) => order,
+            None => Order { entity: entity.clone(), since: self.rooms.clock.now(), copies: Vec::new() },
+        };
+        for copy in self.copies_of(entity).await? {
+            if !order.copies.iter().any(|known| known.connection == copy.connection && known.id == copy.id) {
+                order.copies.push(copy);
+            }
+        }
+        self.open_order(&name, &order).await?;
+        let mut places = Vec::new();
+        for at in 0..order.copies.len() {
+            if let Some(copy) = order.copies.get_mut(at) {
+                places.push(self.erase_copy(&entity.object, copy).await);
+            }
+            self.put_order(&name, &order, Until::Applied).await?;
+        }
+        places.push(self.erase_internal(entity).await?);
+        places.extend(self.erase_traces(entity, &order).await?);
+        let done = places.iter().all(|place| place.gone);
+        if done {
+            let mut commit = Commit::new();
+            commit.push(Op::DropValue(name));
+            self.rooms.store.commit(commit, Until::Durable).await?;
+        }
+        for place in &places {
+            tracing::info!(
+                object = %entity.object, scope = %entity.scope, place = place.place, gone = place.gone, "a record is erased"
+            );
+        }
+        Ok(Some(Erasure { entity: entity.clone(), places, done }))
+    }
+
+    /// Goes on with erasures that did not come to their end.
+    ///
+    /// # Errors
+    /// The store or System A is out of order.
+    pub async fn go_on_erasing(&self) -> Result<(), PipelineError> {
+        for (_, stored) in self.rooms.store.values_under("erase/", None, usize::MAX)? {
+            if let Ok(order) = serde_json::from_slice::<Order>(&stored) {
+                self.erase(&order.entity).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_order(&self, name: &str, order: &Order, until: Until) -> Result<(), StoreError> {
+        let mut commit = Commit::new();
+        commit.push(Op::PutValue(name.to_owned(), serde_json::to_vec(order).unwrap_or_default()));
+        self.rooms.store.commit(commit, until).await
+    }
+
+    /// The order, and the digests by which what comes late is recognised, before anything is erased.
+    async fn open_order(&self, name: &str, order: &Order) -> Result<(), PipelineError> {
+        let key = match self.rooms.store.value(KEY)? {
+            Some(key) => key,
+            None => {
+                let clock = &self.rooms.clock;
+                let key: Vec<u8> = (0..4).flat_map(|_| clock.jitter(u64::MAX).to_be_bytes()).collect();
+                let mut commit = Commit::new();
+                commit.push(Op::PutValue(KEY.into(), key.clone()));
+                self.rooms.store.commit(commit, Until::Durable).await?;
+                key
+            }
+        };
+        self.ledger.lock().erased_key = Some(Some(Arc::from(key.as_slice())));
+        let mut commit = Commit::new();
+        for copy in &order.copies {
+            let external = ExternalKey {
+                connection: copy.connection.clone(),
+                object: order.entity.object.clone(),
+                id: copy.id.clone(),
+            };
+            commit.push(Op::PutValue(mark_name(&key, &external), order.since.to_string().into_bytes()));
+        }
+        commit.push(Op::PutValue(name.to_owned(), serde_json::to_vec(order).unwrap_or_default()));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        Ok(())
+    }
+
+    /// Whether a record of a CRM was erased.
+    pub(super) fn is_erased(&self, external: &ExternalKey) -> Result<bool, StoreError> {
+        let known = self.ledger.lock().erased_key.clone();
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let read = self.rooms.store.value(KEY)?.map(Arc::from);
+                self.ledger.lock().erased_key.get_or_insert(read).clone()
+            }
+        };
+        let Some(key) = key else { return Ok(false) };
+        Ok(self.rooms.store.value(&mark_name(&key, external))?.is_some())
+    }
+
+    /// The record's copies in CRMs: those that are linked, in whatever life, and those that an unanswered create may have made.
+    async fn copies_of(&self, entity: &EntityKey) -> Result<Vec<Copy>, PipelineError> {
+        let mut copies = Vec::new();
+        for link in self.rooms.store.links(entity)? {
+            if let Some(id) = link.external {
+                copies.push(Copy { connection: link.connection, id, done: None });
+            }
+        }
+        for connection in self.connections().into_iter().filter(|found| found.scope == entity.scope) {
+            let Some(intent) = self.rooms.store.intent(entity, &connection.id)? else { continue };
+            let Call::Create { key, identity, .. } = intent.call else { continue };
+            let identity =
+                identity.into_iter().map(|(name, value)| Attribute { name, value }).collect::<Vec<_>>();
+            let find = Find { object: entity.object.to_string(), key: Some(key), identity };
+            let found = self
+                .exchange(&connection, Class::Interactive, None, move |_| Ok(Ok(Operation::Find(find))))
+                .await;
+            for seen in found.into_iter().flat_map(|concluded| concluded.seen) {
+                copies.push(Copy { connection: connection.id.clone(), id: seen.id, done: None });
+            }
+        }
+        Ok(copies)
+    }
+
+    async fn erase_copy(&self, object: &ObjectName, copy: &mut Copy) -> Place {
+        let place = format!("{} record {}", copy.connection, copy.id);
+        let say = |what: String, gone: bool| Place { place: place.clone(), what, gone };
+        let Some(connection) = self.connection(&copy.connection) else {
+            let what = "the connection is not in use, so its CRM cannot be asked; put its file back";
+            return say(what.to_owned(), false);
+        };
+        if copy.done.is_none() {
+            match self.send_erasure(&connection, object, &copy.id).await {
+                Ok(how) => copy.done = Some(Done { how, at: self.rooms.clock.now() }),
+                Err(why) => return say(format!("not erased yet: {why}; it is tried again"), false),
+            }
+        }
+        let how = copy.done.as_ref().map(|done| done.how.clone()).unwrap_or_default();
+        match self.look_for(&connection, object, &copy.id).await {
+            Ok(true) => say(format!("{how}; a read finds it no more"), true),
+            Ok(false) => {
+                copy.done = None;
+                say(format!("{how}, but it is still there; it is tried again"), false)
+            }
+            Err(why) => say(format!("{how}, not looked for afterwards yet: {why}"), false),
+        }
+    }
+
+    /// Asks the CRM to erase, or to delete where its provider knows no erasure. Answers how it went.
+    async fn send_erasure(
+        &self,
+        connection: &Arc<Connection>,
+        object: &ObjectName,
+        id: &ExternalId,
+    ) -> Result<String, String> {
+        let arguments = serde_json::json!({ "object": object.as_str(), "id": id.as_str() });
+        let erase = Operation::Other("erase".into(), arguments.to_string().into_bytes());
+        match self.ask_crm(connection, erase).await? {
+            Answer::Written(_) => return Ok("erased by the CRM's own operation".to_owned()),
+            Answer::Blocked(block) if block.problem.code == "unsupported" => {}
+            other => return Err(unexpected(&other)),
+        }
+        let remove = Remove { object: object.to_string(), id: id.to_string(), version: None, stamp: None };
+        match self.ask_crm(connection, Operation::Remove(remove)).await? {
+            Answer::Written(_) | Answer::Current(_) => {
+                Ok("deleted, since its provider knows no erasure: the CRM may keep it in a bin".to_owned())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ask_crm(&self, connection: &Arc<Connection>, operation: Operation) -> Result<Answer, String> {
+        let sent = self.exchange(connection, Class::Interactive, None, move |_| Ok(Ok(operation))).await;
+        sent.map(|concluded| concluded.answer).map_err(|error| in_words(&error))
+    }
+
+    /// Whether a read no longer finds it.
+    async fn look_for(
+        &self,
+        connection: &Arc<Connection>,
+        object: &ObjectName,
+        id: &ExternalId,
+    ) -> Result<bool, String> {
+        let read = Operation::Read(Reference { object: object.to_string(), id: id.to_string() });
+        let sent = self.exchange(connection, Class::Interactive, None, move |_| Ok(Ok(read))).await;
+        match sent {
+            Ok(mut concluded) => match concluded.seen.pop() {
+                Some(seen) => Ok(matches!(seen.body, Body::Gone(_) | Body::Moved(_))),
+                None => Err(unexpected(&concluded.answer)),
+            },
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    async fn erase_internal(&self, entity: &EntityKey) -> Result<Place, PipelineError> {
+        let place = "System A".to_owned();
+        let internal = &self.rooms.internal;
+        let mut was_there = false;
+        for _ in 0..TRIES {
+            let Some(record) = internal.read(&entity.scope, &entity.object, &entity.id).await? else {
+                return Ok(Place { place, what: "it had no such record".to_owned(), gone: true });
+            };
+            if record.document.is_none() {
+                let what = if was_there {
+                    "the record was deleted; what stays is its id, its version and when"
+                } else {
+                    "it was deleted there before; what stays is its id, its version and when"
+                };
+                return Ok(Place { place, what: what.to_owned(), gone: true });
+            }
+            was_there = true;
+            let write = Write {
+                scope: entity.scope.clone(),
+                object: entity.object.clone(),
+                id: entity.id.clone(),
+                expected: Expected::Version(record.version),
+                document: None,
+                origin: "tandem-erase".into(),
+            };
+            if let Outcome::Rejected(problems) = internal.write_if(write).await? {
+                let what =
+                    problems.first().map_or("it refuses the deletion", |problem| problem.message.as_str());
+                return Ok(Place { place, what: what.to_owned(), gone: false });
+            }
+        }
+        let what = "somebody writes it again and again; it is tried again";
+        Ok(Place { place, what: what.to_owned(), gone: false })
+    }
+
+    /// Erases what the store knows of a record, and looks for it afterwards.
+    async fn erase_traces(&self, entity: &EntityKey, order: &Order) -> Result<Vec<Place>, PipelineError> {
+        let before = self.traces(entity, order)?;
+        let mut commit = Commit::new();
+        for trace in &before {
+            commit.ops.extend(trace.ops.iter().cloned());
+        }
+        commit.push(Op::DropHistory(entity.clone()));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        let ops = before.iter().flat_map(|trace| &trace.ops);
+        let hints = ops.filter_map(|op| if let Op::AddHint(hint) = op { Some(hint.clone()) } else { None });
+        self.arrive(hints.collect());
+        self.ledger.lock().forget(entity);
+        for op in before.iter().flat_map(|trace| &trace.ops) {
+            if let Op::DropIntent(_, connection) = op {
+                self.close_create(&Link::new(entity.clone(), connection.clone()));
+                self.unsettled.lock().remove(&(connection.clone(), entity.clone()));
+            }
+        }
+        let after = self.traces(entity, order)?;
+        let places = before.into_iter().zip(after).map(|(before, after)| Place {
+            place: before.what.to_owned(),
+            what: match (before.count, after.count) {
+                _ if after.cut => {
+                    format!("more than {MOST}, which is too many to look through; it is tried again")
+                }
+                (0, 0) => "nothing was there".to_owned(),
+                (1, 0) => "1 was there and is gone".to_owned(),
+                (count, 0) => format!("{count} were there and are gone"),
+                (_, left) => format!("{left} left; they are gone once the daemon has read them"),
+            },
+            gone: after.count == 0 && !after.cut,
+        });
+        Ok(places.collect())
+    }
+
+    /// Everything that the store has of a record, with the changes that take it away.
+    fn traces(&self, entity: &EntityKey, order: &Order) -> Result<Vec<Trace>, PipelineError> {
+        let store = &self.rooms.store;
+        let links = store.links(entity)?;
+        let mut connections: Vec<ConnectionId> = self
+            .connections()
+            .iter()
+            .filter(|found| found.scope == entity.scope)
+            .map(|found| found.id.clone())
+            .collect();
+        connections.extend(links.iter().map(|link| link.connection.clone()));
+        connections.extend(order.copies.iter().map(|copy| copy.connection.clone()));
+        connections.sort();
+        connections.dedup();
+        let mut link_ops = Vec::new();
+        for link in &links {
+            link_ops.push(Op::DropLink(entity.clone(), link.connection.clone()));
+        }
+        let (mut intents, mut letters, mut hints, mut withheld, mut kept) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut clashes, mut clash_ops) = (0, Vec::new());
+        let (mut unread, mut many_letters, mut many_hints) = (0, false, false);
+        let history = store.history(entity, usize::MAX)?.len();
+        for connection in &connections {
+            if store.intent(entity, connection)?.is_some() {
+                intents.push(Op::DropIntent(entity.clone(), connection.clone()));
+            }
+            let ids: Vec<&ExternalId> = order
+                .copies
+                .iter()
+                .filter(|copy| copy.connection == *connection)
+                .map(|copy| &copy.id)
+                .collect();
+            let is_about = |object: &ObjectName, subject: &Subject| {
+                *object == entity.object
+                    && match subject {
+                        Subject::Internal(id) => *id == entity.id,
+                        Subject::External(id) => ids.contains(&id),
+                        Subject::Delivery(_) => false,
+                    }
+            };
+            let dead = store.dead(Some(connection), MOST)?;
+            many_letters |= dead.len() >= MOST;
+            for letter in dead {
+                let of_entity = letter.entity.as_ref() == Some(entity);
+                if of_entity || is_about(&letter.hint.object, &letter.hint.subject) {
+                    letters.push(Op::DropDead(letter.seq));
+                } else if let Subject::Delivery(seq) = letter.hint.subject
+                    && store.delivery(seq)?.is_some_and(|stored| names_any(&stored.delivery, &ids))
+                {
+                    letters.push(Op::DropDead(letter.seq));
+                    letters.push(Op::DropDelivery(seq));
+                }
+            }
+            let mut look_at = |hint: &Hint| -> Result<(), StoreError> {
+                if is_about(&hint.object, &hint.subject) {
+                    hints.push(Op::DropHint(hint.key()));
+                } else if let Subject::Delivery(seq) = hint.subject
+                    && store.delivery(seq)?.is_some_and(|stored| order.is_told_by(&stored))
+                {
+                    unread += 1;
+                }
+                Ok(())
+            };
+            for class in Class::ALL {
+                let mut after = 0;
+                loop {
+                    let page = store.ready(connection, class, after, HINTS)?;
+                    let Some(last) = page.last() else { break };
+                    after = last.seq;
+                    page.iter().try_for_each(&mut look_at)?;
+                }
+            }
+            if store.backlog(connection)?.delayed > 0 {
+                let delayed = store.delayed(Millis::MAX, MOST)?;
+                many_hints |= delayed.len() >= MOST;
+                delayed.iter().filter(|hint| hint.connection == *connection).try_for_each(&mut look_at)?;
+            }
+            if let Some(connection) = self.connection(connection) {
+                let copies = ids.iter().map(|id| Waits::External((*id).clone()));
+                let records = std::iter::once(Waits::Internal(entity.id.clone())).chain(copies);
+                let (count, ops) = self.erased_clashes(&connection, &entity.object, records)?;
+                clashes += count;
+                clash_ops.extend(ops);
+            }
+            withheld.extend(self.drop_withheld(entity, connection)?);
+            let of_it = Selection {
+                connection: Some(connection.clone()),
+                object: Some(entity.object.clone()),
+                scope: Some(entity.scope.clone()),
+                ids: vec![entity.id.clone()],
+                batch: None,
+            };
+            kept.extend(self.kept_names(&of_it)?.into_iter().map(Op::DropValue));
+        }
+        let trace = |what: &'static str, ops: Vec<Op>| Trace { what, count: ops.len(), ops, cut: false };
+        Ok(vec![
+            trace("links, with what both sides had", link_ops),
+            Trace { count: history, ..trace("history", Vec::new()) },
+            trace("writes under way", intents),
+            Trace { cut: many_letters, ..trace("records set aside, with stored webhooks", letters) },
+            Trace { cut: many_hints, ..trace("waiting hints", hints) },
+            Trace { count: unread, ..trace("webhooks that were not read yet", Vec::new()) },
+            Trace { count: clashes, ..trace("questions whom a record is", clash_ops) },
+            trace("withheld writes", withheld),
+            trace("deleted records kept for undoing", kept),
+        ])
+    }
+}
+
+/// One kind of thing that the store has of a record.
+struct Trace {
+    what: &'static str,
+    count: usize,
+    ops: Vec<Op>,
+    /// There was more than could be looked through.
+    cut: bool,
+}
+
+/// The value that stands for an erased record of a CRM.
+fn mark_name(key: &[u8], external: &ExternalKey) -> String {
+    // A key of any length does.
+    let Ok(mut hash) = <Hmac<Sha256> as Mac>::new_from_slice(key) else { return String::new() };
+    for part in [external.connection.as_str(), external.object.as_str(), external.id.as_str()] {
+        hash.update(part.as_bytes());
+        hash.update(&[0]);
+    }
+    let mut name = String::from("erased/");
+    for byte in hash.finalize().into_bytes() {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name
+}
+
+/// Whether a webhook that nobody could read names one of these ids.
+fn names_any(delivery: &Delivery, ids: &[&ExternalId]) -> bool {
+    let body = String::from_utf8_lossy(&delivery.body);
+    ids.iter().any(|id| names(&body, id.as_str()))
+}
+
+/// Whether a text has an id in it that is not part of a longer one.
+fn names(text: &str, id: &str) -> bool {
+    let is_part = |found: Option<char>| found.is_some_and(char::is_alphanumeric);
+    text.match_indices(id).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let behind = text.get(at.saturating_add(id.len())..).and_then(|behind| behind.chars().next());
+        !is_part(before) && !is_part(behind)
+    })
+}
+
+fn in_words(error: &ExchangeError) -> String {
+    match error {
+        ExchangeError::Fault(fault) => fault.to_string(),
+        ExchangeError::Send(error) => error.to_string(),
+        ExchangeError::Held { .. } => "the quota is used up, or the connection waits".to_owned(),
+        ExchangeError::Refused { problems, .. } => {
+            problems.first().map_or_else(|| "refused".to_owned(), |problem| problem.message.clone())
+        }
+        ExchangeError::Pipeline(error) => error.to_string(),
+    }
+}
+
+fn unexpected(answer: &Answer) -> String {
+    match answer {
+        Answer::Blocked(block) => block.problem.message.clone(),
+        Answer::Unauthorised(why) => why.clone(),
+        Answer::Throttled(_) => "the CRM asked for a pause".to_owned(),
+        Answer::Again(..) => "the CRM asked to try again".to_owned(),
+        Answer::Rejected(problems) => {
+            problems.first().map_or_else(|| "refused".to_owned(), |problem| problem.message.clone())
+        }
+        _ => "the provider gave an answer that does not belong to it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_named_where_it_is_not_part_of_another_one() {
+        for (text, is_named) in [
+            (r#"[{"objectId":512,"propertyValue":"x"}]"#, true),
+            (r#"{"id":"512"}"#, true),
+            ("512", true),
+            (r#"{"id":15123}"#, false),
+            (r#"{"id":"a512"} {"other":"5123"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(names(text, "512"), is_named, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mark_tells_nothing_without_the_key_and_is_the_same_with_it() {
+        let external =
+            |id: &str| ExternalKey { connection: "crm".into(), object: "contact".into(), id: id.into() };
+        let mark = mark_name(b"key", &external("512"));
+        assert_eq!(mark, mark_name(b"key", &external("512")));
+        assert_ne!(mark, mark_name(b"other", &external("512")));
+        assert_ne!(mark, mark_name(b"key", &external("513")));
+        assert!(mark.starts_with("erased/") && !mark.contains("512"), "{mark}");
+    }
+
+    #[test]
+    fn a_webhook_that_came_before_the_crm_forgot_tells_of_the_record() {
+        let copy = |done| Copy { connection: "crm".into(), id: "512".into(), done };
+        let stored = |connection: &str, received_at| StoredDelivery {
+            seq: 1,
+            connection: connection.into(),
+            received_at,
+            delivery: Delivery { body: br#"[{"objectId":512}]"#.to_vec(), ..Delivery::default() },
+        };
+        let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "a".into() };
+        let order = |done| Order { entity: entity.clone(), since: 5, copies: vec![copy(done)] };
+        assert!(order(None).is_told_by(&stored("crm", 9)));
+        assert!(!order(None).is_told_by(&stored("other", 9)));
+        let done = Some(Done { how: "erased".into(), at: 7 });
+        assert!(order(done.clone()).is_told_by(&stored("crm", 7)));
+        assert!(!order(done).is_told_by(&stored("crm", 8)), "what came later has an id and nothing else");
+    }
+}
