@@ -666,7 +666,10 @@ async fn an_erased_person_is_gone_from_everywhere_and_does_not_come_back() -> Re
     house.control.order(&FaultOrder::new(storm).portal(portal).operation("contacts.gdpr-delete")).await?;
     let by_crm = ["erase", "contact", &other.to_string(), "--connection", "acme", "--json"];
     let erasure: Value = serde_json::from_str(&run(&house, &by_crm)?)?;
-    assert_eq!((not_gone(&erasure), &erasure["done"]), (vec![format!("acme record {other}")], &json!(false)));
+    // While it is not done, word of System A's record may come in: the next try takes that too.
+    let mut left = not_gone(&erasure);
+    left.retain(|place| place != "waiting hints");
+    assert_eq!((left, &erasure["done"]), (vec![format!("acme record {other}")], &json!(false)));
     assert_eq!(house.system_a("acme").list().await?.len(), 1);
     house.kill().await?;
     house.control.clear_faults().await?;

@@ -208,7 +208,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if let Some(row) = case.withheld.take() {
             let fits =
                 kind == Some(row.kind) || (row.kind == Kind::Rewrite && kind.is_none() && !aims.is_empty());
+            // The answer to another write says nothing of the fields that are withheld.
+            let seen = matches!(case.external, External::Whole { .. } | External::Gone { .. });
             match row.approval {
+                Approval::Pending if !fits && !seen && kind.is_none() => {
+                    case.withheld = Some(row);
+                    return Ok(Ruling::Go);
+                }
                 _ if !fits => {
                     // It came to nothing, or it was let go and has done its work.
                     if case.allowed == Some(row.kind) {
