@@ -465,11 +465,13 @@ impl Checker<'_> {
         (left, certain)
     }
 
-    /// Whether an edit at another account may have been taken for a rewrite there, and told to nobody.
+    /// Whether an edit at another account may have been taken for a rewrite there, and told to nobody; or waits there.
     fn may_stay(&self, edit: &Edit, place: usize, code: &str, pointer: &str) -> bool {
         let Side::There(other) = edit.side else { return false };
         let mut tracks = self.tracks(edit.side, code).into_iter();
-        other != place && tracks.any(|(id, _)| self.taken_for_rewrite(other, id, pointer))
+        // Or it waits there for a person.
+        let waits = || self.shown(other, code).fields.contains(pointer);
+        other != place && (tracks.any(|(id, _)| self.taken_for_rewrite(other, id, pointer)) || waits())
     }
 
     /// Both sides edited fields of a group, or the CRM's rewrite of one of them is adopted: who wins takes all of it.

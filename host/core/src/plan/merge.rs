@@ -328,10 +328,16 @@ fn looks_of<'a>(looks: &[&Look<'a>]) -> Vec<Look<'a>> {
 
 /// What was assumed and turns out different is a rewrite, not a change, unless somebody may have changed it since.
 fn recognise_rewrite(link: &mut Link, state: &State<'_>, look: &mut Look<'_>, on: OnRewrite, flow: Flow) {
+    let Some(pair) = link.base.get_mut(look.pointer) else { return };
     if !look.assumed {
+        // What the answer to our own write says is the server's word on what was sent: nothing to adopt where System A has moved on.
+        let answered = state.ours && state.rewrote(look.pointer) && on == OnRewrite::Adopt;
+        if answered && look.external_changed && look.internal_changed {
+            pair.external = look.external.cloned();
+            look.external_changed = false;
+        }
         return;
     }
-    let Some(pair) = link.base.get_mut(look.pointer) else { return };
     pair.assumed = false;
     let rewrite = look.external_changed && state.rewrote(look.pointer);
     let adopt = on == OnRewrite::Adopt && flow != Flow::ToExternal && !look.internal_changed;

@@ -26,7 +26,7 @@ use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_i
 use crate::delivery::Deliver;
 use crate::internal::Internal as SystemA;
 use crate::provider::Runtime;
-use crate::store::{Call, Commit, Intent, Op, Store};
+use crate::store::{Call, Commit, Intent, Op, Store, Subject};
 
 /// A busy hand is asked for again after so many milliseconds.
 pub(super) const BUSY_MS: u64 = 25;
@@ -327,9 +327,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if now < noticed.saturating_add(self.limits.intent_patience_ms) && self.awaits_create(key, noticed) {
             return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
         }
-        if all_gone {
+        let about = Subject::External(key.id.clone());
+        if all_gone && self.rooms.store.dead_about(&connection.id, &key.object, &about)?.is_none() {
             return Ok(End::Done(Commit::new()));
         }
+        // Late word of a deletion does not settle what was set aside: the record may have been restored since. It is read.
         if connection.directions.internal_paused() {
             return Ok(End::PutBack { until: now.saturating_add(1_000), whole: false });
         }

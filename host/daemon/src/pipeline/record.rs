@@ -158,7 +158,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
                 self.rounds(case, held).await
             }
-            Hand::External(key) => self.work_unlinked(connection, object, work, key, held).await,
+            Hand::External(key) => Box::pin(self.work_unlinked(connection, object, work, key, held)).await,
             Hand::Identity(..) | Hand::Delivery(_) => Ok(End::Done(Commit::new())),
         }
     }

@@ -212,6 +212,26 @@ fn a_field_that_goes_back_and_forth_is_frozen_with_its_sequence_and_without_valu
 }
 
 #[test]
+fn a_rewrite_that_is_to_be_adopted_does_not_win_over_what_was_edited_meanwhile() {
+    let mut policy = policy();
+    policy.default.on_rewrite = OnRewrite::Adopt;
+    policy.default.on_conflict = OnConflict::External;
+    let sent = present(2, &[("/phone", json!(" 2")), ("/name", json!("Ann"))]);
+    let plan =
+        run(&agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]), &sent, &External::Unseen, &policy);
+    let answer = written(Some(&[("/phone", json!("2")), ("/name", json!("Ann"))]));
+    let link = fold(&plan, &sent, &answer, &policy);
+    let observed = observed_answer(&answer).unwrap();
+    // Nobody was there: it is adopted.
+    assert_eq!(sent_in(&run(&link, &sent, &observed, &policy)), one("/phone", json!("2")));
+    // Somebody edited the number before that: the edit goes out.
+    let edited = present(3, &[("/phone", json!("3")), ("/name", json!("Ann"))]);
+    let plan = run(&link, &edited, &observed, &policy);
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert_eq!((sent_out(&plan), plan.internal), (one("/phone", json!("3")), None));
+}
+
+#[test]
 fn writes_far_apart_or_to_one_side_only_are_no_loop() {
     let mut policy = policy();
     policy.loop_limit = 2;
