@@ -211,7 +211,13 @@ fn at_account(evidence: &Evidence, person: &Person<'_>, connection: &str, seen: 
         Some(Act::Refused) if nowhere => return Verdict::Refused,
         Some(Act::Refused) => return fail("refused at the door, but there"),
         Some(Act::Removed) if nowhere => return Verdict::Removed,
-        Some(Act::Removed) => return fail("resurrected: it was deleted and is there"),
+        Some(Act::Removed) => {
+            return fail(&format!(
+                "resurrected: it was deleted and is there, {} in system a and {} in the account",
+                person.system_a.len(),
+                account.len()
+            ));
+        }
         _ => {}
     }
     let (here, there) = match (here, there) {

@@ -107,12 +107,17 @@ async fn limits_that_are_known_are_used_and_never_run_into_while_others_go_on() 
         Ok(if arrived == WAITING { Ok(()) } else { Err(format!("{arrived} of {WAITING}")) })
     })
     .await?;
-    let calls = calls(&house, "acme").await?;
+    // Each poll waits for the answer to the one before: a busy machine comes near their limit a little later.
+    let calls = until("a second has three searches", LONG, async || {
+        let calls = calls(&house, "acme").await?;
+        let searches = densest(&calls, true, 1_000);
+        Ok(if searches >= 3 { Ok(calls) } else { Err(format!("{searches} searches")) })
+    })
+    .await?;
     assert_eq!(refused(&calls), 0, "of {} calls", calls.len());
     let (burst, searches) = (densest(&calls, false, 10_000), densest(&calls, true, 1_000));
     assert!((171..=190).contains(&burst), "ten seconds had {burst} calls: 190 are allowed");
-    // How many there are below that is a matter of the machine's speed: each one waits for the answer to the one before.
-    assert!((1..=5).contains(&searches), "a second had {searches} searches: five are allowed");
+    assert!((3..=5).contains(&searches), "a second had {searches} searches: five are allowed");
     assert_eq!(house.get("/v1/dead?limit=10").await?, json!([]));
     assert_eq!(house.control.violations().await?.total, 0);
     Ok(())

@@ -22,8 +22,9 @@ use crate::link::{Link, Overtaken, Overwrite};
 use crate::policy::{Flow, ObjectPolicy};
 
 /// Spans of a field that are kept, and for how long on the CRM's clock: CRMs tell of edits within seconds, and once more after
-/// a failure.
-const SPANS: usize = 4;
+/// a failure. Each edit that is given back makes a span, and all of them may have been overtaken by one write, whose span is the
+/// oldest: there are more than the loop breaker lets through.
+const SPANS: usize = 16;
 const KEPT_MS: u64 = 3_600_000;
 
 /// An edit of a field in the CRM, by somebody else than us, as an event told of it.
