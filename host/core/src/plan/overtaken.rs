@@ -51,8 +51,11 @@ pub(super) fn remember(
     if !policy.event_times || flow(policy, pointer) != Flow::Both {
         return;
     }
-    let seen = before.external_stamp.max(before.own.as_ref().and_then(|own| own.stamp));
-    let (Some(after), Some(until)) = (seen, stamp) else { return };
+    let Some(until) = stamp else { return };
+    // What our last write left says nothing of a field that it did not write: its answer need not have shown it. A record that was
+    // never seen was made by us, and whatever was edited was edited after that.
+    let own = before.own.as_ref().filter(|own| own.fields.contains(pointer)).and_then(|own| own.stamp);
+    let after = before.external_stamp.max(own).unwrap_or_default();
     let Some(pair) = before.base.get(pointer) else { return };
     let found = link.base.get(pointer).and_then(|pair| pair.external.as_ref());
     let sent = sent.filter(|sent| !same(policy, pointer, Some(sent), found)).cloned();

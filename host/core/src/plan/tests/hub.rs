@@ -41,6 +41,8 @@ pub(super) struct Crm {
     pub(super) events: Vec<Event>,
     /// System A's record changed and this link does not know of it.
     pub(super) told: bool,
+    /// It answers with what was written and no more.
+    pub(super) terse: bool,
     /// Edits of `/a` that somebody makes between our look and our write, each time.
     pub(super) robot: Option<u32>,
 }
@@ -82,7 +84,19 @@ impl Hub {
                 link.base.insert(pointer.to_owned(), pair);
             }
             let (form, class) = (*form, *class);
-            Crm { form, class, policy, link, fields, stamp: 1, events: Vec::new(), told: false, robot: None }
+            let events = Vec::new();
+            Crm {
+                form,
+                class,
+                policy,
+                link,
+                fields,
+                stamp: 1,
+                events,
+                told: false,
+                terse: false,
+                robot: None,
+            }
         });
         let internal = FIELDS.map(|pointer| (pointer.to_owned(), json!("v0"))).into();
         Self { now: 1_000, internal, version: 1, edited_at: 0, crms: crms.collect(), writes: 0 }
@@ -234,9 +248,11 @@ impl Hub {
                 }
                 self.writes += 1;
                 let crm = &self.crms[at];
+                let mut shown = crm.fields.clone();
+                shown.retain(|pointer, _| !crm.terse || changed.contains(pointer));
                 let answer = ExternalWritten {
                     id: format!("e{at}").as_str().into(),
-                    returned: Returned::Whole(crm.fields.clone()),
+                    returned: if crm.terse { Returned::Partial(shown) } else { Returned::Whole(shown) },
                     unapplied: BTreeSet::new(),
                     version: (crm.class == Class::Exact).then(|| format!("v{}", crm.stamp)),
                     stamp: Some(crm.stamp),

@@ -116,6 +116,23 @@ fn under_newest_the_times_decide_beyond_the_tolerance_of_the_clocks() {
     }
 }
 
+/// The answer to a write need not have shown more than what was written.
+#[test]
+fn an_edit_from_before_our_write_of_another_field_is_found() {
+    let mut hub = hub(OnConflict::External);
+    hub.crms[0].terse = true;
+    hub.edit_external(0, "/a", json!("S"), false);
+    for (pointer, value) in [("/b", "B"), ("/a", "I")] {
+        hub.edit_internal(pointer, json!(value));
+        hub.work(0, External::Unseen, &[]);
+        assert_eq!(hub.crms[0].fields[pointer], json!(value));
+    }
+    let event = hub.crms[0].events.remove(0);
+    hub.deliver(0, &event);
+    hub.settle(&[0], 20);
+    assert_eq!((hub.everywhere("/a"), hub.everywhere("/b")), (vec![json!("S"); 2], vec![json!("B"); 2]));
+}
+
 #[test]
 fn an_edit_that_was_seen_or_followed_is_not_overtaken() {
     // Seen: a later look was made before the write.
