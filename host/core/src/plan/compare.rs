@@ -202,6 +202,18 @@ pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
     }
 }
 
+/// What the server made of our own writes, as far as it is known to be that, is agreed on.
+pub(super) fn settle_rewrites(link: &mut Link, state: &State<'_>, policy: &ObjectPolicy) {
+    for pointer in policy.mapped.iter().filter(|pointer| state.rewrote(pointer)) {
+        if link.base.get(pointer).is_some_and(|pair| pair.assumed)
+            && let Some(pair) = link.base.get_mut(pointer)
+        {
+            pair.external = state.fields.get(pointer).cloned();
+            pair.assumed = false;
+        }
+    }
+}
+
 /// Whether System A has anything that the CRM should have and has not been given.
 pub(super) fn internal_changed(link: &Link, internal: &Fields, policy: &ObjectPolicy) -> bool {
     outward(policy).filter(|pointer| !link.owed.contains(*pointer)).any(|pointer| {

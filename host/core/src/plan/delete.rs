@@ -4,7 +4,7 @@
 //! tombstone; a record comes back from there only by a direct read of the CRM, or by System A's own word, as a new
 //! incarnation.
 
-use super::compare::{blank, external_changed, internal_changed, inward, outward, same};
+use super::compare::{blank, external_changed, internal_changed, inward, outward, same, settle_rewrites};
 use super::observe::State;
 use super::{
     Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
@@ -252,6 +252,10 @@ pub(super) fn internal_deleted(
                 return;
             }
             let Some(state) = changed else {
+                if let Some(state) = state {
+                    // The removal may be lost, and the next look would take them for edits.
+                    settle_rewrites(link, state, policy);
+                }
                 draft.say("deleted in System A: removed from the CRM");
                 draft.external = Some(remove(link));
                 return;

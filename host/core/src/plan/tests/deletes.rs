@@ -251,3 +251,21 @@ fn a_store_that_went_back_in_time_deletes_nothing() {
     let plan = run(&base(), &Internal::Absent, &read(&[("/phone", json!("1"))]), &policy());
     assert_eq!(plan.internal, Some(InternalWrite::Create { fields: fields(&[("/phone", json!("1"))]) }));
 }
+
+/// The first look tells a rewrite from an edit. The removal that follows may be lost, and the second look must not find an edit.
+#[test]
+fn what_the_server_made_of_our_write_does_not_bring_a_deleted_record_back_when_its_removal_was_lost() {
+    let internal = present(2, &[("/phone", json!(" 2"))]);
+    let plan = run(&agreed(&[("/phone", json!("1"))]), &internal, &External::Unseen, &policy());
+    let mut answer = written(None);
+    answer.stamp = Some(50);
+    let write = plan.external.as_ref().unwrap();
+    let mut link = after_external_write(&plan.link, write, &internal, &answer, &policy(), NOW);
+    let there = whole(Source::Read { began: NOW }, Some(50), &[("/phone", json!("2"))]);
+    for _ in 0..2 {
+        let plan = run(&link, &deleted(3), &there, &policy());
+        assert!(matches!(plan.external, Some(ExternalWrite::Remove { .. })), "{}", plan.reason);
+        assert!(plan.conflicts.is_empty() && plan.internal.is_none(), "{}", plan.reason);
+        link = plan.link;
+    }
+}

@@ -231,6 +231,33 @@ fn a_rewrite_that_is_to_be_adopted_does_not_win_over_what_was_edited_meanwhile()
     assert_eq!((sent_out(&plan), plan.internal), (one("/phone", json!("3")), None));
 }
 
+/// What we sent was not seen before somebody edited another field: what is there may be an edit as well as what the server made of it.
+#[test]
+fn what_may_be_a_rewrite_is_held_and_does_not_win_over_an_edit_in_system_a() {
+    let mut policy = policy();
+    policy.default.on_conflict = OnConflict::External;
+    let base = [("/phone", json!("1")), ("/name", json!("Ann"))];
+    let sent = present(2, &[("/phone", json!(" 2")), ("/name", json!("Ann"))]);
+    let plan = run(&agreed(&base), &sent, &External::Unseen, &policy);
+    let mut answer = written(None);
+    answer.stamp = Some(50);
+    let assumed = fold(&plan, &sent, &answer, &policy);
+    let ours =
+        whole(Source::Read { began: NOW }, Some(50), &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let seen = run(&assumed, &sent, &ours, &policy).link;
+    let edited = present(3, &[("/phone", json!("3")), ("/name", json!("Ann"))]);
+    let there = [("/phone", json!("4")), ("/name", json!("Anna"))];
+    let later = whole(Source::Read { began: NOW }, Some(60), &there);
+    for (link, ruling) in [(&assumed, Verdict::Review), (&seen, Verdict::External)] {
+        let plan = run(link, &edited, &later, &policy);
+        assert_eq!(plan.conflicts.len(), 1, "{}", plan.reason);
+        assert_eq!(plan.conflicts[0].ruling, ruling, "{}", plan.conflicts[0].why);
+        assert_eq!(plan.external, None, "{}", plan.reason);
+        let taken = sent_in(&plan).iter().any(|(pointer, _)| pointer == "/phone");
+        assert_eq!(taken, ruling == Verdict::External, "{}", plan.reason);
+    }
+}
+
 #[test]
 fn writes_far_apart_or_to_one_side_only_are_no_loop() {
     let mut policy = policy();
