@@ -42,7 +42,7 @@ const MOST: usize = 100_000;
 /// Waiting hints that are read at once.
 const HINTS: usize = 1024;
 
-/// How often System A is written again when somebody writes meanwhile.
+/// How often something is erased again when it is written meanwhile.
 const TRIES: u32 = 20;
 
 /// A record of a CRM that has to go.
@@ -338,29 +338,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(Place { place, what: what.to_owned(), gone: false })
     }
 
-    /// Erases what the store knows of a record, and looks for it afterwards.
+    /// Erases what the store knows of a record, and looks for it afterwards. What the erasure itself was told of meanwhile is erased
+    /// like the rest.
     async fn erase_traces(&self, entity: &EntityKey, order: &Order) -> Result<Vec<Place>, PipelineError> {
-        let before = self.traces(entity, order)?;
-        let mut commit = Commit::new();
-        for trace in &before {
-            commit.ops.extend(trace.ops.iter().cloned());
-        }
-        commit.push(Op::DropHistory(entity.clone()));
-        self.rooms.store.commit(commit, Until::Durable).await?;
-        let ops = before.iter().flat_map(|trace| &trace.ops);
-        let hints = ops.filter_map(|op| if let Op::AddHint(hint) = op { Some(hint.clone()) } else { None });
-        self.arrive(hints.collect());
-        self.ledger.lock().forget(entity);
-        for op in before.iter().flat_map(|trace| &trace.ops) {
-            if let Op::DropIntent(_, connection) = op {
-                self.close_create(&Link::new(entity.clone(), connection.clone()));
-                self.unsettled.lock().remove(&(connection.clone(), entity.clone()));
+        let mut found = self.traces(entity, order)?;
+        let mut counts: Vec<usize> = found.iter().map(|trace| trace.count).collect();
+        for tried in 1..=TRIES {
+            self.drop_traces(entity, &found).await?;
+            found = self.traces(entity, order)?;
+            if tried == TRIES || found.iter().all(|trace| trace.ops.is_empty()) {
+                break;
+            }
+            for (count, more) in counts.iter_mut().zip(&found) {
+                *count = count.saturating_add(more.ops.len());
             }
         }
-        let after = self.traces(entity, order)?;
-        let places = before.into_iter().zip(after).map(|(before, after)| Place {
-            place: before.what.to_owned(),
-            what: match (before.count, after.count) {
+        let places = counts.into_iter().zip(found).map(|(before, after)| Place {
+            place: after.what.to_owned(),
+            what: match (before, after.count) {
                 _ if after.cut => {
                     format!("more than {MOST}, which is too many to look through; it is tried again")
                 }
@@ -372,6 +367,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             gone: after.count == 0 && !after.cut,
         });
         Ok(places.collect())
+    }
+
+    async fn drop_traces(&self, entity: &EntityKey, found: &[Trace]) -> Result<(), PipelineError> {
+        let ops = || found.iter().flat_map(|trace| &trace.ops);
+        let mut commit = Commit::new();
+        commit.ops.extend(ops().cloned());
+        commit.push(Op::DropHistory(entity.clone()));
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        let hints = ops().filter_map(|op| if let Op::AddHint(hint) = op { Some(hint.clone()) } else { None });
+        self.arrive(hints.collect());
+        self.ledger.lock().forget(entity);
+        for op in ops() {
+            if let Op::DropIntent(_, connection) = op {
+                self.close_create(&Link::new(entity.clone(), connection.clone()));
+                self.unsettled.lock().remove(&(connection.clone(), entity.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Everything that the store has of a record, with the changes that take it away.
