@@ -417,9 +417,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             InternalState::Present { version, .. } => version,
             InternalState::Deleted { version, .. } => {
                 Self::drop_clash(&mut case.commit, &clash);
-                case.link = plan::bury_merged(&case.link, version, now);
-                case.note("merged", "the loser of a merge was deleted in System A", now);
-                return Ok(Some(End::Done(self.take_commit(case))));
+                return Ok(Some(self.bury_loser(case, version)));
             }
             InternalState::Absent => {
                 Self::drop_clash(&mut case.commit, &clash);

@@ -259,11 +259,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// The link is about to point at another record of the CRM. If that one is linked to another entity, this one has lost a
-    /// merge: its link is cut, and a person decides.
+    /// merge: its link is cut, and a person decides, unless it was deleted in System A meanwhile.
     pub(super) fn redirected(
         &self,
         case: &mut Case<'_>,
         next: &Link,
+        internal: &InternalState,
         held: &mut Held<'_>,
     ) -> Result<Option<End>, PipelineError> {
         let (Some(from), Some(to)) = (&case.link.external, &next.external) else { return Ok(None) };
@@ -283,6 +284,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if link.is_none_or(|link| link.life != Life::Active) {
             return Ok(None);
         }
+        if let InternalState::Deleted { version, .. } = internal {
+            return Ok(Some(self.bury_loser(case, *version)));
+        }
         let why =
             format!("its record {from} in the CRM was merged into {to}, which is linked to {}", other.id);
         let waits = Waits::Internal(case.link.entity.id.clone());
@@ -290,6 +294,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let asked = clash(case, waits, Kind::Merged, &[], rivals, (why, now));
         case.link = plan::cut(&case.link, now);
         Ok(Some(self.asks(case, asked)))
+    }
+
+    /// The loser of a merge was deleted in System A: there is nothing to decide, and the winner is not its record.
+    pub(super) fn bury_loser(&self, case: &mut Case<'_>, version: u64) -> End {
+        let now = self.rooms.clock.now();
+        case.link = plan::bury_merged(&case.link, version, now);
+        case.note("merged", "the loser of a merge was deleted in System A", now);
+        End::Done(self.take_commit(case))
     }
 
     /// Leaves out of a delivery what would take the result of a merge for a new record: where one of the merged records is
@@ -422,6 +434,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         // In whatever order they are found, it is the same question.
         found.sort_by(|one, other| one.id.cmp(&other.id));
+        // A search that lags shows what was just found to be gone.
+        let lost = case.stored.as_ref().and_then(|stored| stored.external.clone());
+        found.retain(|seen| case.link.external.is_some() || lost.as_ref() != Some(&seen.id));
         for mut seen in found {
             if all.free.len() + all.taken.len() >= MOST_NAMESAKES {
                 break;
