@@ -153,10 +153,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if let Call::Create { key, .. } = &intent.call
             && !fields.is_empty()
         {
-            // What was filled in is not System A's. Had it the same value of its own, both sides are found to be equal.
-            let mut own = fields.clone();
-            own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
-            let sent = Internal::Present { fields: own, version: 0, changed_at: None };
+            let sent = own_of(case, &fields);
             if seen.key.as_ref() == Some(key) {
                 let answered = ExternalWritten {
                     id: seen.id.clone(),
@@ -171,9 +168,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 case.link = plan::after_external_write(&case.link, &write, &sent, &answered, policy, now);
                 case.link.own = None;
             } else {
-                let changed = fields.keys().cloned().collect();
-                let write = ExternalWrite::Update { fields, changed, version: None, stamp: None };
-                self.doubt_create(case, &write, &sent);
+                self.doubt_create(case, &fields, &sent);
                 if let Body::Whole(row) = &seen.body {
                     // A row may be old: what it has of what was sent is what both sides had then.
                     let then = External::Whole {
@@ -197,19 +192,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     /// made of it since is an edit.
     pub(super) fn agree_as_sent(&self, case: &mut Case<'_>, write: &ExternalWrite) {
         let ExternalWrite::Create { fields } = write else { return };
-        let mut own = fields.clone();
-        own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
-        let changed = fields.keys().cloned().collect();
-        let sent = ExternalWrite::Update { fields: fields.clone(), changed, version: None, stamp: None };
-        self.doubt_create(case, &sent, &Internal::Present { fields: own, version: 0, changed_at: None });
+        let sent = own_of(case, fields);
+        self.doubt_create(case, fields, &sent);
     }
 
     /// From now on the create counts as an update that may have been made: its intent becomes that of an update.
-    fn doubt_create(&self, case: &mut Case<'_>, write: &ExternalWrite, sent: &Internal) {
+    fn doubt_create(&self, case: &mut Case<'_>, fields: &Fields, sent: &Internal) {
+        let changed = fields.keys().cloned().collect();
+        let write = ExternalWrite::Update { fields: fields.clone(), changed, version: None, stamp: None };
         self.close_create(&case.link);
         case.create_open = false;
         case.unsettled = Unsettled { external: case.link.external.clone(), ..Unsettled::default() };
-        case.unsettled.note_external(write, sent);
+        case.unsettled.note_external(&write, sent);
         case.settling = true;
         case.update_open = true;
         if let Ok(unsettled) = serde_json::to_vec(&case.unsettled) {
@@ -525,6 +519,14 @@ fn sent_by(intent: &Intent) -> Fields {
         Call::Create { sent, .. } => document::parse(sent).map(document::into_fields).unwrap_or_default(),
         Call::Update { .. } => Fields::new(),
     }
+}
+
+/// What System A had of what a create sends. What was filled in is not its own; had it the same value, both sides are found to be
+/// equal.
+fn own_of(case: &Case<'_>, fields: &Fields) -> Internal {
+    let mut own = fields.clone();
+    own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
+    Internal::Present { fields: own, version: 0, changed_at: None }
 }
 
 /// Whether a record is the one that an open create made. Where records bear our key (`keyed`), one without is somebody's own.
