@@ -12,6 +12,7 @@ pub mod laws;
 pub mod link;
 pub mod matching;
 pub mod normalise;
+pub mod places;
 pub mod plan;
 pub mod policy;
 pub mod redact;

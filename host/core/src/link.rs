@@ -350,9 +350,17 @@ pub struct Link {
     /// The customer's rule that left the record out when it was judged last. A deletion has no document to be judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<String>,
+    /// Up to which of the moves of its object's fields it was written: see [`Places`](crate::places::Places).
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub moves: u32,
     /// When the link was last committed.
     #[serde(default)]
     pub committed_at: Millis,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_none_yet(moves: &u32) -> bool {
+    *moves == 0
 }
 
 impl Link {
@@ -383,6 +391,7 @@ impl Link {
             overtaken: BTreeMap::new(),
             look: false,
             outside: None,
+            moves: 0,
             committed_at: 0,
         }
     }

@@ -124,7 +124,7 @@ async fn a_changed_mapping_that_would_rewrite_everything_is_stopped_before_the_f
     let before =
         (versions(&house, "acme").await?, people(&house, "acme").await?, writes(&house, "acme").await?);
 
-    // The job title is kept elsewhere from now on, where there is none: each look finds it cleared.
+    // The job title is kept elsewhere from now on, where there is none: each look finds one to be written.
     let mut files = BTreeMap::new();
     for scope in ["acme", "globex"] {
         let path = house.connection_path(scope);
@@ -145,14 +145,14 @@ async fn a_changed_mapping_that_would_rewrite_everything_is_stopped_before_the_f
     let now = (versions(&house, "acme").await?, people(&house, "acme").await?, writes(&house, "acme").await?);
     assert_eq!(now, before, "not one write was made on either side");
     for one in &withheld {
-        assert_eq!((&one["kind"], &one["sides"]), (&json!("rewrite"), &json!(["internal"])), "{one}");
+        assert_eq!((&one["kind"], &one["sides"]), (&json!("rewrite"), &json!(["external"])), "{one}");
         assert_eq!(one["batch"], withheld[0]["batch"]);
         let change = &one["changes"][0];
         assert_eq!(change["field"], json!("/job_title"), "{one}");
-        assert!(change["from"].as_str().is_some_and(|title| title.starts_with("Pilot")), "{one}");
+        assert!(change["to"].as_str().is_some_and(|title| title.starts_with("Pilot")), "{one}");
     }
     let said = run(&house, &["deletes", "list", "--connection", "acme"])?;
-    assert!(said.contains("60 updates that no edit asked for of contact in System A through acme"), "{said}");
+    assert!(said.contains("60 updates that no edit asked for of contact in the CRM through acme"), "{said}");
     assert!(row(&house, "acme").await?["detail"].as_str().unwrap().contains("tandem deletes list"));
 
     // Everything else flows on, of these records too, and nothing is forgotten by a kill.

@@ -83,8 +83,6 @@ async fn a_saved_setting_is_live_within_a_second_and_a_wrong_one_leaves_the_old_
     let email = ann["email"].as_str().unwrap().to_lowercase();
     let made = house.system_a("acme").create(&ann).await?;
     arrives(&house, "acme", &email, "city", Some("Ulm")).await?;
-    // What the account tells of its creation is read by the old mapping.
-    house.quiet(SOON).await?;
 
     // The city is ignored, and the job title kept elsewhere: no restart, no word to the daemon.
     let settings = "[settings]\nignore = [\"/city\"]\nproperties = { \"/job_title\" = \"industry\" }\n";
@@ -133,6 +131,86 @@ async fn a_saved_setting_is_live_within_a_second_and_a_wrong_one_leaves_the_old_
     until("nothing is wrong any more", SOON, async || {
         let row = row(&house, "acme").await?;
         Ok(if row["detail"] == json!("") { Ok(()) } else { Err(row.to_string()) })
+    })
+    .await
+}
+
+/// A field that is kept elsewhere from now on was edited by nobody: neither side loses what it has.
+#[tokio::test]
+async fn a_field_that_moves_to_another_property_is_compared_anew_and_clears_nothing() -> Result<(), Error> {
+    let mut house = House::build(Plan::roomy(&["acme"])).await?;
+    let portal = house.customer("acme")?.info.portal_id;
+    let mut people = Vec::new();
+    // What the other property has before the field is kept there.
+    for (number, industry) in [None, Some("Pilot 1"), Some("Steward"), None].into_iter().enumerate() {
+        let email = format!("p{number}@acme.example");
+        let document = match number {
+            3 => json!({ "email": email }),
+            _ => json!({ "email": email, "job_title": format!("Pilot {number}") }),
+        };
+        let id = house.system_a("acme").create(&document).await?.id.ok_or("made")?;
+        people.push((email, id, industry));
+    }
+    let mut there = Vec::new();
+    for (email, _, industry) in &people {
+        arrives(&house, "acme", email, "email", Some(email)).await?;
+        let dump = house.control.dump(portal).await?;
+        let found = dump.records.iter().find(|record| record.properties.get("email") == Some(email));
+        let id = found.ok_or("there")?.id;
+        if let Some(industry) = industry {
+            house.control.person_edits(portal, id, &[("industry", industry)]).await?;
+        }
+        there.push(id);
+    }
+    house.quiet(SOON).await?;
+
+    let path = house.connection_path("acme");
+    let before = std::fs::read_to_string(&path)?;
+    let moved =
+        before.replace("[settings]\n", "[settings]\nproperties = { \"/job_title\" = \"industry\" }\n");
+    assert_ne!(before, moved, "{before}");
+    write_whole(&path, &moved)?;
+    until("the saved setting is live", SOON, async || {
+        let log = house.log();
+        Ok(if log.contains("a connection works with its changed file") { Ok(()) } else { Err(log) })
+    })
+    .await?;
+    // It outlasts a kill, and an event of another field is enough for the whole record to be read.
+    house.kill().await?;
+    house.start().await?;
+    for id in &there {
+        house.control.person_edits(portal, *id, &[("city", "Ulm")]).await?;
+    }
+    for (_, id, _) in &people {
+        until("the city is in System A", SOON, async || {
+            let document = house.system_a("acme").read(id).await?.unwrap_or_default();
+            Ok(if document["city"] == json!("Ulm") { Ok(()) } else { Err(document.to_string()) })
+        })
+        .await?;
+    }
+    house.quiet(SOON).await?;
+    let title = async |number: usize| -> Result<Value, Error> {
+        Ok(house.system_a("acme").read(&people[number].1).await?.unwrap_or_default()["job_title"].clone())
+    };
+    arrives(&house, "acme", &people[0].0, "industry", Some("Pilot 0")).await?;
+    arrives(&house, "acme", &people[0].0, "jobtitle", Some("Pilot 0")).await?;
+    arrives(&house, "acme", &people[2].0, "industry", Some("Steward")).await?;
+    for number in 0..3 {
+        assert_eq!(title(number).await?, json!(format!("Pilot {number}")));
+    }
+    assert_eq!(title(3).await?, Value::Null);
+    let reviews = house.get("/v1/review?limit=100").await?;
+    let held: Vec<&Value> = reviews.as_array().into_iter().flatten().collect();
+    assert_eq!(held.len(), 1, "two different titles are a conflict: {reviews}");
+    assert_eq!(held[0]["entity"]["id"], json!(people[2].1), "{reviews}");
+    let why = held[0]["why"].as_str().unwrap_or_default();
+    assert!(why.starts_with("both sides had it when it was mapped"), "{reviews}");
+
+    // From then on it is a field like any other: what is cleared there is cleared here.
+    house.control.person_edits(portal, there[1], &[("industry", "")]).await?;
+    until("it is cleared", SOON, async || {
+        let title = title(1).await?;
+        Ok(if title.is_null() { Ok(()) } else { Err(title.to_string()) })
     })
     .await
 }

@@ -17,6 +17,7 @@ use tandem::telemetry::Metrics;
 use tandem_core::Millis;
 use tandem_core::exchange::{Delivery, Observed};
 use tandem_core::id::{ConnectionId, ObjectName};
+use tandem_core::places::Places;
 use tandem_core::policy::ObjectPolicy;
 use tandem_core::rules::Rules;
 
@@ -97,6 +98,7 @@ impl Daemon {
                 read: schemas.read.clone(),
                 write: schemas.read.clone(),
                 abilities: habits.abilities(),
+                places: Places::default(),
             };
             connections.push(Connection {
                 binding: bind(&id, habits.clone()),
@@ -105,6 +107,7 @@ impl Daemon {
                 objects: HashMap::from([(OBJECT.into(), object)]),
                 rules: Rules::default(),
                 directions: Arc::new(Directions::default()),
+                since: 0,
             });
         }
         let wire = Wire {

@@ -18,11 +18,11 @@ pub(super) struct Contest<'a> {
 }
 
 impl Contest<'_> {
-    /// Whether an external value that contends was last known as what we sent, and nothing is known of that write that would tell a
-    /// rewrite from an edit: its answer was lost. A rewrite is not to win over what people made of the field since.
+    /// Whether an external value that contends was last known as what we sent, and what is seen is not the state that the write left:
+    /// nothing tells a rewrite from an edit then. A rewrite is not to win over what people made of the field since.
     fn may_be_rewrite(&self, sides: &Sides<'_>) -> bool {
-        let unknown = sides.state.as_ref().is_some_and(|state| state.own.is_none());
-        unknown && !self.late && self.looks.iter().any(|look| look.assumed && look.external_changed)
+        let seen = sides.state.is_some();
+        seen && !self.late && self.looks.iter().any(|look| look.assumed && look.external_changed)
     }
 
     fn happened(&self, before: &Link) -> &'static str {
@@ -30,6 +30,8 @@ impl Contest<'_> {
             "a write of ours overtook an edit in the CRM, which was found afterwards"
         } else if before.base.is_empty() && self.looks.iter().any(|look| look.first) {
             "both sides had it when they were linked"
+        } else if self.looks.iter().any(|look| look.first) {
+            "both sides had it when it was mapped"
         } else {
             "both sides changed it"
         }

@@ -13,10 +13,10 @@
 //! | `POST /v1/dead/replay`, `/v1/dead/drop` | [`Count`](super::view::Count) of records | [`DeadTarget`] |
 //! | `GET /v1/review` | list of [`ReviewView`](super::view::ReviewView) | `?scope=&connection=&object=&id=&field=&kind=&limit=` |
 //! | `POST /v1/review/decide` | [`Count`](super::view::Count) of groups | [`Decide`] |
-//! | `POST /v1/review/match` | [`Count`](super::view::Count) of records | [`DecideMatch`](super::matches::DecideMatch) |
-//! | `POST /v1/match` | list of [`MatchReport`](super::matches::MatchReport): begins them | `{"connection", "object"}`, each may be missing |
-//! | `GET /v1/match` | list of [`MatchReport`](super::matches::MatchReport) | `?connection=&object=` |
-//! | `GET /v1/match/rows` | [`MatchRows`](super::matches::MatchRows) | `?connection=&object=&kind=&from=&limit=` |
+//! | `POST /v1/review/match` | [`Count`](super::view::Count) of records | [`DecideMatch`] |
+//! | `POST /v1/match` | list of [`MatchReport`]: begins them | `{"connection", "object"}`, each may be missing |
+//! | `GET /v1/match` | list of [`MatchReport`] | `?connection=&object=` |
+//! | `GET /v1/match/rows` | [`MatchRows`] | `?connection=&object=&kind=&from=&limit=` |
 //! | `POST /v1/review/decide-many` | [`DecidedMany`](super::view::DecidedMany) | [`DecideMany`] |
 //! | `POST /v1/review/unfreeze` | [`Count`](super::view::Count) of fields | [`Unfreeze`] |
 //! | `GET /v1/deletes` | list of [`WithheldView`](super::view::WithheldView) | `?connection=&limit=` |

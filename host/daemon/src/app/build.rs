@@ -8,6 +8,7 @@ use serde_json::Value;
 use tandem_core::descriptor::ConnectionDescriptor;
 use tandem_core::document;
 use tandem_core::id::{ConnectionId, ObjectName};
+use tandem_core::places::Places;
 use tandem_core::policy::{Flow, ObjectPolicy};
 use tandem_core::schema::{CanonicalSchema, Schema};
 use tokio::sync::{Notify, watch};
@@ -353,6 +354,9 @@ impl Engine {
                 }
             }
         }
+        if let Err(error) = self.pipeline.note_places(&mut connections).await {
+            tracing::error!(%error, "where the fields of a connection were before cannot be read or noted");
+        }
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
         }
@@ -394,7 +398,10 @@ impl Engine {
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let failed = prepared.map(|prepared| self.move_over(vec![prepared]).failed.into_values().next());
+        let failed = match prepared {
+            Ok(prepared) => Ok(self.move_over(vec![prepared]).await.failed.into_values().next()),
+            Err(error) => Err(error),
+        };
         if let Err(error) | Ok(Some(error)) = failed {
             tracing::warn!(connection = %id, error, "it stays as it was before the account was asked");
         }
@@ -475,6 +482,7 @@ impl Engine {
             objects,
             rules: file.rules.clone(),
             directions: Arc::new(Directions::default()),
+            since: 0,
             binding: binding.clone(),
         };
         Ok(Prepared { file: file.clone(), connection, described })
@@ -535,6 +543,7 @@ impl Engine {
             read,
             write,
             abilities: offered.abilities.clone(),
+            places: Places::of(&offered.fields),
         })
     }
 

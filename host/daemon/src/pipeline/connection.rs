@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tandem_core::Millis;
 use tandem_core::descriptor::Abilities;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName, ScopeId};
+use tandem_core::places::Places;
 use tandem_core::policy::ObjectPolicy;
 use tandem_core::rules::Rules;
 use tandem_core::schema::{CanonicalSchema, Schema};
@@ -26,6 +28,8 @@ pub struct Connection {
     pub directions: Arc<Directions>,
     /// The version of its provider with its settings: work that began with it ends with it.
     pub binding: Binding,
+    /// Since when it is as it is: settings, rules and version. Set by [`Pipeline::connect`](super::Pipeline::connect).
+    pub since: Millis,
 }
 
 /// One object of a connection.
@@ -40,6 +44,8 @@ pub struct Object {
     pub write: Arc<Schema>,
     /// What the CRM can do with it.
     pub abilities: Abilities,
+    /// Where its fields are in the CRM's record. [`Pipeline::note_places`](super::Pipeline::note_places) says which of them have moved.
+    pub places: Places,
 }
 
 /// How a connection stands: paused directions, which keep their queues, and what it did last. It outlasts a change of the connection's settings or provider.

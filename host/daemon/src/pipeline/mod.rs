@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tandem_core::Millis;
 use tandem_core::id::{ConnectionId, EntityKey, InternalId, ObjectName, ScopeId};
+use tandem_core::places::Places;
 
 use crate::delivery::Deliver;
 use crate::internal::{Internal, InternalError};
@@ -190,6 +191,39 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.connections.load().values().cloned().collect()
     }
 
+    /// Finds out which fields of connections have moved in the CRM's record since they were known before, and writes it down: links
+    /// that were written before it forget what they know of those. To be called before [`Pipeline::connect`].
+    ///
+    /// # Errors
+    /// The store cannot be read, or does not take it. Then nothing of these connections counts as moved.
+    pub async fn note_places(&self, connections: &mut [Connection]) -> Result<(), StoreError> {
+        /// So many are written down at once.
+        const PAGE: usize = 256;
+        for page in connections.chunks_mut(PAGE) {
+            let mut commit = Commit::new();
+            for connection in page {
+                for (object, known) in &mut connection.objects {
+                    let name = format!("places/{}/{object}", connection.id);
+                    let stored = self.rooms.store.value(&name)?;
+                    let before = stored.as_deref().and_then(|bytes| {
+                        let read = serde_json::from_slice::<Places>(bytes);
+                        read.inspect_err(|error| tracing::error!(name, %error, "a value cannot be read")).ok()
+                    });
+                    let after =
+                        before.as_ref().map_or_else(|| known.places.clone(), |it| it.follow(&known.places));
+                    if before.as_ref() != Some(&after) {
+                        commit.push(Op::PutValue(name, serde_json::to_vec(&after).unwrap_or_default()));
+                    }
+                    known.places = after;
+                }
+            }
+            if !commit.ops.is_empty() {
+                self.rooms.store.commit(commit, Until::Durable).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes connections known, in place of those with the same name. Their stored hints are taken from now on.
     ///
     /// # Errors
@@ -207,7 +241,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let arrivals: Vec<(ConnectionId, ScopeId)> =
             connections.iter().map(|connection| (connection.id.clone(), connection.scope.clone())).collect();
         let mut known = BTreeMap::clone(&self.connections.load());
+        let since = self.rooms.clock.now();
         for connection in connections {
+            let connection = Connection { since, ..connection };
             known.insert(connection.id.clone(), Arc::new(connection));
         }
         self.publish(known);

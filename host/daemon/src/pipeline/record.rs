@@ -91,7 +91,7 @@ pub(super) struct Case<'a> {
     pub(super) begun: bool,
     /// A look at everything is the only reason for it.
     pub(super) bulk: bool,
-    /// A poll is the only reason, and told of a state that the link knows.
+    /// A poll is the only reason, and told of a state that the link knows from before the connection's last change.
     pub(super) known: bool,
     /// Somebody asked for that look.
     pub(super) asked: bool,
@@ -108,6 +108,20 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Fields that have moved in the CRM's record since the link was written are compared anew.
+    pub(super) fn take_up_places(&mut self) {
+        let forgotten = self.object.places.take_up(&mut self.link);
+        if !forgotten.is_empty() {
+            let at = self.trail.began();
+            self.note_fields(
+                forgotten,
+                "remapped",
+                "kept elsewhere in the CRM's record, so it is compared anew",
+                at,
+            );
+        }
+    }
+
     /// What a record of System A says of its state. Who wrote it is kept for the trail.
     pub(super) fn take_internal(&mut self, record: Record) -> InternalState {
         let (state, origin) = state_of(record);
@@ -201,8 +215,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ) -> Case<'a> {
         let trail = Trail::new(work, &link, &external, self.label(connection), self.rooms.clock.now());
         let bulk = is_bulk(work, &link);
-        let known = is_known(work, &link, object.abilities.condition);
-        Case {
+        // Where both sides agreed since the last change of the mapping or the rules, what differs is an edit, whatever the times say.
+        let known = link.committed_at < connection.since && is_known(work, &link, object.abilities.condition);
+        let mut case = Case {
             connection,
             object,
             class: work.class(),
@@ -228,7 +243,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             allowed: None,
             reservation: None,
             batch: 0,
-        }
+        };
+        case.take_up_places();
+        case
     }
 
     /// Plans and writes until there is nothing left to do.
@@ -244,7 +261,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
             };
-            if let Some(end) = self.redirected(&mut case, &plan.link, held)? {
+            if let Some(end) = self.redirected(&mut case, &plan.link, &internal, held)? {
                 return Ok(end);
             }
             if let Some(ask) = plan.ask {
@@ -258,12 +275,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
             }
             self.note_plan(&mut case, &mut plan, &internal, now);
-            let before = Box::new(std::mem::replace(&mut case.link, plan.link));
+            let before = std::mem::replace(&mut case.link, plan.link);
+            let before = plan.internal.is_some().then(|| Box::new(before));
             let mut writes = Writes { internal: plan.internal, external: plan.external };
             if writes.is_empty() {
                 case.note_quiet(&plan.reason, now);
             }
-            if is_unasked(&case, &writes, &internal) {
+            if is_unasked(&case, &writes, &internal) && !self.is_set_aside(&case)? {
                 return Ok(End::Done(Commit::new()));
             }
             if self.is_guarded(&case, &writes, &internal) {
@@ -275,7 +293,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
             }
             let quiet = writes.is_empty();
-            if let Some(write) = writes.internal {
+            if let (Some(write), Some(before)) = (writes.internal, before) {
                 if case.connection.directions.internal_paused() {
                     return Ok(paused(now));
                 }

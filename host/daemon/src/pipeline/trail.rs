@@ -68,6 +68,11 @@ impl Trail {
         }
     }
 
+    /// When the work began.
+    pub(super) fn began(&self) -> Millis {
+        self.noticed.began
+    }
+
     /// Remembers an exchange for the entry that comes next. One that sent nothing is none.
     pub(super) fn exchanged(&mut self, exchange: Exchanged) {
         if exchange.requests > 0 {
@@ -192,6 +197,7 @@ impl Case<'_> {
         self.trail.told = link.base.clone();
         self.link = link;
         self.stored = stored;
+        self.take_up_places();
     }
 
     /// Adds an entry to the record's history. It tells what moved of the base since the entry before.

@@ -230,7 +230,7 @@ fn a_conflict_of_records_that_meet_is_told_from_one_of_a_field_that_is_mapped_la
     };
     let mut later = link();
     later.base.remove("/phone");
-    assert_eq!(why(&later), "both sides changed it; held for review by policy");
+    assert_eq!(why(&later), "both sides had it when it was mapped; held for review by policy");
     // Others of their fields are equal, and agreed before it is ruled on this one.
     let met = redirect(&unlinked(), &"e1".into(), NOW);
     assert_eq!(why(&met), "both sides had it when they were linked; held for review by policy");

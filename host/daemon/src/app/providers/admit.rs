@@ -179,7 +179,7 @@ impl Engine {
         let wanted = ready.len();
         let engine = self.clone();
         let moved = tokio::task::spawn_blocking(move || {
-            let moved = engine.move_over(ready);
+            let moved = tokio::runtime::Handle::current().block_on(engine.move_over(ready));
             engine.open_doors();
             moved
         })
@@ -241,7 +241,7 @@ impl Engine {
     }
 
     /// Connections as they were prepared, all at once.
-    pub(in crate::app) fn move_over(&self, ready: Vec<Prepared>) -> MovedOver {
+    pub(in crate::app) async fn move_over(&self, ready: Vec<Prepared>) -> MovedOver {
         let mut moved = MovedOver::default();
         let (mut connections, mut bindings) = (Vec::new(), Vec::new());
         for prepared in ready {
@@ -260,6 +260,9 @@ impl Engine {
                     moved.failed.insert(file.id.clone(), findings.join("; "));
                 }
             }
+        }
+        if let Err(error) = self.pipeline.note_places(&mut connections).await {
+            tracing::error!(%error, "where the fields of a connection were before cannot be read or noted");
         }
         self.runtime.put(&bindings);
         if let Err(error) = self.pipeline.connect(connections) {

@@ -31,7 +31,7 @@ use super::{Clock, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
 use crate::provider::Runtime;
-use crate::store::{Class, Commit, Hint, Op, Store, StoreError, Until};
+use crate::store::{Class, Commit, Hint, Op, Store, StoreError, Subject, Until};
 
 mod meter;
 mod rows;
@@ -147,7 +147,9 @@ pub(super) fn is_known(work: &Work, link: &Link, condition: Condition) -> bool {
 
 /// Whether nobody asked for what a plan writes, and no edit is the reason for it. Then a poll is none either.
 pub(super) fn is_unasked(case: &Case<'_>, writes: &Writes, internal: &InternalState) -> bool {
-    let update = matches!(writes.internal, Some(InternalWrite::Update { .. })) && writes.external.is_none();
+    let update = writes.updates()
+        && matches!(writes.internal, None | Some(InternalWrite::Update { .. }))
+        && matches!(writes.external, None | Some(ExternalWrite::Update { .. }));
     let Some(stored) = case.stored.as_ref().filter(|stored| !stored.base.is_empty()) else { return false };
     case.known
         && update
@@ -164,6 +166,21 @@ fn known_stamp(link: &Link) -> Option<u64> {
 }
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
+    /// Whether there is a letter about a record. Work that comes to its end takes it away, so it has to be done then.
+    pub(super) fn is_set_aside(&self, case: &Case<'_>) -> Result<bool, StoreError> {
+        let (store, connection, entity) = (&self.rooms.store, &case.connection.id, &case.link.entity);
+        if store.dead_count(connection)? == 0 {
+            return Ok(false);
+        }
+        let external = case.link.external.clone().map(Subject::External);
+        for subject in std::iter::once(Subject::Internal(entity.id.clone())).chain(external) {
+            if store.dead_about(connection, &entity.object, &subject)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes up the withheld write of a record: what the CRM has now is what counts.
     pub(super) fn take_up_withheld(&self, case: &mut Case<'_>) -> Result<(), StoreError> {
         let is_known = {
