@@ -195,7 +195,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// that were written before it forget what they know of those. To be called before [`Pipeline::connect`].
     ///
     /// # Errors
-    /// The store cannot be read, or does not take it. Then nothing of these connections counts as moved.
+    /// The store cannot be read, or does not take it. Then a field that has moved may count as unmoved until the next change or start.
     pub async fn note_places(&self, connections: &mut [Connection]) -> Result<(), StoreError> {
         /// So many are written down at once.
         const PAGE: usize = 256;
