@@ -14,7 +14,7 @@
 #![allow(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tandem_e2e::crm::{Crm, Dialect};
@@ -161,6 +161,16 @@ impl Stage {
         .await
     }
 
+    /// The second of the CRM's last change is over: whatever is edited from now on is told from what the daemon has seen.
+    async fn next_second(&self) -> Result<(), Error> {
+        let last = self.crm.writes().await?.iter().map(|write| write.at.div_euclid(1_000)).max().unwrap_or(0);
+        until("the second of the last change is over", SOON, async || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            Ok(if now > last.unsigned_abs() { Ok(()) } else { Err(format!("it is {now}")) })
+        })
+        .await
+    }
+
     async fn pause(&self, paused: bool) -> Result<(), Error> {
         let path = if paused { "/v1/pause" } else { "/v1/resume" };
         self.house.post(path, &json!({ "connection": SCOPE })).await.map(drop)
@@ -208,6 +218,9 @@ impl Stage {
     async fn paused(&mut self, batch: usize, tally: &mut Tally) -> Result<Vec<Round>, Error> {
         let from = self.mark().await?;
         self.pause(true).await?;
+        if self.guarantee == Guarantee::ToTheSecond {
+            self.next_second().await?;
+        }
         let rounds = self.edits(batch, 0).await?;
         until("the CRM's events are taken in", SOON, async || {
             let under_way = self.house.webhooks_under_way().await?;
