@@ -124,7 +124,7 @@ impl Stage {
             }
             Guarantee::Exact | Guarantee::ToTheSecond => {
                 let by_time = guarantee == Guarantee::ToTheSecond;
-                let house = House::build(Plan::roomy(&[])).await?;
+                let mut house = House::build(Plan::roomy(&[])).await?;
                 house.drop_in("starter.wasm", &starter()?)?;
                 let compares = if by_time { Compares::Time } else { Compares::Tag };
                 let new = NewRestAccount { journal: true, compares, ..NewRestAccount::default() };
@@ -132,11 +132,14 @@ impl Stage {
                 let text = format!("poll_every = \"1s\"\n{setting}{object}");
                 let account = house.rest_account(SCOPE, SCOPE, new, &text).await?;
                 let crm = house.rest_crm(&account);
-                until("the account is asked for what changed", SOON, async || {
+                let asked = until("the account is asked for what changed", SOON, async || {
                     let polls = crm.polls().await?;
                     Ok(if polls > 0 { Ok(()) } else { Err("never".to_owned()) })
                 })
-                .await?;
+                .await;
+                if let Err(error) = asked {
+                    return Err(format!("{error}; everything is kept in {}", house.keep().display()).into());
+                }
                 (house, crm)
             }
         };

@@ -14,6 +14,7 @@ use tandem_e2e::house::{ADMIN, House, Plan};
 use tandem_e2e::people::person;
 use tandem_e2e::rest::{starter, write_whole};
 use tandem_e2e::{Error, client, until};
+use tandem_simulator::control::types::NewRestAccount;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -211,6 +212,35 @@ async fn a_field_that_moves_to_another_property_is_compared_anew_and_clears_noth
     until("it is cleared", SOON, async || {
         let title = title(1).await?;
         Ok(if title.is_null() { Ok(()) } else { Err(title.to_string()) })
+    })
+    .await
+}
+
+/// Connections that come up together: each has its first look at a moment of its own within a second.
+const MANY: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_come_while_the_daemon_runs_are_each_looked_at() -> Result<(), Error> {
+    let house = House::build(Plan::roomy(&[])).await?;
+    house.drop_in("starter.wasm", &starter()?)?;
+    house.rest_customer("first", "").await?;
+    runs(&house, "first").await?;
+    let names: Vec<String> = (0..MANY).map(|number| format!("customer-{number}")).collect();
+    let mut accounts = Vec::new();
+    for name in &names {
+        accounts.push(house.unconnected_rest_account(name, NewRestAccount::default()).await?);
+    }
+    for (name, account) in names.iter().zip(&accounts) {
+        house.connect_rest(account, name, "")?;
+    }
+    until("each account was asked for what changed", SOON, async || {
+        let mut never = Vec::new();
+        for (name, account) in names.iter().zip(&accounts) {
+            if house.rest_crm(account).polls().await? == 0 {
+                never.push(name);
+            }
+        }
+        Ok(if never.is_empty() { Ok(()) } else { Err(format!("not asked: {never:?}")) })
     })
     .await
 }

@@ -312,10 +312,6 @@ impl Engine {
                     connection.directions.pause_internal(file.paused || paused.to_internal);
                     connection.directions.disable(self.shelf.disabled(&file.provider));
                     bindings.push(connection.binding.clone());
-                    for object in connection.objects.keys() {
-                        let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
-                        self.looks.plan(first, &id, object);
-                    }
                     self.files.lock().insert(id.clone(), file);
                     connections.push(connection);
                     if changed {
@@ -357,8 +353,19 @@ impl Engine {
         if let Err(error) = self.pipeline.note_places(&mut connections).await {
             tracing::error!(%error, "where the fields of a connection were before cannot be read or noted");
         }
+        let looks: Vec<(ConnectionId, Vec<ObjectName>)> = connections
+            .iter()
+            .map(|connection| (connection.id.clone(), connection.objects.keys().cloned().collect()))
+            .collect();
         if let Err(error) = self.pipeline.connect(connections) {
             tracing::error!(%error, "the queue of a connection cannot be read");
+        }
+        // Not before they are connected: a look at a connection that is not there is the last one.
+        for (id, objects) in &looks {
+            for object in objects {
+                let first = self.clock.now().saturating_add(self.clock.jitter(1_000));
+                self.looks.plan(first, id, object);
+            }
         }
         for id in &reloaded.changed {
             tracing::info!(connection = %id, "a connection works with its changed file");
