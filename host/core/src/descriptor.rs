@@ -121,13 +121,17 @@ pub struct Refresh {
 pub struct Webhooks {
     /// How a delivery proves its sender.
     pub verify: Verify,
-    /// True: the body is an array; each element is routed on its own.
+    /// What a body is.
+    #[serde(default)]
+    pub format: BodyFormat,
+    /// True: the body is a JSON array; each element is routed on its own.
     #[serde(default)]
     pub array: bool,
-    /// JSON pointer (into the body, or into each element) to the account. None: the address names the connection.
+    /// JSON pointer (into the body, or into each element) to the account. In XML: the names of the elements from the root on,
+    /// without their prefixes, written in the same way. None: the address names the connection.
     #[serde(default)]
     pub account: Option<String>,
-    /// JSON pointers of members that are secret and blanked before the delivery is stored.
+    /// Places of the same kind that are secret and blanked before the delivery is stored.
     #[serde(default)]
     pub blank: Vec<String>,
     /// Headers that are stored with the delivery, lower case.
@@ -136,6 +140,17 @@ pub struct Webhooks {
     /// What a delivery is answered with.
     #[serde(default)]
     pub answer: WebhookAnswer,
+}
+
+/// What the body of a delivery is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BodyFormat {
+    /// JSON.
+    #[default]
+    Json,
+    /// XML (SOAP). It is kept byte for byte, but for what is blanked.
+    Xml,
 }
 
 /// How a delivery proves its sender.
@@ -164,7 +179,7 @@ pub enum Verify {
         /// Name of the secret that holds `user:password`.
         secret: String,
     },
-    /// A shared token in a header, a query parameter or a member of the body.
+    /// A shared token in a header, a query parameter or a member of a JSON body. It is not stored with the delivery.
     Token {
         /// Name of the secret.
         secret: String,

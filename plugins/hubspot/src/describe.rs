@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tandem_provider::{
     Abilities, AuthScheme, Condition, ConnectionDescriptor, Descriptor, Direction, Example, ObjectDescriptor,
-    Refresh, Verify, WebhookAnswer, Webhooks,
+    Refresh, Verify, Webhooks,
 };
 
 use crate::HubSpot;
@@ -31,20 +31,17 @@ pub(crate) fn descriptor() -> Descriptor {
             ("oauth2".to_owned(), AuthScheme::oauth2(refresh)),
         ]),
         webhooks: Some(Webhooks {
+            array: true,
+            account: Some("/portalId".to_owned()),
             // Signature version 3: the method, the address as HubSpot called it, the body and the time.
-            verify: Verify::HmacSha256 {
+            ..Webhooks::verified_by(Verify::HmacSha256 {
                 secret: "client_secret".to_owned(),
                 message: "{method}{url}{body}{timestamp}".to_owned(),
                 header: "x-hubspot-signature-v3".to_owned(),
                 encoding: "base64".to_owned(),
                 timestamp: Some("x-hubspot-request-timestamp".to_owned()),
                 tolerance_ms: Some(300_000),
-            },
-            array: true,
-            account: Some("/portalId".to_owned()),
-            blank: Vec::new(),
-            headers: Vec::new(),
-            answer: WebhookAnswer::default(),
+            })
         }),
         rules: false,
         secrets: BTreeMap::new(),

@@ -129,17 +129,45 @@ pub struct Refresh {
 pub struct Webhooks {
     /// How a delivery proves its sender.
     pub verify: Verify,
-    /// The body is an array; each element is routed on its own.
+    /// What a body is.
+    pub format: BodyFormat,
+    /// The body is a JSON array; each element is routed on its own.
     pub array: bool,
-    /// Pointer to the account.
+    /// Pointer to the account. In XML: the names of the elements from the root on, without their prefixes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// Pointers of secret members.
+    /// Pointers of the same kind to what is secret.
     pub blank: Vec<String>,
     /// Headers to store, lower case.
     pub headers: Vec<String>,
     /// What it is answered with.
     pub answer: WebhookAnswer,
+}
+
+impl Webhooks {
+    /// One JSON document each, for the connection that the address names, with nothing secret in it, answered with an empty 200.
+    #[must_use]
+    pub fn verified_by(verify: Verify) -> Self {
+        Self {
+            verify,
+            format: BodyFormat::Json,
+            array: false,
+            account: None,
+            blank: Vec::new(),
+            headers: Vec::new(),
+            answer: WebhookAnswer::default(),
+        }
+    }
+}
+
+/// What the body of a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BodyFormat {
+    /// JSON.
+    Json,
+    /// XML (SOAP).
+    Xml,
 }
 
 /// How a delivery proves its sender.

@@ -25,8 +25,8 @@ mod provider;
 pub mod time;
 
 pub use descriptor::{
-    Abilities, AuthKind, AuthScheme, Condition, ConnectionDescriptor, Descriptor, Direction, Example,
-    FieldDescriptor, ObjectDescriptor, QuotaDescriptor, QuotaKind, QuotaScope, Refresh, Verify,
+    Abilities, AuthKind, AuthScheme, BodyFormat, Condition, ConnectionDescriptor, Descriptor, Direction,
+    Example, FieldDescriptor, ObjectDescriptor, QuotaDescriptor, QuotaKind, QuotaScope, Refresh, Verify,
     WebhookAnswer, Webhooks,
 };
 pub use exchange::{

@@ -73,19 +73,16 @@ impl Provider for Starter {
             title: "A plain REST account".into(),
             auth: BTreeMap::from([("static".into(), AuthScheme::bearer())]),
             webhooks: Some(Webhooks {
-                verify: Verify::HmacSha256 {
+                array: true,
+                account: Some("/account".into()),
+                ..Webhooks::verified_by(Verify::HmacSha256 {
                     secret: "webhook".into(),
                     message: "{timestamp}{body}".into(),
                     header: "x-rest-signature".into(),
                     encoding: "hex".into(),
                     timestamp: Some("x-rest-time".into()),
                     tolerance_ms: Some(300_000),
-                },
-                array: true,
-                account: Some("/account".into()),
-                blank: Vec::new(),
-                headers: Vec::new(),
-                answer: WebhookAnswer::default(),
+                })
             }),
             response_headers: vec!["retry-after".into()],
             settings: Some(json!({

@@ -21,7 +21,7 @@ use http::{HeaderMap, StatusCode, Uri, header};
 use secrecy::SecretString;
 use serde_json::Value;
 use tandem_core::Millis;
-use tandem_core::descriptor::Webhooks;
+use tandem_core::descriptor::{BodyFormat, Verify, Webhooks};
 use tandem_core::exchange::{Attribute, Delivery};
 use tandem_core::id::{ConnectionId, ProviderId};
 
@@ -30,6 +30,7 @@ use crate::store::{Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, S
 use crate::telemetry::{Metrics, Stage};
 
 mod events;
+mod xml;
 
 /// Where deliveries of an app or a connection come in.
 pub struct Door {
@@ -161,17 +162,19 @@ impl<S: Store> Intake<S> {
         now: Millis,
     ) -> Result<Vec<StoredDelivery>, Refusal> {
         let webhooks = &door.webhooks;
+        let proof = Proof::of(webhooks);
         let store = |connection: &ConnectionId, body: Vec<u8>| StoredDelivery {
             seq: self.store.next_seq(),
             connection: connection.clone(),
             received_at: now,
             delivery: Delivery {
-                headers: kept_headers(webhooks, headers),
-                query: query(path_and_query),
+                headers: kept_headers(webhooks, headers, &proof),
+                query: query(path_and_query, &proof),
                 body,
             },
         };
-        let reads_body = webhooks.array || webhooks.account.is_some() || !webhooks.blank.is_empty();
+        let blank = || webhooks.blank.iter().map(String::as_str).chain(proof.pointer());
+        let reads_body = webhooks.array || webhooks.account.is_some() || blank().next().is_some();
         let connection = match &door.route {
             Route::Connection(connection) if !reads_body => {
                 return Ok(vec![store(connection, body.to_vec())]);
@@ -179,8 +182,20 @@ impl<S: Store> Intake<S> {
             Route::Connection(connection) => Some(connection),
             Route::Accounts(_) => None,
         };
+        if webhooks.format == BodyFormat::Xml {
+            let read = xml::read(body, webhooks.account.as_deref(), &webhooks.blank)
+                .map_err(|error| Refusal::Malformed(format!("the body is not proper XML: {error}")))?;
+            let target = match &door.route {
+                Route::Connection(connection) => Some(connection),
+                Route::Accounts(accounts) => read.account.and_then(|account| accounts.get(&account)),
+            };
+            if target.is_none() {
+                self.metrics.webhook(&door.provider, "unroutable");
+            }
+            return Ok(target.into_iter().map(|connection| store(connection, read.body.clone())).collect());
+        }
         if let (Route::Accounts(accounts), Some(pointer), true) =
-            (&door.route, webhooks.account.as_deref(), webhooks.blank.is_empty())
+            (&door.route, webhooks.account.as_deref(), blank().next().is_none())
             && let Some(events) = events::read(body, pointer)
         {
             // The common case, and half of the work of taking a webhook in: nothing is changed, so that the events are passed on
@@ -210,7 +225,7 @@ impl<S: Store> Intake<S> {
                 self.metrics.webhook(&door.provider, "unroutable");
                 continue;
             };
-            for pointer in &webhooks.blank {
+            for pointer in blank() {
                 if let Some(secret) = event.pointer_mut(pointer) {
                     *secret = Value::Null;
                 }
@@ -339,10 +354,35 @@ fn answer(webhooks: &Webhooks, query: Option<&str>) -> Response {
     }
 }
 
-fn kept_headers(webhooks: &Webhooks, headers: &HeaderMap) -> Vec<Attribute> {
+/// Where the token stands that proves the sender: it goes no further.
+enum Proof<'w> {
+    None,
+    Header(&'w str),
+    Query(&'w str),
+    Body(&'w str),
+}
+
+impl<'w> Proof<'w> {
+    fn of(webhooks: &'w Webhooks) -> Self {
+        let Verify::Token { place, .. } = &webhooks.verify else { return Self::None };
+        match place.split_once(':') {
+            Some(("header", name)) => Self::Header(name),
+            Some(("query", name)) => Self::Query(name),
+            Some(("body", pointer)) => Self::Body(pointer),
+            _ => Self::None,
+        }
+    }
+
+    fn pointer(&self) -> Option<&'w str> {
+        if let Self::Body(pointer) = self { Some(pointer) } else { None }
+    }
+}
+
+fn kept_headers(webhooks: &Webhooks, headers: &HeaderMap, proof: &Proof<'_>) -> Vec<Attribute> {
     webhooks
         .headers
         .iter()
+        .filter(|name| !matches!(proof, Proof::Header(secret) if name.eq_ignore_ascii_case(secret)))
         .filter_map(|name| {
             let value = headers.get(name.as_str())?.to_str().ok()?;
             Some(Attribute { name: name.clone(), value: value.into() })
@@ -350,9 +390,10 @@ fn kept_headers(webhooks: &Webhooks, headers: &HeaderMap) -> Vec<Attribute> {
         .collect()
 }
 
-fn query(path_and_query: &str) -> Vec<Attribute> {
+fn query(path_and_query: &str, proof: &Proof<'_>) -> Vec<Attribute> {
     let Some((_, query)) = path_and_query.split_once('?') else { return Vec::new() };
     url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| !matches!(proof, Proof::Query(secret) if name == secret))
         .map(|(name, value)| Attribute { name: name.into_owned(), value: value.into_owned() })
         .collect()
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tandem_core::descriptor::{AuthKind, ConnectionDescriptor, Descriptor, QuotaKind, Verify};
+use tandem_core::descriptor::{AuthKind, BodyFormat, ConnectionDescriptor, Descriptor, QuotaKind, Verify};
 
 /// Reads what `describe` answered.
 pub(super) fn descriptor(text: &[u8]) -> Result<Descriptor, String> {
@@ -46,8 +46,22 @@ pub(super) fn descriptor(text: &[u8]) -> Result<Descriptor, String> {
         for place in webhooks.account.iter().chain(&webhooks.blank) {
             pointer("/webhooks", place)?;
         }
+        if webhooks.format == BodyFormat::Xml {
+            if webhooks.array {
+                return Err("/webhooks/array: an XML body is no array".to_owned());
+            }
+            if matches!(&webhooks.verify, Verify::Token { place, .. } if place.starts_with("body:")) {
+                return Err(
+                    "/webhooks/verify/place: in an XML body no token is looked for; use header: or query:"
+                        .to_owned(),
+                );
+            }
+        }
         for name in &webhooks.headers {
             header("/webhooks/headers", name)?;
+            if ["authorization", "cookie"].contains(&name.as_str()) {
+                return Err(format!("/webhooks/headers: {name} stays in the host"));
+            }
         }
         if let Verify::HmacSha256 { header: name, encoding, timestamp, .. } = &webhooks.verify {
             header("/webhooks/verify/header", name)?;
@@ -216,6 +230,23 @@ mod tests {
             ("/auth/token/kind", json!("oauth2"), "/auth/token"),
             ("/response-headers", json!(["set-cookie"]), "/response-headers"),
             ("/webhooks", json!({ "verify": { "scheme": "path" }, "account": "portal" }), "/webhooks"),
+            (
+                "/webhooks",
+                json!({ "verify": { "scheme": "path" }, "headers": ["authorization"] }),
+                "/webhooks/headers",
+            ),
+            (
+                "/webhooks",
+                json!({ "verify": { "scheme": "path" }, "format": "xml", "array": true }),
+                "/webhooks/array",
+            ),
+            (
+                "/webhooks",
+                json!({
+                    "verify": { "scheme": "token", "secret": "hook", "place": "body:/token" }, "format": "xml",
+                }),
+                "/webhooks/verify/place",
+            ),
         ];
         for (place, value, says) in cases {
             let error = descriptor(&with(described(), place, value)).expect_err(place);
