@@ -229,7 +229,7 @@ fn examples() -> Vec<Example> {
                 "family_name": "F", "phone": "+49 30 1", "tags": ["vip", "new"], "lifecycle_stage": "lead",
                 "annual_revenue": "1200000.50", "employees": 0, "notes": "left out",
                 "custom": {
-                    "tier": "silver", "seats": 0, "renewal": "2027-01-31", "seen": "2026-01-02T04:04:05+01:00", "vip": false,
+                    "tier": "silver", "seats": 0, "renewal": "2027-01-31", "seen": "2026-01-02T03:04:05Z", "vip": false,
                     "score": "0.75", "unknown": "stays here",
                 },
             }),
