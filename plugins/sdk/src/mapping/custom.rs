@@ -5,8 +5,11 @@ use serde_json::Value;
 use crate::descriptor::Direction;
 use crate::exchange::Problem;
 
-use super::Mapping;
 use super::convert::{Convert, Table};
+use super::{Form, Mapping};
+
+/// Why a decimal does not come back as it went where the CRM's JSON has it as a number.
+pub const ROUNDED: &str = "a number in the CRM's JSON: what has more than 15 digits is rounded";
 
 impl Mapping {
     /// Adds the fields of a connection's settings. `place` makes the provider's pointer from a property's name.
@@ -18,6 +21,7 @@ impl Mapping {
     /// What is wrong with the settings, with pointers into `settings`.
     pub fn custom(mut self, settings: &Value, place: impl Fn(&str) -> String) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
+        let native = self.form == Form::Native;
         let Some(entries) = settings.as_object() else {
             return Err(vec![Problem::new("invalid-setting", "an object was expected").at("")]);
         };
@@ -29,6 +33,9 @@ impl Mapping {
                         self.field(canonical, &place(custom.property)).direction(custom.direction);
                     if let Some(name) = custom.normalise {
                         declaration = declaration.normalise(name);
+                    }
+                    if native && matches!(custom.convert, Convert::Decimal) {
+                        declaration = declaration.lossy(ROUNDED);
                     }
                     self = declaration.convert(custom.convert);
                 }

@@ -9,6 +9,7 @@ mod declare;
 mod schema;
 
 pub use convert::{Convert, Converter, Table};
+pub use custom::ROUNDED;
 pub use declare::Declaration;
 
 use crate::descriptor::Direction;

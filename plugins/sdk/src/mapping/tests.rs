@@ -266,3 +266,14 @@ fn a_changed_pointer_stands_for_what_is_above_and_below_it() {
     assert!(names("/ema").is_empty());
     assert_eq!(mapping.canonical_of("dob"), Some("/born"));
 }
+
+#[test]
+fn a_decimal_of_the_settings_is_said_to_be_rounded_where_it_is_a_number() {
+    let settings = serde_json::json!({ "/custom/fee": { "property": "fee", "type": "decimal" } });
+    let lossy = |mapping: Mapping| {
+        let mapping = mapping.custom(&settings, |name| format!("/{name}")).unwrap();
+        mapping.fields()["/custom/fee"].lossy.clone()
+    };
+    assert_eq!(lossy(Mapping::object("contact", "people")).as_deref(), Some(ROUNDED));
+    assert_eq!(lossy(Mapping::object("contact", "people").text_values()), None);
+}
