@@ -89,7 +89,11 @@ fn placed(mut mapping: Mapping, pointer: &str, place: &str, settings: &Settings)
         "/website" => mapping.field(pointer, place).normalise("url|empty-is-absent").text(),
         "/language" => mapping.field(pointer, place).normalise("language|empty-is-absent").text(),
         "/lifecycle_stage" => mapping.field(pointer, place).options(stages(settings)),
-        "/annual_revenue" => mapping.field(pointer, place).normalise("decimal").decimal(),
+        "/annual_revenue" => mapping
+            .field(pointer, place)
+            .normalise("decimal")
+            .lossy(tandem_provider::mapping::ROUNDED)
+            .decimal(),
         "/employees" => mapping.field(pointer, place).integer(),
         // A picklist of several values.
         "/tags" => mapping.field(pointer, place).normalise("trim|set|empty-is-absent").joined_set(';'),
