@@ -398,7 +398,8 @@ impl Checker<'_> {
         let until = match call {
             0 => change.at,
             call => match self.history.calls.get(&call) {
-                Some(call) if call.clean => call.answered.unwrap_or(change.at),
+                // What the provider was given and could not read might as well have been lost.
+                Some(call) if call.clean && !call.faulted => call.answered.unwrap_or(change.at),
                 _ => return false,
             },
         };
