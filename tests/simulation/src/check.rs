@@ -74,6 +74,11 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     (checker.wrong, checker.passed)
 }
 
+/// The elements of a set.
+fn elements(value: &Value) -> BTreeSet<String> {
+    value.as_array().into_iter().flatten().map(ToString::to_string).collect()
+}
+
 impl Checker<'_> {
     fn fail(&mut self, what: String) {
         self.wrong.push(what);
@@ -323,10 +328,7 @@ impl Checker<'_> {
             }
             let (here, there) = (self.value(Side::Here, a, pointer), self.value(side, x, pointer));
             let same = match (&here, &there) {
-                (Value::Array(left), Value::Array(right)) => {
-                    let set = |all: &[Value]| all.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-                    set(left) == set(right)
-                }
+                (Value::Array(_), Value::Array(_)) => elements(&here) == elements(&there),
                 _ if blank(&here) || blank(&there) => blank(&here) && blank(&there),
                 _ if rewrites => values::token(&here) == values::token(&there),
                 _ => {
@@ -334,7 +336,11 @@ impl Checker<'_> {
                     plain(&here) == plain(&there)
                 }
             };
-            if !same && self.taken_for_rewrite(place, x, pointer) {
+            let taken = || match field.pointer {
+                TAGS => self.elements_taken_for_rewrites(place, x, &here, &there),
+                pointer => self.taken_for_rewrite(place, x, pointer),
+            };
+            if !same && taken() {
                 self.passed.push("edits that a CRM's own word did not tell from a rewrite");
             } else if !same {
                 self.fail(format!(
@@ -347,6 +353,32 @@ impl Checker<'_> {
     /// A CRM that answers a write with nothing, and whose version and time do not tell whether the record was changed since (there
     /// are none, or only to the second): a person's edit of what Tandem has just written cannot be told from a rewrite by the server.
     fn taken_for_rewrite(&self, place: usize, x: &str, pointer: &str) -> bool {
+        let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
+        let last = track.changes.iter().rfind(|change| change.fields.contains_key(pointer));
+        last.is_some_and(|last| self.may_be_rewrite(place, x, pointer, last))
+    }
+
+    /// The same of each element that only one side has: who put it in or took it out last may have been taken for the server. What is
+    /// written of the others later tells nothing of it.
+    fn elements_taken_for_rewrites(&self, place: usize, x: &str, here: &Value, there: &Value) -> bool {
+        let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
+        let (here, there) = (elements(here), elements(there));
+        here.symmetric_difference(&there).all(|element| {
+            let (mut last, mut had) = (None, false);
+            for change in &track.changes {
+                let Some(value) = change.fields.get(TAGS) else { continue };
+                let has = elements(value).contains(element);
+                if has != had {
+                    last = Some(change);
+                }
+                had = has;
+            }
+            last.is_some_and(|last| self.may_be_rewrite(place, x, TAGS, last))
+        })
+    }
+
+    /// Whether a change of a field in such a CRM may have been taken for a rewrite of what Tandem wrote before.
+    fn may_be_rewrite(&self, place: usize, x: &str, pointer: &str, last: &Change) -> bool {
         let habits = &self.world.accounts[place].habits;
         let vague = match habits.condition {
             Condition::Etag => false,
@@ -357,9 +389,12 @@ impl Checker<'_> {
             return false;
         }
         let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
-        let of_field = || track.changes.iter().filter(|change| change.fields.contains_key(pointer)).rev();
-        let before = of_field().find(|change| matches!(change.who, Who::Tandem(..)));
-        let (Some(last), Some(before)) = (of_field().next(), before) else { return false };
+        let is_ours = |change: &&Change| {
+            change.number < last.number
+                && change.fields.contains_key(pointer)
+                && matches!(change.who, Who::Tandem(..))
+        };
+        let Some(before) = track.changes.iter().rfind(is_ours) else { return false };
         // An edit that was followed by another one before anybody looked is nobody's loss.
         let look = format!("GET /people/{x} ");
         let between = |at: Millis| at > before.at && at < last.at;
@@ -398,7 +433,8 @@ impl Checker<'_> {
         let until = match call {
             0 => change.at,
             call => match self.history.calls.get(&call) {
-                Some(call) if call.clean => call.answered.unwrap_or(change.at),
+                // What the provider was given and could not read might as well have been lost.
+                Some(call) if call.clean && !call.faulted => call.answered.unwrap_or(change.at),
                 _ => return false,
             },
         };
@@ -574,9 +610,6 @@ impl Checker<'_> {
         if shown.fields.contains(TAGS) || !exact || !self.undisturbed(x) || self.world.accounts.len() > 1 {
             return;
         }
-        let elements = |value: &Value| -> BTreeSet<String> {
-            value.as_array().into_iter().flatten().map(ToString::to_string).collect()
-        };
         let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
         for side in [Side::Here, Side::There(place)] {
             for (_, track) in self.tracks(side, code) {

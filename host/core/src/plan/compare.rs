@@ -11,7 +11,7 @@ use super::{overtaken, sets};
 use crate::Millis;
 use crate::link::{Fields, Link, Pair, RECORD};
 use crate::normalise::normal_form;
-use crate::policy::{Flow, ObjectPolicy};
+use crate::policy::{Flow, ObjectPolicy, OnRewrite};
 
 /// Both sides, as far as they are known.
 pub(super) struct Sides<'a> {
@@ -202,11 +202,18 @@ pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
     }
 }
 
+/// Whether a field is otherwise than its half because of what the server made of our own write: of what is only assumed, or of what
+/// was answered and is still to be adopted.
+fn is_rewrite(state: &State<'_>, policy: &ObjectPolicy, pointer: &str, pair: &Pair) -> bool {
+    let to_adopt = || state.ours && policy.field(pointer).on_rewrite == OnRewrite::Adopt;
+    state.rewrote(pointer) && (pair.assumed || to_adopt())
+}
+
 /// What the server made of our own writes, as far as it is known to be that, is agreed on.
 pub(super) fn settle_rewrites(link: &mut Link, state: &State<'_>, policy: &ObjectPolicy) {
-    for pointer in policy.mapped.iter().filter(|pointer| state.rewrote(pointer)) {
-        if link.base.get(pointer).is_some_and(|pair| pair.assumed)
-            && let Some(pair) = link.base.get_mut(pointer)
+    for pointer in &policy.mapped {
+        if let Some(pair) = link.base.get_mut(pointer)
+            && is_rewrite(state, policy, pointer, pair)
         {
             pair.external = state.fields.get(pointer).cloned();
             pair.assumed = false;
@@ -233,7 +240,7 @@ pub(super) fn external_changed(link: &Link, state: &State<'_>, policy: &ObjectPo
     inward(policy).filter(|pointer| !link.owed.contains(*pointer)).any(|pointer| {
         let value = state.fields.get(pointer);
         match link.base.get(pointer) {
-            Some(pair) if pair.assumed && state.rewrote(pointer) => false,
+            Some(pair) if is_rewrite(state, policy, pointer, pair) => false,
             Some(pair) => !same(policy, pointer, value, pair.external.as_ref()),
             None => !blank(value),
         }
