@@ -11,7 +11,7 @@ use super::{overtaken, sets};
 use crate::Millis;
 use crate::link::{Fields, Link, Pair, RECORD};
 use crate::normalise::normal_form;
-use crate::policy::{Flow, ObjectPolicy, OnRewrite};
+use crate::policy::{Flow, ObjectPolicy};
 
 /// Both sides, as far as they are known.
 pub(super) struct Sides<'a> {
@@ -183,6 +183,16 @@ pub(super) fn look<'a>(link: &Link, sides: &Sides<'a>, pointer: &'a str) -> Opti
     })
 }
 
+/// Whether what the CRM has of a field is what it made of a value that we sent: nobody edited it there.
+pub(super) fn is_rewrite(
+    link: &Link,
+    policy: &ObjectPolicy,
+    pointer: &str,
+    external: Option<&Value>,
+) -> bool {
+    link.rewritten.get(pointer).is_some_and(|made| same(policy, pointer, external, Some(made)))
+}
+
 /// Both sides have agreed on what they have now, whether it is the same or one a rewrite of the other.
 pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
     // A value that the CRM came to by itself is as much its own as one that it gave.
@@ -194,6 +204,7 @@ pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
         assumed: false,
         given: itself || before,
     };
+    link.rewritten.remove(look.pointer);
     if look.external_changed {
         overtaken::supersede(link, look.pointer);
     }
@@ -202,18 +213,11 @@ pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
     }
 }
 
-/// Whether a field is otherwise than its half because of what the server made of our own write: of what is only assumed, or of what
-/// was answered and is still to be adopted.
-fn is_rewrite(state: &State<'_>, policy: &ObjectPolicy, pointer: &str, pair: &Pair) -> bool {
-    let to_adopt = || state.ours && policy.field(pointer).on_rewrite == OnRewrite::Adopt;
-    state.rewrote(pointer) && (pair.assumed || to_adopt())
-}
-
 /// What the server made of our own writes, as far as it is known to be that, is agreed on.
 pub(super) fn settle_rewrites(link: &mut Link, state: &State<'_>, policy: &ObjectPolicy) {
-    for pointer in &policy.mapped {
-        if let Some(pair) = link.base.get_mut(pointer)
-            && is_rewrite(state, policy, pointer, pair)
+    for pointer in policy.mapped.iter().filter(|pointer| state.rewrote(pointer)) {
+        if link.base.get(pointer).is_some_and(|pair| pair.assumed)
+            && let Some(pair) = link.base.get_mut(pointer)
         {
             pair.external = state.fields.get(pointer).cloned();
             pair.assumed = false;
@@ -240,7 +244,8 @@ pub(super) fn external_changed(link: &Link, state: &State<'_>, policy: &ObjectPo
     inward(policy).filter(|pointer| !link.owed.contains(*pointer)).any(|pointer| {
         let value = state.fields.get(pointer);
         match link.base.get(pointer) {
-            Some(pair) if is_rewrite(state, policy, pointer, pair) => false,
+            Some(pair) if pair.assumed && state.rewrote(pointer) => false,
+            Some(_) if is_rewrite(link, policy, pointer, value) => false,
             Some(pair) => !same(policy, pointer, value, pair.external.as_ref()),
             None => !blank(value),
         }
