@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tandem::pipeline::{Approval, Withheld};
+use tandem::pipeline::{Approval, Kind, Withheld};
 use tandem::store::Store as _;
 use tandem_core::Millis;
 use tandem_core::clash::{Clash, Waits};
@@ -46,6 +46,8 @@ struct Shown {
     whole: bool,
     /// Whether a deletion or an edit counts is under review.
     deletion: bool,
+    /// The CRM's records whose deletion waits for approval.
+    doomed: BTreeSet<String>,
 }
 
 struct Checker<'a> {
@@ -132,7 +134,10 @@ impl Checker<'_> {
         for (_, stored) in rows.unwrap_or_default() {
             let row = serde_json::from_slice::<Withheld>(&stored).ok();
             let waits = row.filter(|row| row.approval == Approval::Pending);
-            shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
+            let Some(row) = waits.filter(|row| here.contains(row.entity.id.as_str())) else { continue };
+            shown.whole = true;
+            let doomed = row.external.filter(|_| row.kind == Kind::Delete);
+            shown.doomed.extend(doomed.map(|id| id.to_string()));
         }
         for clash in self.clashes(place) {
             shown.whole |= match &clash.waits {
@@ -237,7 +242,13 @@ impl Checker<'_> {
     /// No duplicate where a key exists; elsewhere it is found and shown. So is a record that a person took out of the bin while it
     /// was made anew, and one whose deletion waits for a person.
     fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize, shown: &Shown) {
+        let all = live.len();
+        // One whose deletion is withheld is as good as gone: a new record may stand beside it, and not two.
+        let live: Vec<&String> = live.iter().filter(|id| !shown.doomed.contains(*id)).collect();
         if live.len() <= here.max(1) {
+            if all > here.max(1) {
+                self.passed.push("records of one person beside each other, of which it is told");
+            }
             return;
         }
         let habits = &self.world.accounts[place].habits;
@@ -246,7 +257,7 @@ impl Checker<'_> {
         let mut renamed = false;
         let mut restored = false;
         for (id, track) in self.tracks(Side::There(place), code) {
-            if live.iter().any(|it| it == id) {
+            if live.iter().any(|it| *it == id) {
                 let born = track.changes.first();
                 restored |= track.changes.iter().any(|it| it.what == What::Back && it.who == Who::Person);
                 by_tandem += usize::from(born.is_some_and(|it| matches!(it.who, Who::Tandem(..))));
