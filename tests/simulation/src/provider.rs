@@ -205,6 +205,9 @@ impl Provider for Native<'_> {
         };
         let about = |state| Observed { state, ..Observed::touched(OBJECT, asked) };
         Ok(reply(match (response.status, operation) {
+            (200..=299, Operation::Read(read)) if self.plant == Some(Plant::MergedStays) => {
+                Answer::Current(Observed { id: read.id.clone(), ..whole(&body) })
+            }
             (200..=299, Operation::Read(_)) => Answer::Current(whole(&body)),
             (200..=299, Operation::Write(_)) => {
                 Answer::Written(Written { observed: returned(&body), unapplied: Vec::new() })
