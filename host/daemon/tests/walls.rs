@@ -237,7 +237,7 @@ fn the_pipeline_has_no_clock_no_thread_and_no_chance_of_its_own() {
 
 #[test]
 fn what_goes_through_a_wall_is_found() {
-    let planted = "// HubSpot in a comment is fine.\nlet a = \"api.HubAPI.com\";\n#[cfg(test)]\nmod tests { /* zoho */ }\n";
+    let planted = "// HubSpot in a comment is fine.\nlet a = \"api.HubAPI.com\";\n#[cfg(test)]\nmod tests {\n    let b = \"zoho\";\n}\n";
     assert_eq!(crms(Path::new("a.rs"), planted), ["a.rs:2 knows hubapi"]);
     let planted = "//! crate::pipeline in a comment is fine.\nuse crate::credentials;\nfn f() { crate::pipeline::run(); }\n";
     assert_eq!(imports(Path::new("delivery/a.rs"), planted), ["delivery/a.rs:3 imports pipeline"]);
