@@ -108,11 +108,11 @@ impl Setting {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
-        self.raw(Method::GET, path, &[("x-api-token", &self.account.api_token)], "").await.unwrap()
+        self.raw(Method::GET, path, &[("x-api-token", self.account.api_token.as_str())], "").await.unwrap()
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Reply {
-        self.raw(Method::DELETE, path, &[("x-api-token", &self.account.api_token)], "").await.unwrap()
+        self.raw(Method::DELETE, path, &[("x-api-token", self.account.api_token.as_str())], "").await.unwrap()
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
@@ -126,7 +126,7 @@ impl Setting {
     /// With an OAuth access token.
     pub(crate) async fn bearer(&self, token: &str, path: &str) -> Reply {
         let bearer = format!("Bearer {token}");
-        self.raw(Method::GET, path, &[("authorization", &bearer)], "").await.unwrap()
+        self.raw(Method::GET, path, &[("authorization", bearer.as_str())], "").await.unwrap()
     }
 
     /// Creates a person and gives its id.
@@ -168,7 +168,7 @@ impl Setting {
         use base64::Engine as _;
         let client = format!("{}:{}", self.account.client_id, self.account.client_secret);
         let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(client));
-        self.form("/oauth/token", &[("authorization", &basic)], fields).await
+        self.form("/oauth/token", &[("authorization", basic.as_str())], fields).await
     }
 
     pub(crate) async fn form(&self, path: &str, headers: &[(&str, &str)], fields: &[(&str, &str)]) -> Reply {

@@ -33,7 +33,9 @@ async fn a_missing_or_unknown_token_is_401_from_the_gateway() {
     unauthorized(&s.bearer("nobody", ME).await);
     // One kind of token is not the other.
     unauthorized(&s.bearer(&s.account.api_token, ME).await);
-    unauthorized(&s.raw(Method::GET, ME, &[("x-api-token", &s.account.access_token)], "").await.unwrap());
+    unauthorized(
+        &s.raw(Method::GET, ME, &[("x-api-token", s.account.access_token.as_str())], "").await.unwrap(),
+    );
 }
 
 #[tokio::test]
@@ -89,7 +91,8 @@ async fn a_refresh_token_gives_a_new_access_token_and_the_base_url() {
 async fn a_client_may_show_itself_in_the_form() {
     let s = Setting::new().await;
     let grant = [("grant_type", "refresh_token"), ("refresh_token", s.account.refresh_token.as_str())];
-    let client = [("client_id", s.account.client_id.as_str()), ("client_secret", &s.account.client_secret)];
+    let client =
+        [("client_id", s.account.client_id.as_str()), ("client_secret", s.account.client_secret.as_str())];
     assert_eq!(s.form("/oauth/token", &[], &[grant, client].concat()).await.status, 200);
     let reply = s.form("/oauth/token", &[], &grant).await;
     assert_eq!((reply.status, reply.error()), (400, "invalid_client"));
@@ -158,7 +161,7 @@ async fn the_token_endpoint_names_what_is_wrong() {
     let basic = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     let grant = [("grant_type", "refresh_token"), ("refresh_token", s.account.refresh_token.as_str())];
     let wrong = basic(&format!("{}:wrong", s.account.client_id));
-    let reply = s.form("/oauth/token", &[("authorization", &wrong)], &grant).await;
+    let reply = s.form("/oauth/token", &[("authorization", wrong.as_str())], &grant).await;
     assert_eq!((reply.status, &reply.body["message"]), (400, &json!("Invalid client: client is invalid")));
     assert_eq!(s.token(&[]).await.error(), "invalid_request");
     assert_eq!(s.token(&[("grant_type", "password")]).await.error(), "unsupported_grant_type");
@@ -217,7 +220,10 @@ async fn a_company_is_found_at_its_own_host_only() {
     let token = ("x-api-token", s.account.api_token.as_str());
     for (host, status) in [(own, 200), (&other, 401)] {
         let named = format!("{host}.pipedrive.com");
-        assert_eq!(s.raw(Method::GET, ME, &[token, ("host", &named)], "").await.unwrap().status, status);
+        assert_eq!(
+            s.raw(Method::GET, ME, &[token, ("host", named.as_str())], "").await.unwrap().status,
+            status
+        );
         let prefixed = format!("/pipedrive/{host}{ME}");
         assert_eq!(s.raw(Method::GET, &prefixed, &[token], "").await.unwrap().status, status);
     }

@@ -344,8 +344,8 @@ async fn a_failure_is_tried_again_three_times_with_its_number() {
 async fn a_target_that_is_too_slow_or_absent_has_failed() {
     let receiver = Receiver::start().await;
     let s = subscribed(&receiver).await;
-    s.settings(json!({ "timeoutMs": 30, "retryDelaysMs": [1, 1, 1] })).await;
-    receiver.answers(&[(200, Duration::from_millis(400))]);
+    s.settings(json!({ "timeoutMs": 400, "retryDelaysMs": [1, 1, 1] })).await;
+    receiver.answers(&[(200, Duration::from_millis(3_000))]);
     s.named("Ada").await;
     settled(&s).await;
     let counts = s.control.pipedrive_counts(s.company()).await.unwrap().webhooks;
