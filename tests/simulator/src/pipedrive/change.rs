@@ -163,7 +163,7 @@ fn channels(member: &str, given: &Value) -> Result<Vec<Channel>, Refusal> {
         };
         let label = match row.get("label") {
             None => "work",
-            Some(Value::String(label)) => label,
+            Some(Value::String(label)) => label.as_str(),
             Some(_) => return Err(Refusal::invalid(&format!("{member}.label"), "Expected string")),
         };
         list.push(Channel { value: value.to_owned(), primary, label: label.to_owned() });

@@ -180,10 +180,8 @@ impl Persons {
         by: Writer,
         rules: Rules,
     ) -> Result<Written, Refusal> {
-        let change = match self.live(id).ok_or_else(|| Refusal::not_found("Person")) {
-            Ok(before) => self.read(body, false, rules).map(|change| (before.clone(), change)),
-            Err(refusal) => Err(refusal),
-        };
+        let before = self.live(id).cloned().ok_or_else(|| Refusal::not_found("Person"));
+        let change = before.and_then(|before| Ok((before, self.read(body, false, rules)?)));
         self.note(Some(id), by, WriteKind::Update, body, rules.now, change.is_ok());
         let (before, change) = change?;
         let mut person = Person::clone(&before);
