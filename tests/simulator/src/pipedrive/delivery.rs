@@ -128,7 +128,7 @@ fn start(
     let mut letters: Vec<Letter> = Vec::new();
     let correlation = world.dice.uuid().to_string();
     for event in events {
-        let told = account.hooks.lock().to_tell(event.action, world.clock.now());
+        let told = account.hooks.lock().addressees(event.action, world.clock.now());
         for hook in told {
             for delay in delays(world, account) {
                 letters.push(letter(world, account, settings, &event, hook.clone(), &correlation, delay));

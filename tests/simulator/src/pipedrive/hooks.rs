@@ -131,7 +131,7 @@ impl Hooks {
     }
 
     /// Who is to be told of what was done to a person. The event of a banned one is lost.
-    pub(super) fn to_tell(&mut self, action: &str, now: i64) -> Vec<Hook> {
+    pub(super) fn addressees(&mut self, action: &str, now: i64) -> Vec<Hook> {
         self.sweep(now);
         let mut told = Vec::new();
         for hook in self.list.iter().filter(|hook| hook.live()) {

@@ -78,7 +78,7 @@ impl Pipedrive {
         let mine = tokens.values().filter(|grant| {
             grant.account.company == company && grant.kind == Kind::Oauth && grant.expires() > now
         });
-        mine.map(|grant| grant.expire(now)).count()
+        mine.inspect(|grant| grant.expire(now)).count()
     }
 
     pub(crate) fn clear(&self) {
