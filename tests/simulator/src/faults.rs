@@ -255,11 +255,14 @@ impl FaultKind {
                 operation.writes() && object_id.is_none_or(|only| only == id)
             }
             Self::AnswerBody { object_id, .. } => {
-                operation == Operation::ContactsRead && object_id.is_none_or(|only| only == id)
+                matches!(operation, Operation::ContactsRead | Operation::PersonsRead)
+                    && object_id.is_none_or(|only| only == id)
             }
             Self::PersonEditAfterRead { object_id, .. } => {
-                matches!(operation, Operation::ContactsRead | Operation::ContactsBatchRead)
-                    && object_id.is_none_or(|only| only == id)
+                matches!(
+                    operation,
+                    Operation::ContactsRead | Operation::ContactsBatchRead | Operation::PersonsRead
+                ) && object_id.is_none_or(|only| only == id)
             }
             _ => false,
         }

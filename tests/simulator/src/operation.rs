@@ -56,6 +56,27 @@ operations! {
     OauthTokenInfo => "oauth.token-info", false;
     WebhookSettings => "webhooks.settings", false;
     WebhookSubscriptions => "webhooks.subscriptions", false;
+    PersonsCreate => "persons.create", true;
+    PersonsRead => "persons.read", false;
+    PersonsList => "persons.list", false;
+    PersonsUpdate => "persons.update", true;
+    PersonsDelete => "persons.delete", true;
+    PersonsSearch => "persons.search", false;
+    PersonsMerge => "persons.merge", true;
+    PersonFieldsList => "person-fields.list", false;
+    PersonFieldsRead => "person-fields.read", false;
+    PersonFieldsCreate => "person-fields.create", false;
+    PersonFieldsUpdate => "person-fields.update", false;
+    PersonFieldsDelete => "person-fields.delete", false;
+    PersonOptionsAdd => "person-options.add", false;
+    PersonOptionsUpdate => "person-options.update", false;
+    PersonOptionsRemove => "person-options.remove", false;
+    UsersMe => "users.me", false;
+    UsersList => "users.list", false;
+    Recents => "recents.list", false;
+    HooksList => "hooks.list", false;
+    HooksCreate => "hooks.create", false;
+    HooksDelete => "hooks.delete", false;
     Unknown => "unknown", false;
 }
 

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::call::{Call, Outcome};
 use crate::hubspot;
+use crate::pipedrive;
 use crate::rest;
 use crate::world::World;
 
@@ -78,7 +79,9 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY).collect().await.map_err(|_| Closed)?.to_bytes();
     let call = Call::new(world, parts, body);
-    let outcome = if hubspot::owns(&call.path) {
+    let outcome = if pipedrive::owns(&call.path) {
+        Box::pin(pipedrive::serve(call)).await
+    } else if hubspot::owns(&call.path) {
         Box::pin(hubspot::serve(call)).await
     } else if rest::owns(&call.path) {
         rest::serve(&call)

@@ -10,6 +10,7 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::hubspot::HubSpot;
 use crate::hubspot::webhooks::Poster;
+use crate::pipedrive::Pipedrive;
 use crate::rest::Rest;
 use crate::strict::Strict;
 
@@ -21,6 +22,7 @@ pub(crate) struct World {
     pub(crate) poster: Poster,
     pub(crate) hubspot: HubSpot,
     pub(crate) rest: Rest,
+    pub(crate) pipedrive: Pipedrive,
     /// Where the API listens, for links.
     pub(crate) api_url: OnceLock<String>,
     /// Turns true when everything is to end.
@@ -42,6 +44,7 @@ impl World {
             poster,
             hubspot: HubSpot::default(),
             rest: Rest::default(),
+            pipedrive: Pipedrive::default(),
             api_url: OnceLock::new(),
             stop: watch::Sender::new(false),
         }

@@ -31,11 +31,11 @@ type Shared = Arc<World>;
 pub(crate) struct Refusal(StatusCode, Value);
 
 impl Refusal {
-    fn bad(message: impl Into<String>) -> Self {
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, json!({ "message": message.into() }))
     }
 
-    fn missing(what: &str) -> Self {
+    pub(crate) fn missing(what: &str) -> Self {
         Self(StatusCode::NOT_FOUND, json!({ "message": format!("no such {what}") }))
     }
 
@@ -96,6 +96,7 @@ pub(crate) fn router(world: Shared) -> Router {
             "/control/rest/accounts/{account}/people/{id}",
             patch(rest_person_edits).delete(rest_person_deletes),
         )
+        .merge(crate::pipedrive::control_api::router())
         .route("/control/reset", post(reset))
         .route("/control/shutdown", post(shutdown))
         .layer(DefaultBodyLimit::max(256 << 20))
@@ -642,6 +643,7 @@ async fn reset(State(world): State<Shared>) -> Json<Value> {
     world.strict.clear();
     world.hubspot.clear();
     world.rest.clear();
+    world.pipedrive.clear();
     Json(json!({}))
 }
 
