@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::call::{Call, Outcome};
 use crate::hubspot;
 use crate::rest;
+use crate::salesforce;
 use crate::world::World;
 
 /// The largest body that is read.
@@ -82,6 +83,8 @@ async fn answer(
         Box::pin(hubspot::serve(call)).await
     } else if rest::owns(&call.path) {
         rest::serve(&call)
+    } else if salesforce::owns(&call.path) {
+        Box::pin(salesforce::serve(call)).await
     } else {
         call.violation(None, "unknown path");
         let mut response = http::Response::new(Full::default());

@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::hubspot::HubSpot;
 use crate::hubspot::webhooks::Poster;
 use crate::rest::Rest;
+use crate::salesforce::Salesforce;
 use crate::strict::Strict;
 
 pub(crate) struct World {
@@ -21,6 +22,7 @@ pub(crate) struct World {
     pub(crate) poster: Poster,
     pub(crate) hubspot: HubSpot,
     pub(crate) rest: Rest,
+    pub(crate) salesforce: Salesforce,
     /// Where the API listens, for links.
     pub(crate) api_url: OnceLock<String>,
     /// Turns true when everything is to end.
@@ -42,6 +44,7 @@ impl World {
             poster,
             hubspot: HubSpot::default(),
             rest: Rest::default(),
+            salesforce: Salesforce::default(),
             api_url: OnceLock::new(),
             stop: watch::Sender::new(false),
         }
