@@ -16,6 +16,7 @@ use crate::call::{Call, Outcome};
 use crate::hubspot;
 use crate::pipedrive;
 use crate::rest;
+use crate::salesforce;
 use crate::world::World;
 
 /// The largest body that is read.
@@ -85,6 +86,8 @@ async fn answer(
         Box::pin(hubspot::serve(call)).await
     } else if rest::owns(&call.path) {
         rest::serve(&call)
+    } else if salesforce::owns(&call.path) {
+        Box::pin(salesforce::serve(call)).await
     } else {
         call.violation(None, "unknown path");
         let mut response = http::Response::new(Full::default());

@@ -12,6 +12,7 @@ use crate::hubspot::HubSpot;
 use crate::hubspot::webhooks::Poster;
 use crate::pipedrive::Pipedrive;
 use crate::rest::Rest;
+use crate::salesforce::Salesforce;
 use crate::strict::Strict;
 
 pub(crate) struct World {
@@ -23,6 +24,7 @@ pub(crate) struct World {
     pub(crate) hubspot: HubSpot,
     pub(crate) rest: Rest,
     pub(crate) pipedrive: Pipedrive,
+    pub(crate) salesforce: Salesforce,
     /// Where the API listens, for links.
     pub(crate) api_url: OnceLock<String>,
     /// Turns true when everything is to end.
@@ -45,6 +47,7 @@ impl World {
             hubspot: HubSpot::default(),
             rest: Rest::default(),
             pipedrive: Pipedrive::default(),
+            salesforce: Salesforce::default(),
             api_url: OnceLock::new(),
             stop: watch::Sender::new(false),
         }

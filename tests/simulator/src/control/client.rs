@@ -48,7 +48,7 @@ pub enum ControlError {
     },
 }
 
-type Answer<T> = Result<T, ControlError>;
+pub(super) type Answer<T> = Result<T, ControlError>;
 
 /// One account, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
