@@ -20,6 +20,9 @@ use crate::record::{Extent, data, stamp_of};
 use crate::settings::Names;
 use crate::{Note, Pipedrive};
 
+const NAMELESS: &str =
+    "Pipedrive wants a name, and the contact has neither name nor address nor telephone number";
+
 /// The two parts of a name.
 const PARTS: [&str; 2] = ["first_name", "last_name"];
 
@@ -161,7 +164,7 @@ impl Pipedrive {
             Member::Name => PARTS.iter().any(|part| before.get(part) != after.get(part)),
             Member::Plain(name) | Member::List(name) => before.get(name) != after.get(name),
             Member::Postal => before.get(POSTAL) != after.get(POSTAL),
-            Member::Custom(key) => before.at(&[CUSTOM, key]) != after.at(&[CUSTOM, key]),
+            Member::Custom(key) => before.at(&[CUSTOM, key.as_str()]) != after.at(&[CUSTOM, key.as_str()]),
         }
     }
 
@@ -225,20 +228,20 @@ impl Pipedrive {
             _ => Cow::Borrowed(""),
         };
         let (mut first, last) = (part("first_name"), part("last_name"));
-        if first.trim().is_empty() && last.trim().is_empty() {
-            let one_of = |list: &str| {
-                let entries = document.get(list).and_then(Node::as_list)?;
-                entries::picked(entries, Pick::Primary)
-                    .or_else(|| entries.first()?.get("value")?.as_str())
-                    .map(|text| Cow::Owned(text.to_owned()))
-            };
-            first = one_of(EMAILS.0).or_else(|| one_of(PHONES)).ok_or_else(|| {
-                Problem::new(
-                    "name-required",
-                    "Pipedrive wants a name, and the contact has neither name nor address nor telephone number",
-                )
-                .at("/given_name")
-            })?;
+        let one_of = |list: &str| {
+            let entries = document.get(list).and_then(Node::as_list)?;
+            entries::picked(entries, Pick::Primary).or_else(|| entries.first()?.get("value")?.as_str())
+        };
+        let stands_in = one_of(EMAILS.0).or_else(|| one_of(PHONES));
+        match (first.trim(), last.trim()) {
+            ("", "") => {
+                let name =
+                    stands_in.ok_or_else(|| Problem::new("name-required", NAMELESS).at("/given_name"))?;
+                first = Cow::Owned(name.to_owned());
+            }
+            // It stood in for a name until there was one.
+            (name, _) if !last.trim().is_empty() && stands_in == Some(name) => first = Cow::Borrowed(""),
+            _ => {}
         }
         match self.settings.names {
             Names::Parts => {

@@ -63,6 +63,10 @@ fn whoever_has_no_name_is_called_by_the_address_or_the_number() {
         let (requests, _) = run(&whole, &write(None, &mapped(&whole, &canonical), &[]), &[failed(500, "x")]);
         assert_eq!(body(&requests[0])["name"], name);
     }
+    // Once there is a name, nothing stands in for it.
+    let named = json!({ "given_name": "a@b.c", "family_name": "Smith", "email": "a@b.c" });
+    let (requests, _) = run(&plain(), &update(&plain(), &named, &["/family_name"]), &[failed(500, "x")]);
+    assert_eq!(body(&requests[0]), json!({ "first_name": "", "last_name": "Smith" }));
     let reply = plain().start(&write(None, &json!({}), &[]), &context());
     let Answer::Rejected(problems) = reply.answer else { panic!("{:?}", reply.answer) };
     assert_eq!(
