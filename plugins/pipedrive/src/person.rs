@@ -54,7 +54,7 @@ pub(crate) fn mapping(
         }
         match facts.fields().map(|fields| fields.get(key)) {
             Some(None) => {
-                wrong(format!("the account has no person field {key}: make one, then discover again"))
+                wrong(format!("the account has no person field {key}: make one, then discover again"));
             }
             // Only these are searched.
             Some(Some(Field { kind, .. }))
