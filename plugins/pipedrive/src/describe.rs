@@ -141,7 +141,7 @@ fn schema(pipedrive: &Pipedrive, read: bool) -> Value {
             "birthday": birthday,
             "notes": text(65_536),
             (plain::POSTAL): { "type": ["object", "null"], "properties": parts },
-            (plain::CUSTOM): { "type": ["object", "null"], "properties": fields },
+            (plain::CUSTOM): { "type": "object", "properties": fields },
             "is_deleted": { "type": ["boolean", "null"] },
             "add_time": text(64),
             "update_time": text(64),
