@@ -177,8 +177,11 @@ fn id<'a>(text: &str) -> Node<'a> {
     if is_number { Node::Number(text) } else { Node::Text(text) }
 }
 
-/// A decimal as JSON has it: no leading zeros.
+/// A decimal as JSON has it: no leading zeros, and no more digits than a binary floating-point number keeps, which is what
+/// Pipedrive and most of what stands between take it for.
 fn number<'a>(text: &str) -> Option<Node<'a>> {
+    const DIGITS: usize = 15;
+    const LARGEST: u64 = 1 << 53;
     let (sign, bare) = text.strip_prefix('-').map_or(("", text), |bare| ("-", bare));
     let (whole, fraction) = bare.split_once('.').unwrap_or((bare, ""));
     let digits = |part: &str| part.bytes().all(|it| it.is_ascii_digit());
@@ -186,6 +189,11 @@ fn number<'a>(text: &str) -> Option<Node<'a>> {
         return None;
     }
     let short = whole.trim_start_matches('0');
+    let counted = short.len() + fraction.trim_end_matches('0').len();
+    let is_safe = fraction.is_empty() && short.parse::<u64>().is_ok_and(|number| number <= LARGEST);
+    if counted > DIGITS && !is_safe {
+        return None;
+    }
     let whole = if short.is_empty() { "0" } else { short };
     let point = if fraction.is_empty() { "" } else { "." };
     Some(Node::Number(Cow::Owned(format!("{sign}{whole}{point}{fraction}"))))

@@ -116,7 +116,11 @@ impl Pipedrive {
             let there = members.get(CUSTOM).and_then(|fields| fields.get(key));
             let value = if to.is_empty() { Some(Node::Null) } else { kind.value(&to, there) };
             let Some(value) = value else {
-                let what = if *kind == Kind::Flag { "true or false" } else { "a number" };
+                let what = if *kind == Kind::Flag {
+                    "true or false"
+                } else {
+                    "a number of fifteen digits at the most"
+                };
                 let pointer = self.canonical_at(&format!("/{CUSTOM}/{key}")).unwrap_or_default();
                 problems.push(Problem::new("invalid-value", format!("{what} was expected")).at(pointer));
                 continue;

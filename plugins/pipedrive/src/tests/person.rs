@@ -80,6 +80,22 @@ fn an_amount_keeps_its_currency_and_gets_the_accounts_where_it_has_none() {
 }
 
 #[test]
+fn numbers_that_would_be_rounded_are_refused() {
+    let provider = rich();
+    let put = |fee: &str| {
+        let canonical = json!({ "custom": { "fee": fee } }).to_string();
+        provider.to_provider("contact", canonical.as_bytes(), None)
+    };
+    for fee in ["123456789012345", "-0.123456789012345", "9007199254740992", "1.50000000000000000000", "0"] {
+        assert!(put(fee).is_ok(), "{fee}");
+    }
+    for fee in ["9773123547822.8441", "9007199254740993", "0.1234567890123456"] {
+        let problems = put(fee).unwrap_err();
+        assert_eq!(problems[0].pointer.as_deref(), Some("/custom/fee"), "{fee}");
+    }
+}
+
+#[test]
 fn problems_have_places_on_the_side_that_they_are_on() {
     let problems =
         rich().to_provider("contact", br#"{"email":5,"custom":{"tier":"bronze"}}"#, None).unwrap_err();
