@@ -49,7 +49,8 @@ pub fn retry_after(response: &Response, context: &Context) -> Wait {
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form that servers may send (RFC 9110, 5.6.7).
-fn http_date(text: &str) -> Option<u64> {
+#[must_use]
+pub fn http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_once(", ")?.1.split(' ');
