@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use tandem_provider::{
     Abilities, AuthKind, AuthScheme, Condition, ConnectionDescriptor, Descriptor, Direction, Example,
-    FieldDescriptor, ObjectDescriptor, Refresh, Verify, WebhookAnswer, Webhooks,
+    FieldDescriptor, ObjectDescriptor, Refresh, Verify, Webhooks,
 };
 
 use crate::person::{NAME, OBJECT};
@@ -36,15 +36,8 @@ pub(crate) fn descriptor() -> Descriptor {
             ("static".to_owned(), token),
             ("oauth2".to_owned(), AuthScheme::oauth2(refresh)),
         ]),
-        webhooks: Some(Webhooks {
-            verify: Verify::Basic { secret: watch::BASIC_SECRET.to_owned() },
-            array: false,
-            // Each connection has a webhook of its own.
-            account: None,
-            blank: Vec::new(),
-            headers: Vec::new(),
-            answer: WebhookAnswer::default(),
-        }),
+        // Each connection has a webhook of its own.
+        webhooks: Some(Webhooks::verified_by(Verify::Basic { secret: watch::BASIC_SECRET.to_owned() })),
         rules: false,
         secrets: BTreeMap::from([(
             "watch".to_owned(),
