@@ -16,7 +16,7 @@ _toolchain:
 
 # Builds providers and the guests of the tests as components, into target/wasm32-wasip2/guest.
 guests: _toolchain
-    cargo build --locked -p provider-hubspot -p provider-salesforce -p provider-starter --target wasm32-wasip2 --profile guest
+    cargo build --locked -p provider-hubspot -p provider-pipedrive -p provider-salesforce -p provider-starter --target wasm32-wasip2 --profile guest
     cargo build --locked -p tandem-guests --examples --target wasm32-wasip2 --profile guest
 
 # Builds the daemon, the simulator and the programs of the tests.

@@ -334,6 +334,9 @@ pub struct Link {
     /// Our own last write to the CRM, until the record is seen again.
     #[serde(default)]
     pub own: Option<OwnWrite>,
+    /// What the CRM made of values that we sent, by field, until System A has it too: nobody edited the field there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewritten: BTreeMap<String, Value>,
     /// The internal version that our own last write to System A made.
     #[serde(default)]
     pub own_internal: Option<u64>,
@@ -386,6 +389,7 @@ impl Link {
             doubt: None,
             decided: BTreeMap::new(),
             own: None,
+            rewritten: BTreeMap::new(),
             own_internal: None,
             overwrites: BTreeMap::new(),
             overtaken: BTreeMap::new(),
@@ -439,6 +443,7 @@ impl Link {
         self.refused.clear();
         self.doubt = None;
         self.own = None;
+        self.rewritten.clear();
         self.overwrites.clear();
         self.overtaken.clear();
         self.look = false;
@@ -566,6 +571,7 @@ mod tests {
         link.refused = values();
         link.doubt = Some(Doubt { since: 1, looks: 1, last: 1 });
         link.own = Some(OwnWrite::default());
+        link.rewritten = values();
         link.look = true;
         link.outside = Some("staff".into());
         link.bury(Side::External, 9);

@@ -62,6 +62,7 @@ impl Places {
                 forgotten.push(pointer.clone());
             }
             link.refused.remove(pointer);
+            link.rewritten.remove(pointer);
             link.overwrites.remove(pointer);
             link.overtaken.remove(pointer);
             if let Some(own) = &mut link.own {
@@ -94,6 +95,7 @@ mod tests {
         for pointer in ["/title", "/city"] {
             link.base.insert(pointer.to_owned(), Pair::default());
             link.refused.insert(pointer.to_owned(), json!("x"));
+            link.rewritten.insert(pointer.to_owned(), json!("y"));
             link.overwrites.insert(pointer.to_owned(), Vec::new());
         }
         link.own = Some(OwnWrite {
@@ -107,6 +109,7 @@ mod tests {
         vec![
             link.base.keys().map(String::as_str).collect(),
             link.refused.keys().map(String::as_str).collect(),
+            link.rewritten.keys().map(String::as_str).collect(),
             link.overwrites.keys().map(String::as_str).collect(),
             link.own.iter().flat_map(|own| &own.fields).map(String::as_str).collect(),
         ]
@@ -120,7 +123,7 @@ mod tests {
         let mut old = link(0);
         assert_eq!((first.take_up(&mut old), &old), (Vec::new(), &link(0)));
         assert_eq!(second.take_up(&mut old), ["/title"]);
-        assert_eq!((known(&old), old.moves), (vec![vec!["/city"]; 4], 1));
+        assert_eq!((known(&old), old.moves), (vec![vec!["/city"]; 5], 1));
         let mut new = link(1);
         assert_eq!((second.take_up(&mut new), new), (Vec::new(), link(1)), "it was written after the move");
     }
@@ -132,7 +135,7 @@ mod tests {
         let third = second.follow(&places(&[("/title", "/c"), ("/city", "/d")]));
         let mut between = link(1);
         assert_eq!(third.take_up(&mut between), ["/city"]);
-        assert_eq!((known(&between), between.moves), (vec![vec!["/title"]; 4], 2));
+        assert_eq!((known(&between), between.moves), (vec![vec!["/title"]; 5], 2));
         let mut before = link(0);
         assert_eq!(third.take_up(&mut before), ["/city", "/title"]);
         assert!(known(&before).iter().all(Vec::is_empty));

@@ -106,6 +106,11 @@ fn disturbances() -> Vec<(FaultKind, &'static str, By)> {
         status(429, Some(1)),
         status(477, Some(1)),
         status(403, None),
+        (
+            FaultKind::Refused { status: 500, code: "INTERNAL".into(), message: "it broke".into() },
+            "contacts.*",
+            By::SystemA,
+        ),
         (FaultKind::ResetBefore, "contacts.*", By::SystemA),
         (FaultKind::DropAfter, "contacts.*", By::SystemA),
         (FaultKind::WithholdAfter { ms: 300 }, "contacts.*", By::SystemA),

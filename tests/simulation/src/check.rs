@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tandem::pipeline::{Approval, Withheld};
-use tandem::store::Store as _;
+use tandem::pipeline::{Approval, Kind, Withheld};
+use tandem::store::{DeadLetter, Store as _, Subject};
 use tandem_core::Millis;
 use tandem_core::clash::{Clash, Waits};
 use tandem_core::descriptor::Condition;
@@ -21,7 +21,7 @@ use tandem_core::policy::{OnConflict, OnRewrite};
 use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
-use crate::values::{self, CODE, EMAIL, FIELDS, TAGS, blank};
+use crate::values::{self, CODE, EMAIL, FIELDS, NAME, TAGS, blank};
 use crate::world::{Guard, World};
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
@@ -46,6 +46,8 @@ struct Shown {
     whole: bool,
     /// Whether a deletion or an edit counts is under review.
     deletion: bool,
+    /// The CRM's records whose deletion waits for approval.
+    doomed: BTreeSet<String>,
 }
 
 struct Checker<'a> {
@@ -66,12 +68,18 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     }
     for place in 0..world.accounts.len() {
         checker.reported(place);
+        checker.set_aside(place);
     }
     checker.causes();
     checker.needless();
     checker.restless();
     checker.guarded();
     (checker.wrong, checker.passed)
+}
+
+/// The elements of a set.
+fn elements(value: &Value) -> BTreeSet<String> {
+    value.as_array().into_iter().flatten().map(ToString::to_string).collect()
 }
 
 impl Checker<'_> {
@@ -132,7 +140,10 @@ impl Checker<'_> {
         for (_, stored) in rows.unwrap_or_default() {
             let row = serde_json::from_slice::<Withheld>(&stored).ok();
             let waits = row.filter(|row| row.approval == Approval::Pending);
-            shown.whole |= waits.is_some_and(|row| here.contains(row.entity.id.as_str()));
+            let Some(row) = waits.filter(|row| here.contains(row.entity.id.as_str())) else { continue };
+            shown.whole = true;
+            let doomed = row.external.filter(|_| row.kind == Kind::Delete);
+            shown.doomed.extend(doomed.map(|id| id.to_string()));
         }
         for clash in self.clashes(place) {
             shown.whole |= match &clash.waits {
@@ -141,7 +152,6 @@ impl Checker<'_> {
             };
         }
         for letter in self.world.disk.dead(Some(&connection), 10_000).unwrap_or_default() {
-            use tandem::store::Subject;
             let entity = letter.entity.as_ref().is_some_and(|entity| here.contains(entity.id.as_str()));
             let external = letter.external.as_ref().is_some_and(|id| there.contains(id.as_str()));
             let subject = match &letter.hint.subject {
@@ -237,7 +247,13 @@ impl Checker<'_> {
     /// No duplicate where a key exists; elsewhere it is found and shown. So is a record that a person took out of the bin while it
     /// was made anew, and one whose deletion waits for a person.
     fn doubles(&mut self, place: usize, code: &str, live: &[String], here: usize, shown: &Shown) {
+        let all = live.len();
+        // One whose deletion is withheld is as good as gone: a new record may stand beside it, and not two.
+        let live: Vec<&String> = live.iter().filter(|id| !shown.doomed.contains(*id)).collect();
         if live.len() <= here.max(1) {
+            if all > here.max(1) {
+                self.passed.push("records of one person beside each other, of which it is told");
+            }
             return;
         }
         let habits = &self.world.accounts[place].habits;
@@ -246,7 +262,7 @@ impl Checker<'_> {
         let mut renamed = false;
         let mut restored = false;
         for (id, track) in self.tracks(Side::There(place), code) {
-            if live.iter().any(|it| it == id) {
+            if live.iter().any(|it| *it == id) {
                 let born = track.changes.first();
                 restored |= track.changes.iter().any(|it| it.what == What::Back && it.who == Who::Person);
                 by_tandem += usize::from(born.is_some_and(|it| matches!(it.who, Who::Tandem(..))));
@@ -312,6 +328,60 @@ impl Checker<'_> {
         }
     }
 
+    /// Whatever is set aside still was tried once more after faults and people had stopped: what is wrong with it has to be there.
+    fn set_aside(&mut self, place: usize) {
+        let mut letters = self.world.disk.dead(Some(&connection_id(place)), 10_000).unwrap_or_default();
+        letters.retain(|letter| !self.has_cause(place, letter));
+        for letter in letters {
+            let what: Vec<&str> = letter.problems.iter().map(|problem| problem.message.as_str()).collect();
+            self.fail(format!(
+                "{:?} in account {place} is set aside ({}: {}), and nothing is wrong with it any more",
+                letter.about().1,
+                letter.point,
+                what.join("; ")
+            ));
+        }
+    }
+
+    /// Whether what a letter says is so: a record is there that the other side does not take as it is.
+    fn has_cause(&self, place: usize, letter: &DeadLetter) -> bool {
+        let entity = letter.entity.as_ref().map(|entity| entity.id.to_string());
+        let external = letter.external.as_ref().map(ToString::to_string);
+        let (here, there) = match &letter.hint.subject {
+            Subject::Internal(id) => (entity.or_else(|| Some(id.to_string())), external),
+            Subject::External(id) => (entity, external.or_else(|| Some(id.to_string()))),
+            Subject::Delivery(_) => return false,
+        };
+        let side = Side::There(place);
+        let here = here.filter(|id| self.world.system_a.live().contains(id));
+        let there = there.filter(|id| self.world.accounts[place].live().contains(id));
+        match letter.point.as_str() {
+            "rejected" => here.is_some_and(|id| {
+                let name = self.value(Side::Here, &id, NAME);
+                name.as_str().is_some_and(|name| name.contains('!'))
+                    || self.world.accounts[place].habits.unique
+                        && self.others_address(side, there.as_ref(), &self.value(Side::Here, &id, EMAIL))
+            }),
+            "canonical-in" => there.is_some_and(|id| {
+                self.others_address(Side::Here, here.as_ref(), &self.value(side, &id, EMAIL))
+            }),
+            _ => false,
+        }
+    }
+
+    /// Whether another record of a side than this one has an address.
+    fn others_address(&self, side: Side, own: Option<&String>, address: &Value) -> bool {
+        let plain =
+            |value: &Value| value.as_str().map(|it| it.trim().to_lowercase()).filter(|it| !it.is_empty());
+        let Some(address) = plain(address) else { return false };
+        let live = match side {
+            Side::Here => self.world.system_a.live(),
+            Side::There(place) => self.world.accounts[place].live(),
+        };
+        live.iter()
+            .any(|id| Some(id) != own && plain(&self.value(side, id, EMAIL)).as_ref() == Some(&address))
+    }
+
     /// In quiet both sides are equal, or one is a rewrite of the other.
     fn equal(&mut self, place: usize, code: &str, a: &str, x: &str, shown: &Shown) {
         let side = Side::There(place);
@@ -323,10 +393,7 @@ impl Checker<'_> {
             }
             let (here, there) = (self.value(Side::Here, a, pointer), self.value(side, x, pointer));
             let same = match (&here, &there) {
-                (Value::Array(left), Value::Array(right)) => {
-                    let set = |all: &[Value]| all.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-                    set(left) == set(right)
-                }
+                (Value::Array(_), Value::Array(_)) => elements(&here) == elements(&there),
                 _ if blank(&here) || blank(&there) => blank(&here) && blank(&there),
                 _ if rewrites => values::token(&here) == values::token(&there),
                 _ => {
@@ -334,7 +401,11 @@ impl Checker<'_> {
                     plain(&here) == plain(&there)
                 }
             };
-            if !same && self.taken_for_rewrite(place, x, pointer) {
+            let taken = || match field.pointer {
+                TAGS => self.elements_taken_for_rewrites(place, x, &here, &there),
+                pointer => self.taken_for_rewrite(place, x, pointer),
+            };
+            if !same && taken() {
                 self.passed.push("edits that a CRM's own word did not tell from a rewrite");
             } else if !same {
                 self.fail(format!(
@@ -347,6 +418,32 @@ impl Checker<'_> {
     /// A CRM that answers a write with nothing, and whose version and time do not tell whether the record was changed since (there
     /// are none, or only to the second): a person's edit of what Tandem has just written cannot be told from a rewrite by the server.
     fn taken_for_rewrite(&self, place: usize, x: &str, pointer: &str) -> bool {
+        let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
+        let last = track.changes.iter().rfind(|change| change.fields.contains_key(pointer));
+        last.is_some_and(|last| self.may_be_rewrite(place, x, pointer, last))
+    }
+
+    /// The same of each element that only one side has: who put it in or took it out last may have been taken for the server. What is
+    /// written of the others later tells nothing of it.
+    fn elements_taken_for_rewrites(&self, place: usize, x: &str, here: &Value, there: &Value) -> bool {
+        let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
+        let (here, there) = (elements(here), elements(there));
+        here.symmetric_difference(&there).all(|element| {
+            let (mut last, mut had) = (None, false);
+            for change in &track.changes {
+                let Some(value) = change.fields.get(TAGS) else { continue };
+                let has = elements(value).contains(element);
+                if has != had {
+                    last = Some(change);
+                }
+                had = has;
+            }
+            last.is_some_and(|last| self.may_be_rewrite(place, x, TAGS, last))
+        })
+    }
+
+    /// Whether a change of a field in such a CRM may have been taken for a rewrite of what Tandem wrote before.
+    fn may_be_rewrite(&self, place: usize, x: &str, pointer: &str, last: &Change) -> bool {
         let habits = &self.world.accounts[place].habits;
         let vague = match habits.condition {
             Condition::Etag => false,
@@ -357,9 +454,12 @@ impl Checker<'_> {
             return false;
         }
         let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
-        let of_field = || track.changes.iter().filter(|change| change.fields.contains_key(pointer)).rev();
-        let before = of_field().find(|change| matches!(change.who, Who::Tandem(..)));
-        let (Some(last), Some(before)) = (of_field().next(), before) else { return false };
+        let is_ours = |change: &&Change| {
+            change.number < last.number
+                && change.fields.contains_key(pointer)
+                && matches!(change.who, Who::Tandem(..))
+        };
+        let Some(before) = track.changes.iter().rfind(is_ours) else { return false };
         // An edit that was followed by another one before anybody looked is nobody's loss.
         let look = format!("GET /people/{x} ");
         let between = |at: Millis| at > before.at && at < last.at;
@@ -398,7 +498,8 @@ impl Checker<'_> {
         let until = match call {
             0 => change.at,
             call => match self.history.calls.get(&call) {
-                Some(call) if call.clean => call.answered.unwrap_or(change.at),
+                // What the provider was given and could not read might as well have been lost.
+                Some(call) if call.clean && !call.faulted => call.answered.unwrap_or(change.at),
                 _ => return false,
             },
         };
@@ -574,9 +675,6 @@ impl Checker<'_> {
         if shown.fields.contains(TAGS) || !exact || !self.undisturbed(x) || self.world.accounts.len() > 1 {
             return;
         }
-        let elements = |value: &Value| -> BTreeSet<String> {
-            value.as_array().into_iter().flatten().map(ToString::to_string).collect()
-        };
         let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
         for side in [Side::Here, Side::There(place)] {
             for (_, track) in self.tracks(side, code) {

@@ -121,6 +121,7 @@ impl Daemon {
             store: disk.clone(),
             runtime: Arc::new(Natives {
                 shared: shared.clone(),
+                history: parts.history.clone(),
                 faults: parts.faults.clone(),
                 plant: parts.plant,
             }),

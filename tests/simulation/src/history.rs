@@ -64,6 +64,8 @@ pub(crate) struct Call {
     pub(crate) answered: Option<Millis>,
     /// The answer said what became of it, and was received.
     pub(crate) clean: bool,
+    /// The provider faulted over it: what it said never came further.
+    pub(crate) faulted: bool,
     /// What it was, for people.
     pub(crate) line: String,
 }

@@ -39,11 +39,13 @@ pub enum Plant {
     WithheldLost,
     /// The guard lets everything pass.
     GuardOff,
+    /// A record that was merged away answers as if it were there, with what the other one has.
+    MergedStays,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::StoreLosesCommit,
         Self::DiskLies,
         Self::StoreTearsCommit,
@@ -62,6 +64,7 @@ impl Plant {
         Self::WrongAnswer,
         Self::WithheldLost,
         Self::GuardOff,
+        Self::MergedStays,
     ];
 
     /// The one with this name.

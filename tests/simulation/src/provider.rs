@@ -13,14 +13,16 @@ use tandem_core::id::ConnectionId;
 
 use crate::account::header;
 use crate::habits::Habits;
+use crate::history::History;
 use crate::plant::Plant;
 use crate::shared::Shared;
 use crate::values::{FIELDS, OBJECT, pointer_of, property_of};
-use crate::wire::Faults;
+use crate::wire::{CALL, Faults};
 
 /// Providers of a world: each visit is one hop with a nap before and after it.
 pub(crate) struct Natives<E> {
     pub(crate) shared: Arc<Shared<E>>,
+    pub(crate) history: Arc<parking_lot::Mutex<History>>,
     pub(crate) faults: Arc<parking_lot::Mutex<Faults>>,
     pub(crate) plant: Option<Plant>,
 }
@@ -52,18 +54,31 @@ impl<E: Send + 'static> Runtime for Natives<E> {
         let faults = self.faults.lock().component;
         let (before, after) = self.shared.roll(|dice| (dice.chance(faults), dice.chance(faults)));
         let Some(habits) = binding.inner::<Habits>() else { return Err(fault()) };
-        if before {
-            return Err(fault());
+        // A provider is pure: nobody can tell whether it faulted before its job or after it.
+        let (done, read) = {
+            let mut native = Native { habits: &habits, plant: self.plant, read: None };
+            (job(&mut native), native.read)
+        };
+        if !before {
+            self.shared.nap(3).await;
         }
-        let done = job(&mut Native { habits: &habits, plant: self.plant });
-        self.shared.nap(3).await;
-        if after { Err(fault()) } else { done }
+        if !before && !after {
+            return done;
+        }
+        if let Some(call) = read
+            && let Some(call) = self.history.lock().calls.get_mut(&call)
+        {
+            call.faulted = true;
+        }
+        Err(fault())
     }
 }
 
 struct Native<'a> {
     habits: &'a Habits,
     plant: Option<Plant>,
+    /// The call whose answer it was given.
+    read: Option<u64>,
 }
 
 type Mapped = Result<Result<Json, Vec<Problem>>, Fault>;
@@ -176,14 +191,11 @@ impl Provider for Native<'_> {
         response: &HttpResponse,
         context: &Context,
     ) -> Result<Reply, Fault> {
+        self.read = number_in(response, CALL);
         let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
         let writes = matches!(operation, Operation::Write(_) | Operation::Remove(_));
         let message = body.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let wait = response
-            .headers
-            .iter()
-            .find(|header| header.name == "retry-after")
-            .and_then(|header| header.value.parse::<u64>().ok())
+        let wait = number_in(response, "retry-after")
             .map_or(Wait::Unknown, |seconds| Wait::Until(context.now + seconds * 1_000));
         let asked = match operation {
             Operation::Read(read) => read.id.as_str(),
@@ -193,6 +205,9 @@ impl Provider for Native<'_> {
         };
         let about = |state| Observed { state, ..Observed::touched(OBJECT, asked) };
         Ok(reply(match (response.status, operation) {
+            (200..=299, Operation::Read(read)) if self.plant == Some(Plant::MergedStays) => {
+                Answer::Current(Observed { id: read.id.clone(), ..whole(&body) })
+            }
             (200..=299, Operation::Read(_)) => Answer::Current(whole(&body)),
             (200..=299, Operation::Write(_)) => {
                 Answer::Written(Written { observed: returned(&body), unapplied: Vec::new() })
@@ -291,6 +306,10 @@ fn request(method: &str, path: String, body: Option<Value>) -> HttpRequest {
         repeatable: false,
         secrets: Vec::new(),
     }
+}
+
+fn number_in(response: &HttpResponse, name: &str) -> Option<u64> {
+    response.headers.iter().find(|header| header.name == name)?.value.parse().ok()
 }
 
 fn reply(answer: Answer) -> Reply {

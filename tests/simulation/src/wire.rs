@@ -11,7 +11,7 @@ use tandem::delivery::{Deliver, SendError};
 use tandem_core::exchange::{HttpRequest, HttpResponse, Target};
 use tandem_core::id::ConnectionId;
 
-use crate::account::answer;
+use crate::account::{answer, header};
 use crate::history::{Call, History};
 use crate::plant::Plant;
 use crate::shared::Shared;
@@ -56,6 +56,9 @@ pub(crate) enum Fate {
     BrokenAfter { wait: bool },
     Throttled { wait: bool },
 }
+
+/// The header of an answer that says which call it belongs to.
+pub(crate) const CALL: &str = "call";
 
 /// Where an answer is waited for.
 #[derive(Default)]
@@ -218,7 +221,7 @@ impl Deliver for Wire {
         let call = self.shared.number();
         let line = line(&request);
         self.shared.trace(|| format!("call {call} of {connection}: {line}"));
-        let record = Call { answered: None, clean: false, line };
+        let record = Call { answered: None, clean: false, faulted: false, line };
         self.history.lock().calls.insert(call, record);
         let done = |clean: bool| {
             if let Some(record) = self.history.lock().calls.get_mut(&call) {
@@ -240,8 +243,9 @@ impl Deliver for Wire {
             .shared
             .roll(|dice| if dice.chance(100) { dice.below(LONGEST_FLIGHT) } else { dice.below(20) });
         match self.put(wait, place, request, call, fate).wait().await {
-            Ok(response) => {
+            Ok(mut response) => {
                 done(response.status < 500);
+                response.headers.push(header(CALL, call.to_string()));
                 self.shared.trace(|| {
                     let body = String::from_utf8_lossy(&response.body).into_owned();
                     format!("call {call}: {} {body}", response.status)

@@ -119,6 +119,16 @@ pub enum FaultKind {
         #[serde(default)]
         retry_after: Option<u64>,
     },
+    /// The request is answered with this status and error of the vendor's own and has no effect (a locked row, a trigger …).
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The vendor's code.
+        code: String,
+        /// The vendor's words.
+        #[serde(default)]
+        message: String,
+    },
     /// The connection is closed before the request has any effect.
     ResetBefore,
     /// The request takes effect and the connection is closed without an answer.
@@ -189,9 +199,10 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// The names of all kinds, as orders and listings have them.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "latency",
         "status",
+        "refused",
         "resetBefore",
         "dropAfter",
         "withholdAfter",
@@ -211,6 +222,7 @@ impl FaultKind {
         match self {
             Self::Latency { .. } => "latency",
             Self::Status { .. } => "status",
+            Self::Refused { .. } => "refused",
             Self::ResetBefore => "resetBefore",
             Self::DropAfter => "dropAfter",
             Self::WithholdAfter { .. } => "withholdAfter",
@@ -241,6 +253,7 @@ impl FaultKind {
             self,
             Self::Latency { .. }
                 | Self::Status { .. }
+                | Self::Refused { .. }
                 | Self::ResetBefore
                 | Self::DropAfter
                 | Self::WithholdAfter { .. }
@@ -255,11 +268,19 @@ impl FaultKind {
                 operation.writes() && object_id.is_none_or(|only| only == id)
             }
             Self::AnswerBody { object_id, .. } => {
-                operation == Operation::ContactsRead && object_id.is_none_or(|only| only == id)
+                matches!(
+                    operation,
+                    Operation::ContactsRead | Operation::PersonsRead | Operation::SalesforceRead
+                ) && object_id.is_none_or(|only| only == id)
             }
             Self::PersonEditAfterRead { object_id, .. } => {
-                matches!(operation, Operation::ContactsRead | Operation::ContactsBatchRead)
-                    && object_id.is_none_or(|only| only == id)
+                matches!(
+                    operation,
+                    Operation::ContactsRead
+                        | Operation::ContactsBatchRead
+                        | Operation::PersonsRead
+                        | Operation::SalesforceRead
+                ) && object_id.is_none_or(|only| only == id)
             }
             _ => false,
         }

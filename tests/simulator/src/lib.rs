@@ -1,7 +1,8 @@
 //! Stands for the CRMs in tests, in the demonstration and in the benchmark.
 //!
 //! It is written from the vendors' documentation alone and shares no code with the providers, so that it can judge
-//! them. HubSpot's contacts are here; each further CRM is a module beside [`hubspot`] with its own paths.
+//! them. HubSpot's contacts, Pipedrive's persons and Salesforce's contacts are here; each further CRM is a module beside them with
+//! its own paths.
 //! [`rest`] is nobody's: a plain account that a first provider can be written for.
 //!
 //! Two listeners: the API, which behaves as the CRM does, and the control API (see `README.md`), by which tests make
@@ -16,7 +17,9 @@ mod dice;
 mod faults;
 pub mod hubspot;
 mod operation;
+pub mod pipedrive;
 pub mod rest;
+mod salesforce;
 mod server;
 mod strict;
 mod world;

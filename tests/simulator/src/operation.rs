@@ -56,6 +56,47 @@ operations! {
     OauthTokenInfo => "oauth.token-info", false;
     WebhookSettings => "webhooks.settings", false;
     WebhookSubscriptions => "webhooks.subscriptions", false;
+    PersonsCreate => "persons.create", true;
+    PersonsRead => "persons.read", false;
+    PersonsList => "persons.list", false;
+    PersonsUpdate => "persons.update", true;
+    PersonsDelete => "persons.delete", true;
+    PersonsSearch => "persons.search", false;
+    PersonsMerge => "persons.merge", true;
+    PersonFieldsList => "person-fields.list", false;
+    PersonFieldsRead => "person-fields.read", false;
+    PersonFieldsCreate => "person-fields.create", false;
+    PersonFieldsUpdate => "person-fields.update", false;
+    PersonFieldsDelete => "person-fields.delete", false;
+    PersonOptionsAdd => "person-options.add", false;
+    PersonOptionsUpdate => "person-options.update", false;
+    PersonOptionsRemove => "person-options.remove", false;
+    UsersMe => "users.me", false;
+    UsersList => "users.list", false;
+    Recents => "recents.list", false;
+    HooksList => "hooks.list", false;
+    HooksCreate => "hooks.create", false;
+    HooksDelete => "hooks.delete", false;
+    SalesforceCreate => "salesforce.create", true;
+    SalesforceRead => "salesforce.read", false;
+    SalesforceFind => "salesforce.find", false;
+    SalesforceUpdate => "salesforce.update", true;
+    SalesforceUpsert => "salesforce.upsert", true;
+    SalesforceDelete => "salesforce.delete", true;
+    SalesforceQuery => "salesforce.query", false;
+    SalesforceQueryMore => "salesforce.query-more", false;
+    SalesforceUpdated => "salesforce.updated", false;
+    SalesforceDeleted => "salesforce.deleted", false;
+    SalesforceCollectionCreate => "salesforce.collection-create", true;
+    SalesforceCollectionRead => "salesforce.collection-read", false;
+    SalesforceCollectionUpdate => "salesforce.collection-update", true;
+    SalesforceCollectionUpsert => "salesforce.collection-upsert", true;
+    SalesforceCollectionDelete => "salesforce.collection-delete", true;
+    SalesforceDescribe => "salesforce.describe", false;
+    SalesforceLimits => "salesforce.limits", false;
+    SalesforceResources => "salesforce.resources", false;
+    SalesforceToken => "salesforce.token", false;
+    SalesforceIdentity => "salesforce.identity", false;
     Unknown => "unknown", false;
 }
 
@@ -67,7 +108,7 @@ pub struct OperationCounts {
     pub calls: u64,
     /// Requests answered with a 4xx other than 429.
     pub refused: u64,
-    /// Requests answered with 429.
+    /// Requests answered with 429, or refused for another limit of the account.
     pub throttled: u64,
     /// Requests answered with a 5xx, 423 or 477 that was ordered, or not answered at all.
     pub disturbed: u64,

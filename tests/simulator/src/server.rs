@@ -14,7 +14,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::call::{Call, Outcome};
 use crate::hubspot;
+use crate::pipedrive;
 use crate::rest;
+use crate::salesforce;
 use crate::world::World;
 
 /// The largest body that is read.
@@ -78,10 +80,14 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY).collect().await.map_err(|_| Closed)?.to_bytes();
     let call = Call::new(world, parts, body);
-    let outcome = if hubspot::owns(&call.path) {
+    let outcome = if pipedrive::owns(&call.path) {
+        Box::pin(pipedrive::serve(call)).await
+    } else if hubspot::owns(&call.path) {
         Box::pin(hubspot::serve(call)).await
     } else if rest::owns(&call.path) {
         rest::serve(&call)
+    } else if salesforce::owns(&call.path) {
+        Box::pin(salesforce::serve(call)).await
     } else {
         call.violation(None, "unknown path");
         let mut response = http::Response::new(Full::default());

@@ -10,7 +10,9 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::hubspot::HubSpot;
 use crate::hubspot::webhooks::Poster;
+use crate::pipedrive::Pipedrive;
 use crate::rest::Rest;
+use crate::salesforce::Salesforce;
 use crate::strict::Strict;
 
 pub(crate) struct World {
@@ -21,6 +23,8 @@ pub(crate) struct World {
     pub(crate) poster: Poster,
     pub(crate) hubspot: HubSpot,
     pub(crate) rest: Rest,
+    pub(crate) pipedrive: Pipedrive,
+    pub(crate) salesforce: Salesforce,
     /// Where the API listens, for links.
     pub(crate) api_url: OnceLock<String>,
     /// Turns true when everything is to end.
@@ -42,6 +46,8 @@ impl World {
             poster,
             hubspot: HubSpot::default(),
             rest: Rest::default(),
+            pipedrive: Pipedrive::default(),
+            salesforce: Salesforce::default(),
             api_url: OnceLock::new(),
             stop: watch::Sender::new(false),
         }

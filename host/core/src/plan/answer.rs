@@ -93,6 +93,11 @@ pub fn after_external_write(
             pair.internal = source.get(pointer).cloned();
         }
         next.base.insert(pointer.clone(), pair);
+        let to_adopt = adopts(pointer, policy) && !is_set(policy, pointer);
+        match returned.filter(|made| to_adopt && !same(policy, pointer, *made, sent)) {
+            Some(made) => next.rewritten.insert(pointer.clone(), made.cloned().unwrap_or(Value::Null)),
+            None => next.rewritten.remove(pointer),
+        };
         next.refused.remove(pointer);
         if matches!(write, ExternalWrite::Update { .. }) {
             if overtaken::is_given_back(link, pointer, sent, policy) {
@@ -135,6 +140,11 @@ fn decision_delivered(link: &mut Link, pointer: &str, side: Side) -> bool {
     delivered
 }
 
+/// Whether System A gets what the CRM makes of a field that is sent.
+fn adopts(pointer: &str, policy: &ObjectPolicy) -> bool {
+    policy.field(pointer).on_rewrite == OnRewrite::Adopt && flow(policy, pointer) != Flow::ToExternal
+}
+
 /// The pair of a field that was written to the CRM.
 fn external_pair(
     before: &Pair,
@@ -144,8 +154,7 @@ fn external_pair(
     returned: Option<Option<&Value>>,
     policy: &ObjectPolicy,
 ) -> Pair {
-    let adopt =
-        policy.field(pointer).on_rewrite == OnRewrite::Adopt && flow(policy, pointer) != Flow::ToExternal;
+    let adopt = adopts(pointer, policy);
     if is_set(policy, pointer) && flow(policy, pointer) == Flow::Both {
         let chain = policy.normalise.get(pointer).map(String::as_str);
         // When the rewrite is adopted, the base keeps what was sent, so that what was returned is a change.
@@ -224,6 +233,7 @@ pub fn after_internal_write(
                     overtaken::supersede(&mut next, pointer);
                 }
                 next.base.insert(pointer.clone(), pair);
+                next.rewritten.remove(pointer);
                 next.refused.remove(pointer);
                 loops::record(&mut next, pointer, Side::Internal, policy, now);
             }

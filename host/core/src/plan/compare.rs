@@ -183,6 +183,16 @@ pub(super) fn look<'a>(link: &Link, sides: &Sides<'a>, pointer: &'a str) -> Opti
     })
 }
 
+/// Whether what the CRM has of a field is what it made of a value that we sent: nobody edited it there.
+pub(super) fn is_rewrite(
+    link: &Link,
+    policy: &ObjectPolicy,
+    pointer: &str,
+    external: Option<&Value>,
+) -> bool {
+    link.rewritten.get(pointer).is_some_and(|made| same(policy, pointer, external, Some(made)))
+}
+
 /// Both sides have agreed on what they have now, whether it is the same or one a rewrite of the other.
 pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
     // A value that the CRM came to by itself is as much its own as one that it gave.
@@ -194,6 +204,7 @@ pub(super) fn settle(link: &mut Link, look: &Look<'_>) {
         assumed: false,
         given: itself || before,
     };
+    link.rewritten.remove(look.pointer);
     if look.external_changed {
         overtaken::supersede(link, look.pointer);
     }
@@ -234,6 +245,7 @@ pub(super) fn external_changed(link: &Link, state: &State<'_>, policy: &ObjectPo
         let value = state.fields.get(pointer);
         match link.base.get(pointer) {
             Some(pair) if pair.assumed && state.rewrote(pointer) => false,
+            Some(_) if is_rewrite(link, policy, pointer, value) => false,
             Some(pair) => !same(policy, pointer, value, pair.external.as_ref()),
             None => !blank(value),
         }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::compare::{Look, Sides, blank, flow, groups, look, same, settle};
+use super::compare::{Look, Sides, blank, flow, groups, is_rewrite, look, same, settle};
 use super::conflict::Contest;
 use super::observe::State;
 use super::{Conflict, Verdict, conflict, loops, overtaken, review, sets};
 use crate::Millis;
 use crate::link::{Chosen, Link, Pair, RECORD, Side};
-use crate::policy::{FieldPolicy, Flow, Hold, OnRewrite};
+use crate::policy::{FieldPolicy, Flow, Hold, ObjectPolicy, OnRewrite};
 
 /// What the merge comes to. `None` as a value: the field is cleared.
 #[derive(Default)]
@@ -122,7 +122,7 @@ fn merge_group(
     }
     if let Some(state) = &sides.state {
         for look in &mut looks {
-            recognise_rewrite(link, state, look, policy.on_rewrite, policy.flow);
+            recognise_rewrite(link, (sides.policy, policy), state, look);
         }
     }
     if link.decided.contains_key(group) {
@@ -327,21 +327,33 @@ fn looks_of<'a>(looks: &[&Look<'a>]) -> Vec<Look<'a>> {
 }
 
 /// What was assumed and turns out different is a rewrite, not a change, unless somebody may have changed it since.
-fn recognise_rewrite(link: &mut Link, state: &State<'_>, look: &mut Look<'_>, on: OnRewrite, flow: Flow) {
+fn recognise_rewrite(
+    link: &mut Link,
+    (object, policy): (&ObjectPolicy, FieldPolicy),
+    state: &State<'_>,
+    look: &mut Look<'_>,
+) {
+    let is_rewrite = is_rewrite(link, object, look.pointer, look.external);
     let Some(pair) = link.base.get_mut(look.pointer) else { return };
     if !look.assumed {
-        // What the answer to our own write says is the server's word on what was sent: nothing to adopt where System A has moved on.
-        let answered = state.ours && state.rewrote(look.pointer) && on == OnRewrite::Adopt;
-        if answered && look.external_changed && look.internal_changed {
+        // The server's word on what was sent is nobody's edit, however late it is seen: nothing to adopt where System A has moved on.
+        if is_rewrite && look.external_changed && look.internal_changed {
             pair.external = look.external.cloned();
             look.external_changed = false;
+        } else if !is_rewrite {
+            link.rewritten.remove(look.pointer);
         }
         return;
     }
     pair.assumed = false;
-    let rewrite = look.external_changed && state.rewrote(look.pointer);
-    let adopt = on == OnRewrite::Adopt && flow != Flow::ToExternal && !look.internal_changed;
-    if rewrite && !adopt {
+    if !(look.external_changed && state.rewrote(look.pointer)) {
+        return;
+    }
+    let adopt = policy.on_rewrite == OnRewrite::Adopt && policy.flow != Flow::ToExternal;
+    if adopt && !look.internal_changed {
+        let made = look.external.cloned().unwrap_or(Value::Null);
+        link.rewritten.insert(look.pointer.to_owned(), made);
+    } else {
         pair.external = look.external.cloned();
         look.external_changed = false;
     }

@@ -270,6 +270,7 @@ pub(super) fn redirect_to(link: &mut Link, to: &ExternalId) {
     link.external_version = None;
     link.external_stamp = None;
     link.own = None;
+    link.rewritten.clear();
     link.overwrites.clear();
     link.overtaken.clear();
     link.doubt = None;

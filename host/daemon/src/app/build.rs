@@ -139,6 +139,7 @@ impl Engine {
             clock,
             wake,
             looks: super::work::Looks::default(),
+            registrations: super::registrations::Registrations::default(),
             reports: super::matching::Reports::default(),
             files: Mutex::default(),
             fingerprints: Mutex::default(),
@@ -156,6 +157,7 @@ impl Engine {
             config,
         });
         engine.read_deployments()?;
+        engine.read_registrations()?;
         engine.load_archived().await;
         engine.scan_providers(Scan::First).await;
         engine.reload_connections(true).await.map_err(AppError::Build)?;
@@ -474,6 +476,13 @@ impl Engine {
                 Err(finding) => findings.push(finding),
             }
         }
+        if file.register_webhooks && binding.view().descriptor.webhooks.is_none() {
+            findings.push(format!(
+                "{}: register_webhooks: provider {} has no webhooks; take it out, what changed is asked for",
+                file.file.display(),
+                file.provider
+            ));
+        }
         if let Err(more) = self.accounts.check(file, binding.view(), &described) {
             findings.extend(more);
         }
@@ -556,6 +565,7 @@ impl Engine {
 
     async fn drop_connection(&self, id: &ConnectionId) {
         let file = self.files.lock().get(id).cloned();
+        self.end_registration(id).await;
         self.pipeline.disconnect(id);
         self.runtime.disconnect(id);
         self.quotas.remove(id);

@@ -12,6 +12,7 @@ mod limits;
 mod matching;
 mod pauses;
 mod providers;
+mod registrations;
 mod review;
 mod work;
 
@@ -66,6 +67,7 @@ pub struct Engine {
     clock: Arc<SystemClock>,
     wake: Arc<Notify>,
     looks: work::Looks,
+    registrations: registrations::Registrations,
     /// What first syncs would find.
     reports: matching::Reports,
     /// Files of connections as they are in use.
@@ -179,6 +181,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
                 work::look_around(engine.clone(), engine.stop.subscribe()),
                 work::try_again(engine.clone(), engine.stop.subscribe()),
                 providers::watch(engine.clone(), hangup, engine.stop.subscribe()),
+                registrations::keep(engine.clone(), engine.stop.subscribe()),
                 save_counters(engine.clone(), engine.stop.subscribe()),
             )
         }
@@ -208,7 +211,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
                 tracing::warn!(
                     "work in flight did not end within drain_grace; it goes on after the next start"
                 );
-                Ok(Ok(((), (), (), (), (), ())))
+                Ok(Ok(((), (), (), (), (), (), ())))
             }
         },
     };

@@ -1,6 +1,6 @@
 //! The loops that keep the pipeline going: hand out work, follow System A's feed, look at listings when their time comes.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,30 +35,46 @@ struct Look {
 /// When which listing is looked at.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    due: Mutex<BTreeSet<Look>>,
+    planned: Mutex<Planned>,
     changed: Notify,
 }
 
+/// In order of time, and when each listing is in it: once at the most.
+#[derive(Debug, Default)]
+struct Planned {
+    due: BTreeSet<Look>,
+    at: HashMap<(ConnectionId, ObjectName), Millis>,
+}
+
 impl Looks {
-    /// Looks at a listing at a moment.
+    /// Looks at a listing at a moment, and not when it was to be looked at before.
     pub(super) fn plan(&self, at: Millis, connection: &ConnectionId, object: &ObjectName) {
-        let mut due = self.due.lock();
-        due.retain(|look| look.connection != *connection || look.object != *object);
-        due.insert(Look { at, connection: connection.clone(), object: object.clone() });
-        drop(due);
+        let mut look = Look { at, connection: connection.clone(), object: object.clone() };
+        let mut planned = self.planned.lock();
+        planned.due.insert(look.clone());
+        if let Some(before) = planned.at.insert((connection.clone(), object.clone()), at)
+            && before != at
+        {
+            look.at = before;
+            planned.due.remove(&look);
+        }
+        drop(planned);
         self.changed.notify_one();
     }
 
     /// Never looks at a connection again.
     pub(super) fn forget(&self, connection: &ConnectionId) {
-        self.due.lock().retain(|look| look.connection != *connection);
+        let mut planned = self.planned.lock();
+        planned.due.retain(|look| look.connection != *connection);
+        planned.at.retain(|(known, _), _| known != connection);
     }
 
     fn pop(&self, now: Millis) -> Result<Look, Option<Millis>> {
-        let mut due = self.due.lock();
-        match due.first().cloned() {
+        let mut planned = self.planned.lock();
+        match planned.due.first().cloned() {
             Some(first) if first.at <= now => {
-                due.remove(&first);
+                planned.due.remove(&first);
+                planned.at.remove(&(first.connection.clone(), first.object.clone()));
                 Ok(first)
             }
             first => Err(first.map(|look| look.at)),
@@ -305,4 +321,28 @@ pub(super) async fn try_again(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_looked_at_once_and_when_it_was_planned_last() {
+        let looks = Looks::default();
+        let (a, b, contact) = ("a".into(), "b".into(), "contact".into());
+        looks.plan(10, &a, &contact);
+        looks.plan(30, &b, &contact);
+        looks.plan(20, &a, &contact);
+        looks.plan(20, &a, &contact);
+        assert_eq!(looks.pop(19), Err(Some(20)));
+        assert_eq!(looks.pop(40).map(|look| (look.at, look.connection)), Ok((20, a.clone())));
+        assert_eq!(looks.pop(40).map(|look| (look.at, look.connection)), Ok((30, b.clone())));
+        assert_eq!(looks.pop(40), Err(None));
+        looks.plan(5, &a, &contact);
+        looks.plan(6, &b, &contact);
+        looks.forget(&a);
+        assert_eq!(looks.pop(40).map(|look| look.connection), Ok(b));
+        assert_eq!(looks.pop(40), Err(None));
+    }
 }

@@ -49,6 +49,9 @@ pub struct ConnectionConfig {
     pub settings: Json,
     /// `poll_every`: in place of the provider's wish.
     pub poll_every: Option<Duration>,
+    /// `register_webhooks`: the CRM is asked to send its webhooks to `PUBLIC_URL/hooks/connection/NAME`, where its provider can
+    /// ask. Default: false.
+    pub register_webhooks: bool,
     /// `[quotas.NAME]`: in place of what the provider says of that quota.
     pub quotas: BTreeMap<String, QuotaOverride>,
     /// `paused`: its work waits in the queue from the start. Default: false.
@@ -206,7 +209,7 @@ impl ConnectionConfig {
 
 fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Option<ConnectionConfig> {
     let provider = root
-        .required("provider", "name the provider, for example provider = \"hubspot\"")
+        .required("provider", "name the provider, for example provider = \"starter\"")
         .and_then(|v| v.name());
     let scope = root
         .required("scope", "name the customer's part of System A, for example scope = \"acme\"")
@@ -220,12 +223,13 @@ fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Op
     let allow_loopback = root.value("allow_loopback").and_then(|v| v.boolean()).unwrap_or(false);
     let hosts = root.required(
         "hosts",
-        "list the hosts that requests may go to, for example hosts = [\"api.hubapi.com\"]",
+        "list the hosts that requests may go to, for example hosts = [\"api.example.com\"]",
     );
     let hosts = hosts.and_then(|v| read_hosts(&v));
     let base_url = root.value("base_url").and_then(|v| read_base_url(&v, hosts.as_deref(), allow_loopback));
     let settings = root.value("settings").map_or_else(|| Some(Map::new()), |v| v.json());
     let poll_every = root.value("poll_every").and_then(|v| v.duration(POLL));
+    let register_webhooks = root.value("register_webhooks").and_then(|v| read_registering(config, &v));
     let quotas = read_quotas(root.section("quotas"));
     let paused = root.value("paused").and_then(|v| v.boolean()).unwrap_or(false);
     let rules = root.value("rules").map_or_else(|| Some(Rules::default()), |v| read_rules(&v));
@@ -256,6 +260,7 @@ fn read(config: &Config, id: ConnectionId, file: &Path, root: Section<'_>) -> Op
         allow_loopback,
         settings: Json::Object(settings?),
         poll_every,
+        register_webhooks: register_webhooks.unwrap_or(false),
         quotas,
         paused,
         rules: rules?,
@@ -328,6 +333,18 @@ fn find_app(config: &Config, provider: Option<&str>, value: &Value<'_>) -> Optio
         return value.fail(format!("app {name:?} is one of provider {} ({})", app.provider, app.place));
     }
     Some(app.clone())
+}
+
+/// Webhooks need an address that the CRM can call.
+fn read_registering(config: &Config, value: &Value<'_>) -> Option<bool> {
+    let wanted = value.boolean()?;
+    if wanted && config.http.public_url.is_none() {
+        return value.fail(format!(
+            "the CRM has to be told an address; set http.public_url in {}",
+            config.file.display()
+        ));
+    }
+    Some(wanted)
 }
 
 fn read_auth(auth: Section<'_>, app: Option<&App>, names_app: bool) -> Option<ConnectionAuth> {

@@ -390,7 +390,7 @@ fn read_apps(apps: Section<'_>) -> BTreeMap<String, Arc<App>> {
         let place = value.place();
         let Some(app) = value.section() else { continue };
         let provider = app
-            .required("provider", "name the provider, for example provider = \"hubspot\"")
+            .required("provider", "name the provider, for example provider = \"starter\"")
             .and_then(|v| v.name());
         let app_id = app.value("app_id").and_then(|v| v.text()).map(str::to_owned);
         let client_id = app.value("client_id").and_then(|v| v.text()).map(str::to_owned);

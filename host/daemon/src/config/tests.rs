@@ -339,7 +339,7 @@ fn bad_main_files_are_refused_with_place_and_way_out() {
         ),
         (
             "[apps.hub]\nclient_id = ''",
-            "tandem.toml:3: apps.hub.provider: missing; name the provider, for example provider = \"hubspot\"\ntandem.toml:4: apps.hub.client_id: is empty; give it a value or leave the key out",
+            "tandem.toml:3: apps.hub.provider: missing; name the provider, for example provider = \"starter\"\ntandem.toml:4: apps.hub.client_id: is empty; give it a value or leave the key out",
         ),
         ("drain_grace = = 3", "tandem.toml:3: not TOML: extra `=`, expected nothing"),
     ];
@@ -359,6 +359,10 @@ fn bad_connection_files_are_refused_with_place_and_way_out() {
         (
             "app = 'nobody'\n[objects.contact]",
             "acme.toml:4: app: there is no app \"nobody\"; add [apps.nobody] to tandem.toml",
+        ),
+        (
+            "register_webhooks = true\n[objects.contact]",
+            "acme.toml:4: register_webhooks: the CRM has to be told an address; set http.public_url in tandem.toml",
         ),
         (
             "app = 'other'\n[objects.contact]",

@@ -2,8 +2,9 @@
 //!
 //! A clash is a named value of the store, and so is each of its rivals, by which it is found when that rival changes. Both are
 //! written and dropped in the same commit as the work that found it. A look that comes to its end drops the clash about its
-//! record; a rival that was worked on lets the record that waits be looked at again. What a person decided is written beside the
-//! question and carried out by the next look, like everything else.
+//! record; a rival that was worked on lets the record that waits be looked at again, and a question that ends by itself lets its rivals
+//! be looked at that are linked to nobody. What a person decided is written beside the question and carried out by the next look, like
+//! everything else.
 
 use std::collections::BTreeSet;
 
@@ -164,7 +165,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let edited = || work.hints.iter().any(|hint| matches!(hint.subject, Subject::Internal(_)));
         let changed = changed || matches!(work.hand, Hand::External(_)) || edited();
         let changed = changed && self.identity_moved(connection, work, commit)?;
-        let (mut own, mut woken) = (BTreeSet::new(), BTreeSet::new());
+        let (mut own, mut woken, mut ended) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for (object, subject) in self.subjects(connection, work, commit)? {
             let about = match subject {
                 Subject::Internal(id) => Waits::Internal(id),
@@ -175,16 +176,44 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 && !self.still_clashes(&clash, connection, commit)?
             {
                 Self::drop_clash(commit, &clash);
+                ended.push(clash);
             }
             if changed {
                 woken.extend(self.waiting_for(connection, &object, &about)?);
             }
             own.insert((object, about));
         }
+        for clash in &ended {
+            woken.extend(self.left_open(connection, clash)?);
+        }
         for (object, waits) in woken.difference(&own) {
             commit.push(Op::AddHint(self.look_again_hint(connection, object, waits, RIVAL, Class::Live)));
         }
         Ok(())
+    }
+
+    /// The CRM's records that were told of in nothing but a question that has ended by itself: each may be somebody's own still.
+    fn left_open(
+        &self,
+        connection: &Connection,
+        ended: &Clash,
+    ) -> Result<Vec<(ObjectName, Waits)>, StoreError> {
+        let mut open = Vec::new();
+        if ended.decided.is_some() {
+            return Ok(open);
+        }
+        for rival in ended.rivals.iter().filter(|rival| rival.internal.is_none()) {
+            let Some(id) = &rival.external else { continue };
+            let key = ExternalKey {
+                connection: connection.id.clone(),
+                object: ended.object.clone(),
+                id: id.clone(),
+            };
+            if self.rooms.store.entity_of(&key)?.is_none() {
+                open.push((ended.object.clone(), Waits::External(id.clone())));
+            }
+        }
+        Ok(open)
     }
 
     /// The records that wait because of this one.

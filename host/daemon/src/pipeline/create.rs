@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use tandem_core::Millis;
+use tandem_core::clash::Waits;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
@@ -348,11 +349,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if now < noticed.saturating_add(self.limits.intent_patience_ms) && self.awaits_create(key, noticed) {
             return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
         }
-        let about = Subject::External(key.id.clone());
-        if all_gone && self.rooms.store.dead_about(&connection.id, &key.object, &about)?.is_none() {
+        let (set_aside, asked) = (Subject::External(key.id.clone()), Waits::External(key.id.clone()));
+        if all_gone
+            && self.rooms.store.dead_about(&connection.id, &key.object, &set_aside)?.is_none()
+            && self.clash_about(&connection.id, &key.object, &asked)?.is_none()
+        {
             return Ok(End::Done(Commit::new()));
         }
-        // Late word of a deletion does not settle what was set aside: the record may have been restored since. It is read.
+        // Late word of a deletion settles neither what was set aside nor a question: the record may have been restored since. It is
+        // read.
         if connection.directions.internal_paused() {
             return Ok(End::PutBack { until: now.saturating_add(1_000), whole: false });
         }

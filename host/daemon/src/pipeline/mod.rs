@@ -46,6 +46,7 @@ mod record;
 mod settle;
 mod trail;
 mod undo;
+mod watch;
 mod write;
 
 pub use clash::DecideClashError;

@@ -160,6 +160,31 @@ async fn people_of_both_sides_are_not_doubled_in_an_account_that_would_allow_it(
 }
 
 #[tokio::test]
+async fn who_was_told_of_in_a_question_only_is_looked_at_when_it_is_gone() -> Result<(), Error> {
+    let rest = Rest::build(true, "").await?;
+    // Nothing comes from the CRM, so that the question is about System A's record.
+    let inward = json!({ "connection": "acme", "direction": "to-internal" });
+    rest.house.post("/v1/pause", &inward).await?;
+    for name in ["One", "Two"] {
+        rest.person(json!({ "Mail": "twin@acme.example", "GivenName": name })).await?;
+    }
+    let here = rest.create(json!({ "email": "twin@acme.example" })).await?;
+    rest.wait_for_reviews(1).await?;
+    rest.house.post("/v1/resume", &inward).await?;
+    rest.house.quiet(SOON).await?;
+    let reviews = rest.wait_for_reviews(1).await?;
+    assert_eq!(reviews[0]["clash"]["waits"], json!({ "internal": here }), "{reviews:?}");
+    // Nobody says a word of the two, and each of them was told of in that question only.
+    rest.house.system_a("acme").delete(&here).await?;
+    let now = rest.mails("twin@acme.example", 1).await?;
+    assert_ne!(now, [here]);
+    let reviews = rest.wait_for_reviews(1).await?;
+    assert_eq!(reviews[0]["kind"], json!("duplicate"), "{reviews:?}");
+    assert_eq!(reviews[0]["entity"]["id"], json!(now[0]), "{reviews:?}");
+    nothing_aside(&rest.house).await
+}
+
+#[tokio::test]
 async fn who_comes_up_on_both_sides_at_once_is_there_once_or_reported() -> Result<(), Error> {
     let rest = Rest::build(true, "").await?;
     let mails: Vec<String> = (0..20).map(|number| format!("p{number}@acme.example")).collect();

@@ -48,7 +48,7 @@ pub enum ControlError {
     },
 }
 
-type Answer<T> = Result<T, ControlError>;
+pub(super) type Answer<T> = Result<T, ControlError>;
 
 /// One account, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,12 @@ impl Client {
         Self { base: base.into().trim_end_matches('/').to_owned(), http }
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Value>) -> Answer<T> {
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer<T> {
         let url = format!("{}{path}", self.base);
         let unreachable = |reason: String| ControlError::Unreachable { url: url.clone(), reason };
         let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
@@ -173,11 +178,11 @@ impl Client {
         self.call(Method::DELETE, &format!("/control/rest/accounts/{account}/people/{id}"), None).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
         self.call(Method::GET, path, None).await
     }
 
-    async fn send<B: Serialize, T: DeserializeOwned>(
+    pub(crate) async fn send<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

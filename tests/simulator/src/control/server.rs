@@ -24,18 +24,18 @@ use crate::hubspot::webhooks::App;
 use crate::hubspot::{define_property, issue_token};
 use crate::world::World;
 
-type Shared = Arc<World>;
+pub(super) type Shared = Arc<World>;
 
 /// A refusal of the control API.
 #[derive(Debug)]
 pub(crate) struct Refusal(StatusCode, Value);
 
 impl Refusal {
-    fn bad(message: impl Into<String>) -> Self {
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, json!({ "message": message.into() }))
     }
 
-    fn missing(what: &str) -> Self {
+    pub(crate) fn missing(what: &str) -> Self {
         Self(StatusCode::NOT_FOUND, json!({ "message": format!("no such {what}") }))
     }
 
@@ -57,7 +57,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Answer<T> = Result<Json<T>, Refusal>;
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 /// All routes.
 pub(crate) fn router(world: Shared) -> Router {
@@ -96,6 +96,8 @@ pub(crate) fn router(world: Shared) -> Router {
             "/control/rest/accounts/{account}/people/{id}",
             patch(rest_person_edits).delete(rest_person_deletes),
         )
+        .merge(crate::pipedrive::control_api::router())
+        .merge(super::salesforce::router())
         .route("/control/reset", post(reset))
         .route("/control/shutdown", post(shutdown))
         .layer(DefaultBodyLimit::max(256 << 20))
@@ -329,7 +331,7 @@ async fn app_info(State(world): State<Shared>, Path(app): Path<u64>) -> Answer<A
 }
 
 /// Members that are given replace those that are.
-fn merged<T: serde::Serialize + serde::de::DeserializeOwned>(
+pub(super) fn merged<T: serde::Serialize + serde::de::DeserializeOwned>(
     current: &T,
     given: Map<String, Value>,
 ) -> Result<T, Refusal> {
@@ -642,6 +644,8 @@ async fn reset(State(world): State<Shared>) -> Json<Value> {
     world.strict.clear();
     world.hubspot.clear();
     world.rest.clear();
+    world.pipedrive.clear();
+    world.salesforce.clear();
     Json(json!({}))
 }
 

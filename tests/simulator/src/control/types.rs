@@ -10,6 +10,9 @@ pub use crate::hubspot::account::{AccountSettings, TokenKind};
 pub use crate::hubspot::quota::QuotaSizes;
 pub use crate::hubspot::webhooks::{Subscription, Timing, WebhookCounts, WebhookSettings};
 pub use crate::operation::OperationCounts;
+pub use crate::pipedrive::control::{
+    NewPipedriveAccounts, PipedriveAccount, PipedriveCounts, PipedriveDeed, PipedriveQuota, PipedriveSettings,
+};
 pub use crate::rest::{Compares, NewRestAccount, RestAccount, RestCounts};
 pub use crate::strict::{Violation, Violations};
 pub use crate::writes::{NotedWrite, WriteKind, Writer};

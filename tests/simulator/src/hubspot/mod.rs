@@ -515,6 +515,7 @@ impl Drawn {
             match fault {
                 FaultKind::Latency { ms, jitter_ms } => drawn.latency += ms + dice.between(0, jitter_ms),
                 FaultKind::Status { status, retry_after } => drawn.status = Some((status, retry_after)),
+                FaultKind::Refused { status, .. } => drawn.status = Some((status, None)),
                 FaultKind::ResetBefore => drawn.reset = true,
                 FaultKind::DropAfter => drawn.drop = true,
                 FaultKind::WithholdAfter { ms } => drawn.withhold = Some(ms),

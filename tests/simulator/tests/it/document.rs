@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 fn tests() -> BTreeSet<String> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
-    for folder in ["tests/it", "src", "src/hubspot", "src/rest", "src/control"] {
+    for folder in
+        ["tests/it", "src", "src/hubspot", "src/rest", "src/pipedrive", "src/salesforce", "src/control"]
+    {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|extension| extension != "rs") {
@@ -35,7 +37,9 @@ fn rows() -> BTreeMap<String, Vec<String>> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("BEHAVIOUR.md");
     let text = std::fs::read_to_string(path).unwrap();
     let mut rows = BTreeMap::new();
-    for line in text.lines().filter(|line| line.starts_with("| HS-") || line.starts_with("| GR-")) {
+    for line in
+        text.lines().filter(|line| ["| HS-", "| GR-", "| PD-", "| SF-"].iter().any(|id| line.starts_with(id)))
+    {
         let cells: Vec<String> =
             line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
         let (id, rest) = cells.split_first().unwrap();

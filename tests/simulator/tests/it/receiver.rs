@@ -99,7 +99,11 @@ async fn answer(
 ) -> Result<http::Response<Full<Bytes>>, hyper::Error> {
     let (parts, body) = request.into_parts();
     let raw = body.collect().await?.to_bytes();
-    let events = serde_json::from_slice(&raw).unwrap();
+    // HubSpot posts lists, Pipedrive one event.
+    let events = match serde_json::from_slice(&raw).unwrap() {
+        Value::Array(events) => events,
+        event => vec![event],
+    };
     let (status, delay) = {
         let mut state = state.lock().unwrap();
         state.deliveries.push(Delivery { headers: parts.headers, raw, events });

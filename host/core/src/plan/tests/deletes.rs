@@ -269,3 +269,28 @@ fn what_the_server_made_of_our_write_does_not_bring_a_deleted_record_back_when_i
         link = plan.link;
     }
 }
+
+/// Who deletes the record in System A has nothing left to adopt the rewrite.
+#[test]
+fn a_rewrite_that_is_to_be_adopted_does_not_bring_a_deleted_record_back_and_an_edit_does() {
+    let policy = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
+    let internal = present(2, &[("/phone", json!(" 2"))]);
+    let plan = run(&agreed(&[("/phone", json!("1"))]), &internal, &External::Unseen, &policy);
+    let answer = ExternalWritten { stamp: Some(50), ..written(Some(&[("/phone", json!("2"))])) };
+    let write = plan.external.as_ref().unwrap();
+    let link = after_external_write(&plan.link, write, &internal, &answer, &policy, NOW);
+    let there = |phone: &str, stamp| whole(Source::Read { began: NOW }, stamp, &[("/phone", json!(phone))]);
+    let answered = observed_answer(&answer).unwrap();
+    for seen in [answered, there("2", Some(50))] {
+        let mut link = link.clone();
+        // The removal may be lost: the second look finds no edit either.
+        for seen in [seen, there("2", Some(50))] {
+            let plan = run(&link, &deleted(3), &seen, &policy);
+            assert!(matches!(plan.external, Some(ExternalWrite::Remove { .. })), "{}", plan.reason);
+            assert!(plan.conflicts.is_empty() && plan.internal.is_none(), "{}", plan.reason);
+            link = plan.link;
+        }
+    }
+    let plan = run(&link, &deleted(3), &there("edited", Some(51)), &policy);
+    assert!(plan.internal.is_some() && plan.external.is_none(), "the update wins: {}", plan.reason);
+}

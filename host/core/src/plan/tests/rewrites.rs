@@ -231,6 +231,65 @@ fn a_rewrite_that_is_to_be_adopted_does_not_win_over_what_was_edited_meanwhile()
     assert_eq!((sent_out(&plan), plan.internal), (one("/phone", json!("3")), None));
 }
 
+/// The write to System A may come to nothing after the rewrite was seen: the process dies, a rule stops it.
+#[test]
+fn an_adopted_rewrite_that_has_not_reached_system_a_loses_to_an_edit_there_though_the_record_moved() {
+    let mut policy = policy();
+    policy.default.on_rewrite = OnRewrite::Adopt;
+    policy.default.on_conflict = OnConflict::External;
+    let base = [("/phone", json!("1")), ("/name", json!("Ann"))];
+    let sent = present(2, &[("/phone", json!(" 2")), ("/name", json!("Ann"))]);
+    let plan = run(&agreed(&base), &sent, &External::Unseen, &policy);
+    let there = |stamp, phone: &str, name: &str| {
+        let fields = [("/phone", json!(phone)), ("/name", json!(name))];
+        whole(Source::Read { began: NOW }, Some(stamp), &fields)
+    };
+    for returned in [Some([("/phone", json!("2")), ("/name", json!("Ann"))]), None] {
+        let answer =
+            ExternalWritten { stamp: Some(50), ..written(returned.as_ref().map(<[_; 2]>::as_slice)) };
+        let seen = run(&fold(&plan, &sent, &answer, &policy), &sent, &there(50, "2", "Ann"), &policy);
+        assert_eq!(sent_in(&seen), one("/phone", json!("2")));
+        let link = seen.link;
+        let elsewhere = run(&link, &sent, &External::Moved { to: "e2".into() }, &policy).link;
+        assert!(!link.rewritten.is_empty() && elsewhere.rewritten.is_empty(), "that is another record");
+        let moved = there(60, "2", "Anna");
+        // Nobody edited it: it is adopted still.
+        let both = [one("/name", json!("Anna")), one("/phone", json!("2"))].concat();
+        assert_eq!(sent_in(&run(&link, &sent, &moved, &policy)), both);
+        let edited = present(3, &[("/phone", json!("3")), ("/name", json!("Ann"))]);
+        let next = run(&link, &edited, &moved, &policy);
+        assert!(next.conflicts.is_empty(), "{}", next.reason);
+        assert_eq!(sent_out(&next), one("/phone", json!("3")));
+        assert_eq!(sent_in(&next), one("/name", json!("Anna")));
+        // An edit of the number in the CRM is one still, also after it was taken back.
+        let next = run(&link, &edited, &there(60, "4", "Ann"), &policy);
+        assert_eq!(next.conflicts.len(), 1, "{}", next.reason);
+        assert_eq!(sent_in(&next), one("/phone", json!("4")));
+        assert_eq!(run(&next.link, &edited, &there(70, "2", "Ann"), &policy).conflicts.len(), 1);
+    }
+}
+
+#[test]
+fn an_adopted_rewrite_that_has_not_reached_system_a_is_no_update_against_a_deletion_there() {
+    let policy = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
+    let base = [("/phone", json!("1")), ("/name", json!("Ann"))];
+    let sent = present(2, &[("/phone", json!(" 2")), ("/name", json!("Ann"))]);
+    let plan = run(&agreed(&base), &sent, &External::Unseen, &policy);
+    let answer = ExternalWritten {
+        stamp: Some(50),
+        ..written(Some(&[("/phone", json!("2")), ("/name", json!("Ann"))]))
+    };
+    let link =
+        run(&fold(&plan, &sent, &answer, &policy), &sent, &observed_answer(&answer).unwrap(), &policy).link;
+    let there = [("/phone", json!("2")), ("/name", json!("Ann"))];
+    let plan = run(&link, &deleted(3), &whole(Source::Read { began: NOW }, Some(60), &there), &policy);
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert!(matches!(plan.external, Some(ExternalWrite::Remove { .. })), "{}", plan.reason);
+    let there = [("/phone", json!("4")), ("/name", json!("Ann"))];
+    let plan = run(&link, &deleted(3), &whole(Source::Read { began: NOW }, Some(60), &there), &policy);
+    assert_eq!(plan.conflicts.len(), 1, "{}", plan.reason);
+}
+
 /// What we sent was not seen before somebody edited another field: what is there may be an edit as well as what the server made of it.
 #[test]
 fn what_may_be_a_rewrite_is_held_and_does_not_win_over_an_edit_in_system_a() {

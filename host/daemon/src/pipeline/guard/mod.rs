@@ -135,7 +135,12 @@ pub(super) fn is_bulk(work: &Work, link: &Link) -> bool {
 /// a changed mapping or filter, and is left to a look at everything, of which it can be seen how much it changes. A time that is
 /// told to the second proves nothing where it is the same.
 pub(super) fn is_known(work: &Work, link: &Link, condition: Condition) -> bool {
-    let known = known_stamp(link);
+    // What our own write left is known where nobody can have edited the record unseen before it: the write was conditional, or it made
+    // the record.
+    let known = match condition {
+        Condition::None if link.external_stamp.is_some() => link.external_stamp,
+        _ => known_stamp(link),
+    };
     let tells_nothing = |hint: &Hint| {
         let stamp = hint.observed.as_ref().and_then(|observed| observed.stamp);
         hint.cause == "poll"
@@ -413,4 +418,69 @@ fn is_edited(case: &Case<'_>, stored: &Link, internal: &InternalState) -> bool {
     version > stored.internal_version
         || case.link.external_stamp > known_stamp(stored)
         || case.link.external_version != stored.external_version
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::exchange::Observed;
+    use tandem_core::id::EntityKey;
+    use tandem_core::link::OwnWrite;
+
+    use super::*;
+    use crate::pipeline::dispatch::Hand;
+
+    fn told(link: &Link, rows: &[(&str, u64)]) -> Work {
+        let hint = |(seq, (cause, stamp)): (usize, &(&str, u64))| Hint {
+            seq: seq as u64,
+            connection: link.connection.clone(),
+            object: link.entity.object.clone(),
+            subject: Subject::External("501".into()),
+            class: Class::Live,
+            noticed_at: 7,
+            due: 0,
+            attempts: 0,
+            cause: (*cause).to_owned(),
+            observed: Some(Observed { stamp: Some(*stamp), ..Observed::touched("contact", "501") }),
+        };
+        Work {
+            connection: link.connection.clone(),
+            object: link.entity.object.clone(),
+            subject: Subject::External("501".into()),
+            hints: rows.iter().enumerate().map(hint).collect(),
+            hand: Hand::Entity(link.entity.clone()),
+        }
+    }
+
+    /// A state that was seen at 10, if any, and a write of ours that left one at 20.
+    fn written(seen: Option<u64>) -> Link {
+        let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "c1".into() };
+        let mut link = Link::new(entity, "acme-crm".into());
+        link.external_stamp = seen;
+        link.own = Some(OwnWrite { stamp: Some(20), ..OwnWrite::default() });
+        link
+    }
+
+    #[test]
+    fn what_a_write_without_a_condition_left_is_not_known_where_an_edit_may_have_come_before_it() {
+        use Condition::{Etag, None as Blind, Second};
+        for (seen, condition, known) in [
+            (Some(10), Blind, [true, true, false, false, false]),
+            (Some(10), Second, [true, true, true, false, false]),
+            (Some(10), Etag, [true, true, true, true, false]),
+            (None, Blind, [true, true, true, true, false]),
+        ] {
+            let link = written(seen);
+            let rows =
+                [5, 10, 15, 20, 25].map(|stamp| is_known(&told(&link, &[("poll", stamp)]), &link, condition));
+            assert_eq!(rows, known, "{condition:?} after {seen:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_rows_of_a_poll_is_known() {
+        let link = written(Some(10));
+        let is_known = |rows: &[(&str, u64)]| is_known(&told(&link, rows), &link, Condition::Etag);
+        assert!(is_known(&[("poll", 5), ("poll", 20)]));
+        assert!(!is_known(&[]) && !is_known(&[("webhook", 5)]) && !is_known(&[("poll", 5), ("edit", 5)]));
+    }
 }
