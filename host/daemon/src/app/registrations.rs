@@ -118,7 +118,7 @@ impl Engine {
                     known.insert(connection.into(), registration);
                 }
                 (_, Err(error)) => {
-                    tracing::error!(name, %error, "a webhook registration cannot be read; it is made anew")
+                    tracing::error!(name, %error, "a webhook registration cannot be read; it is made anew");
                 }
                 (None, _) => {}
             }
