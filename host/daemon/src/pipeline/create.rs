@@ -23,6 +23,7 @@ use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
 use super::identity::Whose;
 use super::inbox::problem;
+use super::intent::place_of;
 use super::record::{Case, Held, Next};
 use super::settle::End;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_id};
@@ -483,16 +484,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
 
     /// Whether a create that may have made this record is under way.
     fn awaits_create(&self, key: &ExternalKey, noticed: Millis) -> bool {
-        let open = self.open.lock();
-        open.get(&(key.connection.clone(), key.object.clone()))
-            .is_some_and(|intents| intents.values().any(|opened| *opened <= noticed))
+        self.creates.lock().any_since_before(&(key.connection.clone(), key.object.clone()), noticed)
     }
 
     /// Whether a create of this record is under way, or its outcome is not known.
     fn is_being_made(&self, link: &Link) -> bool {
-        let open = self.open.lock();
-        let place = (link.connection.clone(), link.entity.object.clone());
-        open.get(&place).is_some_and(|intents| intents.contains_key(&link.entity))
+        self.creates.lock().has(&place_of(link), &link.entity)
     }
 
     /// The record lives on under another id: that one is looked at.

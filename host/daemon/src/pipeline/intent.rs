@@ -5,8 +5,11 @@
 //! [`Unsettled`]. An intent is opened when the quota has let the request go and before it is sent,
 //! so that what has to wait costs nothing; it is closed by the commit of the link.
 
+use std::collections::{HashMap, HashSet};
+
+use tandem_core::Millis;
 use tandem_core::document;
-use tandem_core::id::{ConnectionId, EntityKey};
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::link::{Fields, Link};
 use tandem_core::plan::{External, Source, Unsettled};
 
@@ -57,6 +60,57 @@ impl Guard {
     }
 }
 
+/// One object of one connection.
+pub(super) type Place = (ConnectionId, ObjectName);
+
+/// Where the creates of a link's object are counted.
+pub(super) fn place_of(link: &Link) -> Place {
+    (link.connection.clone(), link.entity.object.clone())
+}
+
+/// Creates that are under way, with the moment they were opened: records of a CRM that nobody knows yet wait for them.
+#[derive(Debug, Default)]
+pub(super) struct Creates {
+    open: HashMap<Place, HashMap<EntityKey, Millis>>,
+    /// Those of an earlier run are known here.
+    recalled: HashSet<Place>,
+}
+
+impl Creates {
+    fn open(&mut self, place: Place, entity: EntityKey, at: Millis) {
+        self.open.entry(place).or_default().insert(entity, at);
+    }
+
+    fn close(&mut self, place: &Place, entity: &EntityKey) {
+        if let Some(known) = self.open.get_mut(place) {
+            known.remove(entity);
+            if known.is_empty() {
+                self.open.remove(place);
+            }
+        }
+    }
+
+    /// Takes up what the store has, once: see [`Pipeline::recall_intents`].
+    fn recall(&mut self, place: &Place, stored: Vec<Intent>) {
+        if !self.recalled.insert(place.clone()) {
+            return;
+        }
+        for intent in stored {
+            self.open(place.clone(), intent.entity, intent.opened_at);
+        }
+    }
+
+    /// Whether the create of this entity is under way.
+    pub(super) fn has(&self, place: &Place, entity: &EntityKey) -> bool {
+        self.open.get(place).is_some_and(|known| known.contains_key(entity))
+    }
+
+    /// Whether any create is under way that was opened by then.
+    pub(super) fn any_since_before(&self, place: &Place, moment: Millis) -> bool {
+        self.open.get(place).is_some_and(|known| known.values().any(|opened| *opened <= moment))
+    }
+}
+
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes the identity of a record that is to be made. How the work ends if somebody else has it.
     pub(super) fn hold_identity(&self, case: &Case<'_>, fields: &Fields, held: &mut Held<'_>) -> Option<End> {
@@ -95,7 +149,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         match &intent.call {
             Call::Create { .. } => {
                 let place = (connection, entity.object.clone());
-                self.open.lock().entry(place).or_default().insert(entity, intent.opened_at);
+                self.creates.lock().open(place, entity, intent.opened_at);
             }
             Call::Update { .. } => {
                 self.unsettled.lock().insert((connection, entity));
@@ -105,14 +159,27 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// The intent of a create is settled: nobody waits for it any more.
     pub(super) fn close_create(&self, link: &Link) {
-        let mut open = self.open.lock();
-        let place = (link.connection.clone(), link.entity.object.clone());
-        if let Some(known) = open.get_mut(&place) {
-            known.remove(&link.entity);
-            if known.is_empty() {
-                open.remove(&place);
-            }
+        self.creates.lock().close(&place_of(link), &link.entity);
+    }
+
+    /// Takes up the intents that an earlier run left open, when this run meets the object of a connection for the first time. Later
+    /// on the store lags: a create that was just settled still stands there until its commit is applied, and would be taken for
+    /// one that is under way from then on.
+    pub(super) fn recall_intents(
+        &self,
+        connection: &ConnectionId,
+        object: &ObjectName,
+    ) -> Result<(), StoreError> {
+        let place = (connection.clone(), object.clone());
+        if self.creates.lock().recalled.contains(&place) {
+            return Ok(());
         }
+        let intents = self.rooms.store.intents(connection, object)?;
+        let (creates, updates): (Vec<Intent>, Vec<Intent>) =
+            intents.into_iter().partition(|intent| matches!(intent.call, Call::Create { .. }));
+        self.creates.lock().recall(&place, creates);
+        updates.iter().for_each(|intent| self.remember(intent));
+        Ok(())
     }
 
     /// The create had no effect: the intent goes with the next commit of the case.
@@ -164,5 +231,27 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             case.external = External::Touched;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_create_that_is_settled_is_not_taken_up_again_from_a_store_that_still_has_it() {
+        let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "1".into() };
+        let place: Place = ("acme-crm".into(), "contact".into());
+        let call =
+            Call::Create { key: String::new(), identity: Vec::new(), sent: Vec::new(), unknown_since: None };
+        let stored = Intent { entity: entity.clone(), connection: place.0.clone(), opened_at: 7, call };
+        let mut creates = Creates::default();
+        creates.recall(&place, vec![stored.clone()]);
+        assert!(creates.has(&place, &entity) && creates.any_since_before(&place, 7));
+        assert!(!creates.any_since_before(&place, 6), "nobody waits for a create that came later");
+        creates.close(&place, &entity);
+        // The connection is set up anew: its provider was swapped, or its settings were saved.
+        creates.recall(&place, vec![stored]);
+        assert!(!creates.has(&place, &entity) && !creates.any_since_before(&place, 8));
     }
 }

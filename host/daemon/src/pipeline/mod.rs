@@ -146,8 +146,8 @@ pub struct Pipeline<S, R, D, I, C> {
     connections: ArcSwap<BTreeMap<ConnectionId, Arc<Connection>>>,
     by_scope: ArcSwap<HashMap<ScopeId, Vec<Arc<Connection>>>>,
     dispatch: Mutex<dispatch::Dispatch>,
-    /// Creates that are under way, by connection and object, with the moment they were opened.
-    open: Mutex<HashMap<(ConnectionId, ObjectName), HashMap<EntityKey, Millis>>>,
+    /// Creates that are under way.
+    creates: Mutex<intent::Creates>,
     /// Entities whose last updates may be half done.
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
     /// Connections of which something that has begun waits for the quota.
@@ -168,7 +168,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             connections: ArcSwap::default(),
             by_scope: ArcSwap::default(),
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
-            open: Mutex::default(),
+            creates: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
             ledger: Arc::default(),
@@ -234,9 +234,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.remember_guard(connection)?;
             self.recall_clashes(&connection.id)?;
             for object in connection.objects.keys() {
-                for intent in self.rooms.store.intents(&connection.id, object)? {
-                    self.remember(&intent);
-                }
+                self.recall_intents(&connection.id, object)?;
             }
         }
         let arrivals: Vec<(ConnectionId, ScopeId)> =
