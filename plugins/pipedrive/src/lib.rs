@@ -6,7 +6,7 @@
 //! stand under keys of forty characters with ids for options; deleted persons are in no listing. Webhooks are made by API, behind
 //! HTTP Basic. Where the documentation leaves a form open, both are accepted.
 //!
-//! A person is mapped in a flat form where every value is text ([`plain`]); the host only ever sees Pipedrive's own form.
+//! A person is mapped in a flat form where every value is text (`plain`); the host only ever sees Pipedrive's own form.
 
 mod account;
 mod changes;
