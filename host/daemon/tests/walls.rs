@@ -1,5 +1,5 @@
 //! The walls of the house: which room imports which, which library stays in which room, what the pipeline and `host/core`
-//! do without, and that the contract is documented line by line. Read from the source, so that a review need not.
+//! do without, and that the contract is documented line by line and part by part. Read from the source, so that a review need not.
 #![expect(clippy::unwrap_used, reason = "a test: it fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -306,4 +306,61 @@ fn the_contract_is_documented_line_by_line() {
     let planted =
         "/// A row.\nrecord row {\n  /// Its name.\n  name: string,\n  size: u64,\n}\nvariant v {\n";
     assert_eq!(undocumented(planted), ["line 5: size: u64,", "line 7: variant v {"]);
+}
+
+/// The names of a contract's functions, members of records and cases of variants.
+fn names_of_wit(wit: &str) -> Vec<&str> {
+    wit.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//") && !line.starts_with("use "))
+        .filter(|line| line.ends_with(',') || line.contains("func("))
+        .filter_map(|line| line.split([':', '(', ',']).next())
+        .collect()
+}
+
+/// The names of a schema's members: what stands right below a `properties`, one a line.
+fn names_of_schema(schema: &str) -> Vec<&str> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut within: Vec<usize> = Vec::new();
+    let mut names = Vec::new();
+    for line in schema.lines() {
+        within.retain(|above| depth(line) > *above);
+        if within.last().is_some_and(|above| depth(line) == above + 2) {
+            names.extend(line.split('"').nth(1));
+        }
+        if line.trim() == "\"properties\": {" {
+            within.push(depth(line));
+        }
+    }
+    names
+}
+
+/// The names that stand nowhere in a page as code.
+fn unnamed<'n>(page: &str, names: &[&'n str]) -> BTreeSet<&'n str> {
+    names.iter().copied().filter(|name| !page.contains(&format!("`{name}`"))).collect()
+}
+
+#[test]
+fn the_page_of_the_contract_names_each_part() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let page = read("docs/contract.md");
+    let mut count = 0;
+    for (file, names_of) in [
+        ("wit/provider.wit", names_of_wit as fn(&str) -> Vec<&str>),
+        ("wit/types.wit", names_of_wit),
+        ("schemas/descriptor.schema.json", names_of_schema),
+        ("schemas/connection.schema.json", names_of_schema),
+    ] {
+        let text = read(file);
+        let names = names_of(&text);
+        count += names.len();
+        assert_eq!(unnamed(&page, &names), BTreeSet::new(), "docs/contract.md does not name parts of {file}");
+    }
+    assert!(count > 200, "only {count} names were found");
+    let planted = "record row {\n  /// Its name.\n  name: string,\n  sort(kind),\n}\ngo: func() -> u8;\n";
+    assert_eq!(names_of_wit(planted), ["name", "sort", "go"]);
+    let planted = "{\n  \"properties\": {\n    \"a\": {\n      \"type\": \"text\"\n    },\n    \"b\": true\n  },\n  \"c\": 1\n}\n";
+    assert_eq!(names_of_schema(planted), ["a", "b"]);
+    assert_eq!(unnamed("`name` and sort", &["name", "sort"]), BTreeSet::from(["sort"]));
 }
