@@ -52,6 +52,19 @@ impl Account {
         Self { client, base: base.to_owned(), token: token.to_owned() }
     }
 
+    /// Makes a property for a line of text, as an administrator of the account does.
+    ///
+    /// # Errors
+    /// No answer, or an unexpected one.
+    pub async fn make_property(&self, name: &str) -> Result<(), Error> {
+        let property = serde_json::json!({
+            "name": name, "label": name, "groupName": "contactinformation", "type": "string", "fieldType": "text",
+        });
+        let url = format!("{}/crm/v3/properties/contacts", self.base);
+        self.client.post(url).bearer_auth(&self.token).json(&property).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// All live contacts. Waits where the account's quota asks for it.
     ///
     /// # Errors

@@ -136,6 +136,55 @@ async fn a_saved_setting_is_live_within_a_second_and_a_wrong_one_leaves_the_old_
     .await
 }
 
+/// An account is asked about itself at the first look. What is made in it later takes part when a person has everything looked at, or
+/// saves the file that speaks of it.
+#[tokio::test]
+async fn a_property_that_is_made_after_the_account_was_asked_takes_part() -> Result<(), Error> {
+    let house = House::build(Plan::roomy(&["acme"])).await?;
+    house.walked(SOON).await?;
+    let path = house.connection_path("acme");
+    let before = std::fs::read_to_string(&path)?;
+    let with = |more: &str| {
+        let properties = format!("properties = {{ \"/job_title\" = \"crew_role\"{more} }}");
+        before.replace("[settings]\n", &format!("[settings]\n{properties}\n"))
+    };
+    write_whole(&path, &with(""))?;
+    until("the account has no such property", SOON, async || {
+        let log = house.log();
+        Ok(if log.contains("the account has no property crew_role") { Ok(()) } else { Err(log) })
+    })
+    .await?;
+    let ann = json!({ "email": "ann@acme.example", "job_title": "Pilot", "city": "Ulm" });
+    let id = house.system_a("acme").create(&ann).await?.id.ok_or("made")?;
+    arrives(&house, "acme", "ann@acme.example", "city", Some("Ulm")).await?;
+    house.quiet(SOON).await?;
+    arrives(&house, "acme", "ann@acme.example", "crew_role", None).await?;
+
+    let configured = "the account says something new of itself";
+    let times = || house.log().matches(configured).count();
+    let so_far = times();
+    house.customer("acme")?.account.make_property("crew_role").await?;
+    let all = json!({ "connection": "acme", "object": "contact", "records": "all" });
+    house.post("/v1/look", &all).await?;
+    until("the account was asked anew", SOON, async || {
+        Ok(if times() > so_far { Ok(()) } else { Err(house.log()) })
+    })
+    .await?;
+    house.system_a("acme").patch(&id, &json!({ "job_title": "Captain" })).await?;
+    arrives(&house, "acme", "ann@acme.example", "crew_role", Some("Captain")).await?;
+
+    // The file that names the next one is saved after it was made: nobody has to ask.
+    let so_far = times();
+    house.customer("acme")?.account.make_property("home_port").await?;
+    write_whole(&path, &with(", \"/city\" = \"home_port\""))?;
+    until("the account was asked once more", SOON, async || {
+        Ok(if times() > so_far { Ok(()) } else { Err(house.log()) })
+    })
+    .await?;
+    house.system_a("acme").patch(&id, &json!({ "city": "Kiel" })).await?;
+    arrives(&house, "acme", "ann@acme.example", "home_port", Some("Kiel")).await
+}
+
 /// A field that is kept elsewhere from now on was edited by nobody: neither side loses what it has.
 #[tokio::test]
 async fn a_field_that_moves_to_another_property_is_compared_anew_and_clears_nothing() -> Result<(), Error> {

@@ -26,8 +26,8 @@ use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
 use crate::provider::{Binding, Providers, Setup, Trial};
 use crate::quota::{QuotaConfig, Quotas};
+use crate::store::Store as _;
 use crate::store::sled::{Options, SledStore};
-use crate::store::{Commit, Op, Store as _, StoreError, Until};
 use crate::telemetry::Metrics;
 
 /// Canonical objects that System A keeps.
@@ -145,6 +145,7 @@ impl Engine {
             fingerprints: Mutex::default(),
             refused: Mutex::default(),
             seen_refused: Mutex::default(),
+            asked_anew: Mutex::default(),
             shelf: Shelf::default(),
             archive,
             read: Mutex::default(),
@@ -317,6 +318,7 @@ impl Engine {
                     self.files.lock().insert(id.clone(), file);
                     connections.push(connection);
                     if changed {
+                        self.ask_anew(&id);
                         reloaded.changed.push(id);
                     } else {
                         reloaded.added.push(id);
@@ -326,6 +328,8 @@ impl Engine {
                     for finding in &why {
                         tracing::error!(connection = %id, finding, "a connection cannot be used");
                     }
+                    // What it lacks may have been made in the account meanwhile.
+                    self.ask_anew(&id);
                     reloaded.refused.insert(id, why);
                 }
             }
@@ -377,46 +381,6 @@ impl Engine {
         }
     }
 
-    /// Learns what the account says of itself, once, and configures the connection with it.
-    pub(super) async fn learn(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
-        let name = facts_name(id);
-        if self.store.value(&name)?.is_some() {
-            return Ok(());
-        }
-        let file = self.files.lock().get(id).cloned();
-        let (Some(connection), Some(file)) = (self.pipeline.connection(id), file) else { return Ok(()) };
-        let Some(facts) = self.pipeline.probe(&connection).await else { return Ok(()) };
-        // Whoever has the turn may be waiting until nobody works with the connection as it was.
-        drop(connection);
-        let mut commit = Commit::new();
-        commit.push(Op::PutValue(name, facts.to_string().into_bytes()));
-        self.store.commit(commit, Until::Applied).await?;
-        // Somebody may have changed or removed it meanwhile, or swapped its provider; that is newer.
-        let _turn = self.turn.lock().await;
-        if !self.files.lock().get(id).is_some_and(|now| Arc::ptr_eq(now, &file)) {
-            return Ok(());
-        }
-        let Some(version) = self.runtime.version_of(id) else { return Ok(()) };
-        let setup = Setup { settings: file.settings.clone(), facts };
-        let (engine, name) = (self.clone(), id.clone());
-        let bound =
-            tokio::task::spawn_blocking(move || engine.runtime.bind_blocking(&version, &name, &setup, None))
-                .await;
-        let prepared = match bound {
-            Ok(Ok(binding)) => self.prepare(&file, &binding).map_err(|findings| findings.join("; ")),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let failed = match prepared {
-            Ok(prepared) => Ok(self.move_over(vec![prepared]).await.failed.into_values().next()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) | Ok(Some(error)) = failed {
-            tracing::warn!(connection = %id, error, "it stays as it was before the account was asked");
-        }
-        Ok(())
-    }
-
     /// Configures a connection's file on the version that it gets: the one that serves, or, if it stays behind and still
     /// cannot follow, the one that it has. `trial`: how it is tried first.
     pub(super) fn bind(
@@ -450,12 +414,6 @@ impl Engine {
             // Other settings may be what lets it follow.
             Some(own) => one(&serving?).or_else(|_| one(&own)),
         }
-    }
-
-    /// What `probe` and `discover` said of a connection. Null: not asked yet.
-    pub(super) fn facts(&self, id: &ConnectionId) -> Value {
-        let stored = self.store.value(&facts_name(id)).ok().flatten();
-        stored.and_then(|facts| serde_json::from_slice(&facts).ok()).unwrap_or(Value::Null)
     }
 
     /// A connection from its file and what its provider says, with everything that could be wrong with it looked at. Nothing
@@ -627,10 +585,6 @@ pub(super) struct Prepared {
     pub(super) file: Arc<ConnectionConfig>,
     connection: Connection,
     described: ConnectionDescriptor,
-}
-
-fn facts_name(connection: &ConnectionId) -> String {
-    format!("facts/{connection}")
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -744,6 +744,7 @@ impl Control for Engine {
                 observed: Some(Observed::touched(look.object.as_str(), id.as_str())),
             }),
             LookAt::All => {
+                self.ask_anew(&connection.id);
                 let mut after: Option<EntityKey> = None;
                 let mut count = 0;
                 let looking = self.pipeline.looking(&connection.id);

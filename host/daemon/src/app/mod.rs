@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod directory;
 mod edit;
+mod facts;
 mod limits;
 mod matching;
 mod pauses;
@@ -16,7 +17,7 @@ mod registrations;
 mod review;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -76,6 +77,8 @@ pub struct Engine {
     fingerprints: Mutex<BTreeMap<ConnectionId, [u8; 32]>>,
     /// Files of connections that could not be taken up, as they were then.
     seen_refused: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
+    /// Connections whose accounts are asked about themselves at the next look, whenever that was done last.
+    asked_anew: Mutex<BTreeSet<ConnectionId>>,
     /// Connections that cannot be used, and why.
     refused: Mutex<BTreeMap<ConnectionId, Vec<String>>>,
     /// Which versions of providers serve.
