@@ -190,6 +190,19 @@ pub enum Verify {
     Path,
 }
 
+impl Verify {
+    /// Name of the secret that proves a delivery.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::HmacSha256 { secret, .. } | Self::Basic { secret } | Self::Token { secret, .. } => {
+                Some(secret)
+            }
+            Self::Path => None,
+        }
+    }
+}
+
 /// A static answer to a delivery.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -207,13 +207,14 @@ impl Engine {
             }
             reloaded.refused.insert(bad.id.clone(), findings);
         }
-        let known: Vec<ConnectionId> = before.keys().cloned().collect();
-        for id in known {
-            if !read.good.contains_key(&id) && !reloaded.refused.contains_key(&id) {
-                self.drop_connection(&id).await;
-                reloaded.removed.push(id);
-            }
+        let stays = |id: &ConnectionId| read.good.contains_key(id) || reloaded.refused.contains_key(id);
+        let gone: Vec<ConnectionId> = before.keys().filter(|id| !stays(id)).cloned().collect();
+        self.files.lock().retain(|id, _| !gone.contains(id));
+        self.end_forgotten_registrations(stays).await;
+        for id in &gone {
+            self.drop_connection(id, before.get(id).map(Arc::as_ref)).await;
         }
+        reloaded.removed.extend(gone);
         let mut wanted = Vec::new();
         for (id, file) in &read.good {
             let changed = match before.get(id) {
@@ -441,6 +442,16 @@ impl Engine {
                 file.provider
             ));
         }
+        let verify = binding.view().descriptor.webhooks.as_ref().map(|webhooks| &webhooks.verify);
+        if let (true, Some(verify)) = (file.register_webhooks, verify) {
+            match verify.secret() {
+                Some(name) if file.secret(name).is_none() => findings.push(format!(
+                    "{}: secrets.{name}: missing; without it the webhooks that register_webhooks asks for are refused",
+                    file.file.display()
+                )),
+                _ => {}
+            }
+        }
         if let Err(more) = self.accounts.check(file, binding.view(), &described) {
             findings.extend(more);
         }
@@ -521,17 +532,15 @@ impl Engine {
         })
     }
 
-    async fn drop_connection(&self, id: &ConnectionId) {
-        let file = self.files.lock().get(id).cloned();
-        self.end_registration(id).await;
+    /// What a connection leaves behind whose file is not in use any more.
+    async fn drop_connection(&self, id: &ConnectionId, file: Option<&ConnectionConfig>) {
         self.pipeline.disconnect(id);
         self.runtime.disconnect(id);
         self.quotas.remove(id);
         self.accounts.remove(id);
         self.looks.forget(id);
-        self.files.lock().remove(id);
         if let Some(file) = file {
-            self.leave_scope(&file).await;
+            self.leave_scope(file).await;
             if let Err(error) = self.caught_up(&file.provider, id).await {
                 tracing::error!(%error, "that a connection was removed cannot be noted");
             }

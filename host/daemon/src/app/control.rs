@@ -151,8 +151,7 @@ impl Engine {
                     (ConnectionState::Waiting, Cause::Fault, detail)
                 } else if !stopped.is_empty() {
                     (ConnectionState::Running, Cause::Guard, stopped_in_words(&stopped))
-                } else if let Some(why) = self.registrations.why_not(id) {
-                    let detail = format!("no webhooks, it is asked for what changed: {why}");
+                } else if let Some(detail) = self.trouble_with_webhooks(id) {
                     (ConnectionState::Running, Cause::Configuration, detail)
                 } else if status.review > 0 && status.waiting == 0 && status.delayed == 0 {
                     (

@@ -13,6 +13,12 @@ use tandem_core::document::unescape;
 /// Elements inside each other, at the most.
 const DEPTH: usize = 128;
 
+/// So much of a stranger's words stands in an error.
+const NAMED: usize = 64;
+
+/// Rather nothing than a text from which the wrong bytes were cut.
+const MISPLACED: &str = "its elements cannot be told apart";
+
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Read {
@@ -58,6 +64,8 @@ fn path(pointer: &str) -> Vec<String> {
 /// One line saying what is wrong with the text.
 pub(super) fn read(body: &[u8], account: Option<&str>, blank: &[String]) -> Result<Read, String> {
     let text = std::str::from_utf8(body).map_err(|error| format!("it is not UTF-8: {error}"))?;
+    // The reader leaves a byte order mark out and does not count it: every place would be wrong by its three bytes.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut account = account.map(|place| Account { path: path(place), open: None, found: None });
     let blank: Vec<Vec<String>> = blank.iter().map(|pointer| path(pointer)).collect();
     let mut reader = Reader::from_str(text);
@@ -67,7 +75,9 @@ pub(super) fn read(body: &[u8], account: Option<&str>, blank: &[String]) -> Resu
     let mut roots = 0_usize;
     loop {
         let before = offset(&reader);
-        let event = reader.read_event().map_err(|error| error.to_string())?;
+        let event = reader
+            .read_event()
+            .map_err(|error| error.to_string().chars().take(2 * NAMED).collect::<String>())?;
         match event {
             Event::Start(start) => {
                 roots += usize::from(names.is_empty());
@@ -81,7 +91,7 @@ pub(super) fn read(body: &[u8], account: Option<&str>, blank: &[String]) -> Resu
                 if blanked.is_none() && blank.contains(&names) {
                     blanked = Some(names.len());
                     let now = offset(&reader);
-                    kept.extend_from_slice(text.get(from..now).unwrap_or_default().as_bytes());
+                    kept.extend_from_slice(text.get(from..now).ok_or(MISPLACED)?.as_bytes());
                     from = now;
                 }
             }
@@ -112,7 +122,10 @@ pub(super) fn read(body: &[u8], account: Option<&str>, blank: &[String]) -> Resu
                 let name = reference.xml10_content();
                 let known =
                     character.map(String::from).or_else(|| resolve_xml_entity(&name).map(str::to_owned));
-                let known = known.ok_or_else(|| format!("entity {name:?} is not known"))?;
+                let known = known.ok_or_else(|| {
+                    let name: String = name.chars().take(NAMED).collect();
+                    format!("entity {name:?} is not known")
+                })?;
                 account.iter_mut().for_each(|account| account.text(&known));
             }
             Event::DocType(_) => return Err("it has a document type".to_owned()),
@@ -125,7 +138,7 @@ pub(super) fn read(body: &[u8], account: Option<&str>, blank: &[String]) -> Resu
             if names.is_empty() { "it has no single root element" } else { "it ends too early" }.to_owned()
         );
     }
-    kept.extend_from_slice(text.get(from..).unwrap_or_default().as_bytes());
+    kept.extend_from_slice(text.get(from..).ok_or(MISPLACED)?.as_bytes());
     Ok(Read { account: account.and_then(|account| account.found), body: kept })
 }
 
@@ -163,6 +176,19 @@ mod tests {
         assert_eq!(read.account.as_deref(), Some("00D0x & y"));
         let expected = SOAP.replace("00D!secret<b>deep</b>", "").replace(">again<", "><");
         assert_eq!(String::from_utf8(read.body).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_long_characters_shift_no_cut() {
+        let text = "\u{feff}<a>\u{e4}<b>\u{20ac}secret\u{1f511}</b>\u{e4}</a>";
+        let read = read(text.as_bytes(), None, &["/a/b".to_owned()]).unwrap();
+        assert_eq!(String::from_utf8(read.body).unwrap(), "<a>\u{e4}<b></b>\u{e4}</a>");
+    }
+
+    #[test]
+    fn what_is_not_known_is_named_in_few_words() {
+        let text = format!("<a>&{};</a>", "x".repeat(100_000));
+        assert!(read(text.as_bytes(), None, &[]).unwrap_err().len() < 300);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tandem_core::Millis;
 use tandem_core::clash::Clash;
 use tandem_core::exchange::{Observed, Problem, State};
-use tandem_core::id::{EntityKey, ExternalId, ObjectName, ProviderId};
+use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ObjectName, ProviderId};
 use tandem_core::link::Link;
 
 use super::dispatch::Hand;
@@ -170,9 +170,23 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 _ => None,
             })
             .collect();
+        let closed: Vec<(EntityKey, ConnectionId)> = commit
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::DropIntent(entity, connection) => Some((entity.clone(), connection.clone())),
+                _ => None,
+            })
+            .collect();
         let committed = self.rooms.store.commit(commit, Until::Applied).await;
         if let Err(StoreError::Full { .. }) = &committed {
-            // Nothing was taken: the work is done again when there is room. Whatever reached a CRM plans to nothing then.
+            // Nothing was taken: the work is done again when there is room. Whatever reached a CRM plans to nothing then. What was
+            // under way still is.
+            for (entity, connection) in closed {
+                if let Some(intent) = self.rooms.store.intent(&entity, &connection)? {
+                    self.remember(&intent);
+                }
+            }
             self.dispatch.lock().put_back(work, now.saturating_add(DISK_FULL_MS), false);
             return Ok(());
         }

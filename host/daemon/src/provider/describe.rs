@@ -57,6 +57,14 @@ pub(super) fn descriptor(text: &[u8]) -> Result<Descriptor, String> {
                 );
             }
         }
+        if webhooks.array
+            && matches!(&webhooks.verify, Verify::Token { place, .. } if place.starts_with("body:"))
+        {
+            return Err(
+                "/webhooks/verify/place: where a body is an array no token is looked for in it; use header: or query:"
+                    .to_owned(),
+            );
+        }
         for name in &webhooks.headers {
             header("/webhooks/headers", name)?;
             if ["authorization", "cookie"].contains(&name.as_str()) {
