@@ -124,6 +124,17 @@ fn merge_group(
         for look in &mut looks {
             recognise_rewrite(link, (sides.policy, policy), state, look);
         }
+        // A group goes as one: what the server made of one field is nobody's edit either where another field of it was edited.
+        if looks.iter().any(|look| look.internal_changed) {
+            for look in looks.iter_mut().filter(|look| look.external_changed && !look.internal_changed) {
+                if is_rewrite(link, sides.policy, look.pointer, look.external)
+                    && let Some(pair) = link.base.get_mut(look.pointer)
+                {
+                    pair.external = look.external.cloned();
+                    look.external_changed = false;
+                }
+            }
+        }
     }
     if link.decided.contains_key(group) {
         carry_decision(link, group, &looks, sides, now, merge);

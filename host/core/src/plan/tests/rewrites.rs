@@ -269,6 +269,29 @@ fn an_adopted_rewrite_that_has_not_reached_system_a_loses_to_an_edit_there_thoug
     }
 }
 
+/// The server made something of the street, and before System A had it somebody edited the city there.
+#[test]
+fn an_adopted_rewrite_of_one_field_does_not_win_over_an_edit_of_another_field_of_its_group() {
+    for on_conflict in [OnConflict::External, OnConflict::Review] {
+        let mut policy = policy();
+        policy.default.on_rewrite = OnRewrite::Adopt;
+        policy.default.on_conflict = on_conflict;
+        let base = [("/street", json!("Side")), ("/city", json!("Ulm"))];
+        let sent = present(2, &[("/street", json!(" Main")), ("/city", json!("Ulm"))]);
+        let plan = run(&agreed(&base), &sent, &External::Unseen, &policy);
+        let made = [("/street", json!("Main")), ("/city", json!("Ulm"))];
+        let answer = ExternalWritten { stamp: Some(50), ..written(Some(&made)) };
+        let there = whole(Source::Read { began: NOW }, Some(50), &made);
+        let link = run(&fold(&plan, &sent, &answer, &policy), &sent, &there, &policy).link;
+        let edited = present(3, &[("/street", json!(" Main")), ("/city", json!("Bonn"))]);
+        let next = run(&link, &edited, &whole(Source::Read { began: NOW }, Some(60), &made), &policy);
+        assert!(next.conflicts.is_empty() && next.internal.is_none(), "{on_conflict:?}: {}", next.reason);
+        assert_eq!(pair(&next.link, "/street"), (Some(json!(" Main")), Some(json!("Main"))));
+        let out = sent_out(&next);
+        assert!(out.contains(&("/city".to_owned(), Some(json!("Bonn")))), "{on_conflict:?}: {out:?}");
+    }
+}
+
 #[test]
 fn an_adopted_rewrite_that_has_not_reached_system_a_is_no_update_against_a_deletion_there() {
     let policy = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
