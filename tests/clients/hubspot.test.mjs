@@ -106,7 +106,12 @@ test('a batch is created, upserted by a key, read and archived', async () => {
   });
   assert.deepEqual(upserted.results.map(row => row._new).sort(), [false, true]);
 
-  const read = await batch.read({ inputs: [{ id: 'a' }, { id: 'c' }, { id: 'x' }], idProperty: 'key', properties: ['firstname'], propertiesWithHistory: [] });
+  const read = await batch.read({
+    inputs: [{ id: 'a' }, { id: 'c' }, { id: 'x' }],
+    idProperty: 'key',
+    properties: ['firstname'],
+    propertiesWithHistory: [],
+  });
   assert.deepEqual(read.results.map(row => row.properties.firstname).sort(), ['a', 'new']);
   assert.equal(read.numErrors, 1);
 
@@ -166,15 +171,14 @@ test('the library waits ten seconds when the burst is used up, and then succeeds
 });
 
 test('the library waits a second when searches are used up, and then succeeds', async () => {
-  const of = await account({ quota: { burst: 190, daily: null, search: 2 } });
+  const of = await account({ quota: { burst: 190, daily: null, search: 1 } });
   const search = client(of, { numberOfApiCallRetries: 3 }).crm.contacts.searchApi;
   const all = { filterGroups: [], sorts: [], properties: [], limit: 1 };
   await search.doSearch(all);
-  await hubspot.control('POST', '/control/clock', { advanceMs: 500 });
-  await search.doSearch(all);
+  await hubspot.control('POST', '/control/clock', { advanceMs: 50 });
   await search.doSearch(all);
   // The library knows this one by its message.
-  assert.deepEqual(counted(await counts(of), 'contacts.search'), { calls: 4, throttled: 1, refused: 0, disturbed: 0 });
+  assert.deepEqual(counted(await counts(of), 'contacts.search'), { calls: 3, throttled: 1, refused: 0, disturbed: 0 });
 });
 
 test('the day\'s limit is reported and not tried again', async () => {
@@ -232,7 +236,12 @@ for (const [what, path, decoded] of [
     assert.ok(got.length > 0, 'no webhook came');
     assert.match(got[0].body, /Änne 日本/);
     for (const { headers, body } of got) {
-      const v1 = { signatureVersion: headers['x-hubspot-signature-version'], signature: headers['x-hubspot-signature'], clientSecret: of.clientSecret, requestBody: body };
+      const v1 = {
+        signatureVersion: headers['x-hubspot-signature-version'],
+        signature: headers['x-hubspot-signature'],
+        clientSecret: of.clientSecret,
+        requestBody: body,
+      };
       const v3 = {
         signatureVersion: 'v3',
         signature: headers['x-hubspot-signature-v3'],

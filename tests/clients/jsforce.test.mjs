@@ -41,7 +41,8 @@ test('a contact is created, read, changed, found and deleted', async () => {
   assert.deepEqual([read.Name, read.Email, read.Title, read.Phone], ["Ann O'Neil", 'ann@example.com', 'Boss', null]);
 
   const since = jsforce.SfDate.toDateTimeLiteral(new Date(Date.now() - 3_600_000));
-  const found = await contacts.find({ LastName: { $like: "O'N%" }, CreatedDate: { $gte: since } }, 'Id, Name').sort({ LastName: 1, Id: -1 }).limit(5);
+  const wanted = { LastName: { $like: "O'N%" }, CreatedDate: { $gte: since } };
+  const found = await contacts.find(wanted, 'Id, Name').sort({ LastName: 1, Id: -1 }).limit(5);
   assert.deepEqual(found.map(one => one.Id), [made.id]);
 
   assert.equal((await contacts.destroy(made.id)).success, true);

@@ -76,7 +76,8 @@ test('a list and a search are followed through all their pages', async () => {
     return rows.map(row => row.name);
   };
   const api = persons(of);
-  const listed = await walk(cursor => api.getPersons({ limit: 10, cursor, sort_by: 'update_time', sort_direction: 'asc', updated_since: '2020-01-01T00:00:00Z' }));
+  const changed = { sort_by: 'update_time', sort_direction: 'asc', updated_since: '2020-01-01T00:00:00Z' };
+  const listed = await walk(cursor => api.getPersons({ limit: 10, cursor, ...changed }));
   assert.deepEqual(listed.toSorted(), names.toSorted());
   const found = await walk(cursor => api.searchPersons({ term: 'Person', fields: 'name', limit: 10, cursor }));
   assert.deepEqual(found.toSorted(), names.toSorted());
@@ -87,7 +88,9 @@ test('a list and a search are followed through all their pages', async () => {
 test('a field is made, given options, listed and removed', async () => {
   const of = await company();
   const fields = new v2.PersonFieldsApi(second(of));
-  const made = await fields.addPersonField({ AddPersonFieldRequest: { field_name: 'Colour', field_type: 'enum', options: [{ label: 'Red' }] } });
+  const made = await fields.addPersonField({
+    AddPersonFieldRequest: { field_name: 'Colour', field_type: 'enum', options: [{ label: 'Red' }] },
+  });
   const code = made.data.field_code;
   const read = await fields.getPersonField({ field_code: code });
   assert.deepEqual(read.data.options.map(option => option.label), ['Red']);
@@ -95,7 +98,8 @@ test('a field is made, given options, listed and removed', async () => {
   const red = read.data.options[0].id;
   const person = await api.addPerson({ AddPersonRequest: { name: 'Ann', custom_fields: { [code]: red } } });
   assert.equal(person.data.custom_fields[code], red);
-  await assert.rejects(api.addPerson({ AddPersonRequest: { name: 'Bob', custom_fields: { [code]: red + 1_000 } } }), refused(/custom_fields/));
+  const wrong = api.addPerson({ AddPersonRequest: { name: 'Bob', custom_fields: { [code]: red + 1_000 } } });
+  await assert.rejects(wrong, refused(/custom_fields/));
   assert.ok((await fields.getPersonFields({ limit: 500 })).data.some(field => field.field_code === code));
   await fields.deletePersonField({ field_code: code });
   assert.ok(!(await fields.getPersonFields({ limit: 500 })).data.some(field => field.field_code === code));
@@ -142,14 +146,14 @@ const oauth = of => new v2.OAuth2Configuration({
 const byOauth = given => new v2.PersonsApi(new v2.Configuration({ accessToken: given.getAccessToken, basePath: given.basePath }));
 
 test('an access token is refreshed by the library when its time is over', async () => {
-  const of = await company({ settings: { ...ROOM.settings, tokenSeconds: 1, rotateRefreshTokens: true } });
+  const of = await company({ settings: { ...ROOM.settings, tokenSeconds: 2, rotateRefreshTokens: true } });
   const given = oauth(of);
   const told = [];
   given.onTokenUpdate = token => told.push(token.refresh_token);
   given.updateToken({ refresh_token: of.refreshToken, access_token: of.accessToken, expires_in: of.expiresIn, api_domain: of.apiDomain });
   const api = byOauth(given);
   await api.addPerson({ AddPersonRequest: { name: 'Ada' } });
-  await new Promise(resolve => setTimeout(resolve, 1_100));
+  await new Promise(resolve => setTimeout(resolve, 2_100));
   assert.equal((await api.getPersons({})).data.length, 1);
   assert.notEqual(given.accessToken, of.accessToken);
   // Each refresh gives a new refresh token here, and the library keeps the newest.

@@ -12,7 +12,7 @@ const target = new URL('../../target/', import.meta.url);
 const program = process.env.TANDEM_SIMULATOR ?? fileURLToPath(new URL('debug/tandem-simulator', target));
 
 // The libraries are installed below target/, where an import from here would not look for them.
-export const library = createRequire(process.env.TANDEM_CLIENTS_NODE ?? new URL('clients/node/', target));
+export const library = createRequire(new URL('clients/node/', target));
 
 // Registers start, clean-up and stop with the test runner. After each test the simulator must not have seen a request
 // that the vendor's description does not allow, save those that the test itself has sent on purpose, and forgets everything.

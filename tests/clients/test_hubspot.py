@@ -43,7 +43,12 @@ class HubSpotPython(SimulatorTest):
 
         changed = contacts.update(made.id, {"properties": {"firstname": "Änne", "phone": ""}})
         self.assertEqual(changed.properties["firstname"], "Änne")
-        read = contacts.get_by_id("ann@example.com", id_property="email", properties=["firstname", "phone"], properties_with_history=["firstname"])
+        read = contacts.get_by_id(
+            "ann@example.com",
+            id_property="email",
+            properties=["firstname", "phone"],
+            properties_with_history=["firstname"],
+        )
         self.assertEqual((read.id, read.properties["firstname"], read.properties["phone"]), (made.id, "Änne", None))
         self.assertEqual([old.value for old in read.properties_with_history["firstname"]], ["Änne", "Ann"])
 
