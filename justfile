@@ -68,6 +68,11 @@ mutants *ARGS: _toolchain
         CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 \
         cargo mutants --package tandem-core --output target --no-shuffle {{ARGS}} || [ $? -eq 3 ]
 
+# Runs the vendors' own client libraries against the simulator: needs npm, python3 and, for what is not in target/clients yet, a network.
+test-clients: _toolchain
+    cargo build --locked -p tandem-simulator
+    tests/clients/run
+
 # Formatting, clippy with warnings denied, documentation, licences and advisories.
 lint: _toolchain
     cargo fmt --all --check

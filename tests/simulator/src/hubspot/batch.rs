@@ -182,7 +182,7 @@ impl Context<'_> {
 
     pub(super) fn batch_read(&self) -> Result<Done, ApiError> {
         self.only_query(&["archived"]);
-        let archived = self.flag("archived")?;
+        let archived = self.flag("archived");
         let body = self.batch_body(&["inputs", "properties", "propertiesWithHistory", "idProperty"])?;
         let names = |member: &str| -> Result<Vec<&str>, ApiError> {
             match body.get(member) {

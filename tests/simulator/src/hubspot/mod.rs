@@ -187,15 +187,14 @@ impl Context<'_> {
         }
     }
 
-    fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        match self.call.query(name) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(other) => {
-                self.violation(format!("query parameter {name} is not a boolean"));
-                Err(ApiError::validation(format!("{other} is not a valid boolean for {name}")))
-            }
+    /// Its case does not matter: HubSpot's Python library sends `True`. What is no boolean is false, as its PHP library found with `1`.
+    fn flag(&self, name: &str) -> bool {
+        let given = self.call.query(name).unwrap_or("false");
+        let truth = given.eq_ignore_ascii_case("true");
+        if !truth && !given.eq_ignore_ascii_case("false") {
+            self.violation(format!("query parameter {name} is not a boolean"));
         }
+        truth
     }
 
     /// The body as a JSON object with only these members.

@@ -169,7 +169,7 @@ impl Context<'_> {
 
     pub(super) fn read(&self, id: &str) -> Result<Done, ApiError> {
         self.only_query(&["properties", "propertiesWithHistory", "associations", "archived", "idProperty"]);
-        let archived = self.flag("archived")?;
+        let archived = self.flag("archived");
         let (contact, shown, history, (events, ordered)) = {
             let mut contacts = self.account.contacts.lock();
             let found = self.identify(&contacts, id, self.call.query("idProperty"))?;
@@ -268,7 +268,7 @@ impl Context<'_> {
             "associations",
             "archived",
         ]);
-        let archived = self.flag("archived")?;
+        let archived = self.flag("archived");
         let names: Vec<&str> = self.call.list("propertiesWithHistory").collect();
         let most = if names.is_empty() { LIST_LIMIT } else { HISTORY_LIMIT };
         let limit = match self.call.query("limit") {

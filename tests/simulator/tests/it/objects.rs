@@ -338,6 +338,21 @@ async fn archived_contacts_are_listed_apart() {
 }
 
 #[tokio::test]
+async fn archived_is_taken_in_any_case_and_anything_else_is_false_and_counted() {
+    let s = Setting::new().await;
+    let (kept, gone) =
+        (s.contact(json!({ "firstname": "a" })).await, s.contact(json!({ "firstname": "b" })).await);
+    s.delete(&format!("{CONTACTS}/{gone}")).await;
+    for (given, listed) in [("True", gone), ("TRUE", gone), ("False", kept), ("false", kept)] {
+        assert_eq!(ids(&s.get(&format!("{CONTACTS}?archived={given}")).await.body), [listed], "{given}");
+    }
+    assert!(s.reasons().await.is_empty());
+    assert_eq!(ids(&s.get(&format!("{CONTACTS}?archived=1")).await.body), [kept]);
+    assert_eq!(s.get(&format!("{CONTACTS}/{gone}?archived=1")).await.status, 404);
+    assert_eq!(s.reasons().await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_merge_makes_a_new_record_to_which_both_ids_lead() {
     let s = Setting::new().await;
     let first = s.contact(json!({ "email": "ann@example.com", "city": "Bonn" })).await;
