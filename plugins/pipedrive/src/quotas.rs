@@ -29,8 +29,10 @@ pub(crate) mod tokens {
     pub(crate) const REMOVE: u32 = 3;
     /// Version 1: whoever is asking.
     pub(crate) const ME: u32 = 2;
-    /// Version 1: each call about webhooks.
+    /// Version 1: all webhooks, or a new one.
     pub(crate) const WEBHOOKS: u32 = 10;
+    /// Version 1: the end of a webhook.
+    pub(crate) const UNWATCH: u32 = 6;
 }
 
 /// The account's plan.

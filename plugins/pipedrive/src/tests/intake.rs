@@ -89,6 +89,21 @@ fn custom_fields_are_told_in_the_form_of_the_read_answers() {
 }
 
 #[test]
+fn of_a_range_the_beginning_is_told_under_another_name_than_it_is_read() {
+    let dates = pipedrive(
+        &json!({ "custom": { "/custom/begin": { "field": TIER, "type": "date", "field_type": "daterange" } } }),
+    );
+    let fields = json!({ TIER: { "type": "daterange", "from": "2026-02-01", "until": "2026-02-28" } });
+    let data = person(512, &json!({ "custom_fields": fields }));
+    let rows = receive(&dates, &event("change", &data, &json!({ "custom_fields": { TIER: null } })));
+    let State::Partial(bytes) = &rows[0].state else { panic!("partial") };
+    assert_eq!(
+        serde_json::from_slice::<Value>(&dates.to_canonical("contact", bytes).unwrap()).unwrap(),
+        json!({ "custom": { "begin": "2026-02-01" } })
+    );
+}
+
+#[test]
 fn a_change_of_something_else_tells_all_that_is_mapped() {
     let rows = receive(&plain(), &event("change", &person(512, &json!({})), &json!({ "owner_id": 3 })));
     assert_eq!(
