@@ -64,8 +64,8 @@ struct Limit {
 /// Charges a call.
 pub(crate) fn charged(request: Request, cost: u32) -> Request {
     let request = request.charge(BURST, 1);
-    // One of them comes with the window.
-    if cost > 1 { request.charge(DAILY, cost - 1) } else { request }
+    // The window draws in one of the day, but not besides what is charged to the day by name.
+    if cost > 1 { request.charge(DAILY, cost) } else { request }
 }
 
 /// Charges a search, which has a window of its own besides.

@@ -115,6 +115,20 @@ fn a_change_of_something_else_tells_all_that_is_mapped() {
 }
 
 #[test]
+fn a_change_that_may_be_of_a_member_which_events_leave_out_has_the_record_read() {
+    // As in the guide's example: nothing of the contact sync, and only the time of the change is said to be another.
+    let data = person(512, &json!({}));
+    let only_time = json!({ "update_time": "2026-01-01T00:00:00Z" });
+    assert_eq!(receive(&rich(), &event("change", &data, &only_time))[0].state, State::Touched);
+    // Without the contact sync nothing else is mapped, whether custom fields are there or not.
+    let custom = pipedrive(&json!({ "custom": { "/custom/site": { "field": TIER, "type": "text" } } }));
+    for provider in [plain(), custom] {
+        let rows = receive(&provider, &event("change", &data, &only_time));
+        assert!(matches!(rows[0].state, State::Partial(_)), "{:?}", rows[0].state);
+    }
+}
+
+#[test]
 fn what_changed_and_is_not_told_has_the_record_read() {
     for (data, previous) in [
         (json!({ "id": 512, "name": "B" }), json!({ "name": "A" })),
