@@ -70,7 +70,7 @@ mutants *ARGS: _toolchain
 
 # Runs the vendors' own client libraries against the simulator: needs npm, python3 and, for what is not in target/clients yet, a network.
 test-clients: _toolchain
-    cargo build --locked -p tandem-simulator
+    cargo build --locked --workspace --bin tandem-simulator
     tests/clients/run
 
 # Formatting, clippy with warnings denied, documentation, licences and advisories.

@@ -1,7 +1,9 @@
 //! Webhooks of version 2: one event for each change of a person, with the person as it was then, and what of it changed.
 //!
 //! `data` may leave members out, so that nothing counts as the whole record. A change is told by the members that `previous`
-//! names; where none of them is mapped, by all that are there, which says what is known already or has the record read.
+//! names; where none of them is mapped, by all that are there, which says what is known already or has the record read. The
+//! guide's example of an event has no members of the contact sync: where mapped ones are not there, what changed may be one of
+//! them, and the record is read. Custom fields are told; those that are not there have no value.
 //!
 //! The time of an event is the record's own modification time, which has whole seconds: of two edits within the second of what
 //! was last seen nobody can say which came first. So `event_times` is not claimed.
@@ -66,8 +68,8 @@ impl Pipedrive {
         let told = match &changed {
             None => Some(self.mapped_of(&all, None)),
             Some(changed) => match self.named(changed) {
-                // What changed is not mapped: all that is there says whether it is known.
-                names if names.is_empty() => Some(self.mapped_of(&all, None)),
+                // What changed is not mapped, or is not told of: all that is there says whether it is known.
+                names if names.is_empty() => self.tells_all(&all).then(|| self.mapped_of(&all, None)),
                 names => names
                     .iter()
                     .all(|path| at(&all, path).is_some())
@@ -82,6 +84,12 @@ impl Pipedrive {
         let mut observed = Observed::new(OBJECT, id, state);
         observed.stamp = stamp_of(person);
         observed
+    }
+
+    /// Whether every mapped member that is no custom field is there.
+    fn tells_all(&self, document: &Node<'_>) -> bool {
+        let mut own = self.paths().into_iter().filter(|path| path.first().is_none_or(|name| name != CUSTOM));
+        own.all(|path| at(document, &path).is_some())
     }
 
     /// Members that are mapped, as paths.

@@ -2,7 +2,7 @@
 //!
 //! Read answers have plain values, or objects with a `value` (amounts, times, addresses); options are ids, or objects with `id` and
 //! `label`. Webhooks tell the type with each value: `{"type":"enum","id":3}`, `{"type":"set","values":[{"id":3}]}`,
-//! `{"type":"text","value":"x"}`. All of them are read; what is written has the form of the read answers.
+//! `{"type":"text","value":"x"}`, `{"type":"daterange","from":"x","until":"y"}`. All of them are read; what is written has the form of the read answers.
 
 use std::borrow::Cow;
 
@@ -160,6 +160,10 @@ pub(crate) fn read_form<'a>(value: &Node<'a>) -> Node<'a> {
         "monetary" | "daterange" | "time" | "timerange" | "address" => {
             let mut rest = members.clone();
             rest.remove("type");
+            // The beginning of a range has another name here.
+            if let Some(from) = rest.remove("from") {
+                rest.set("value", from);
+            }
             Node::Object(rest)
         }
         _ => members.get("value").or_else(|| members.get("id")).cloned().unwrap_or(Node::Null),

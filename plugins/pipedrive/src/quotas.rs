@@ -29,8 +29,10 @@ pub(crate) mod tokens {
     pub(crate) const REMOVE: u32 = 3;
     /// Version 1: whoever is asking.
     pub(crate) const ME: u32 = 2;
-    /// Version 1: each call about webhooks.
+    /// Version 1: all webhooks, or a new one.
     pub(crate) const WEBHOOKS: u32 = 10;
+    /// Version 1: the end of a webhook.
+    pub(crate) const UNWATCH: u32 = 6;
 }
 
 /// The account's plan.
@@ -62,8 +64,8 @@ struct Limit {
 /// Charges a call.
 pub(crate) fn charged(request: Request, cost: u32) -> Request {
     let request = request.charge(BURST, 1);
-    // One of them comes with the window.
-    if cost > 1 { request.charge(DAILY, cost - 1) } else { request }
+    // The window draws in one of the day, but not besides what is charged to the day by name.
+    if cost > 1 { request.charge(DAILY, cost) } else { request }
 }
 
 /// Charges a search, which has a window of its own besides.

@@ -12,6 +12,9 @@ use crate::settings::Settings;
 const PERSONS: &str = "/api/v2/persons";
 /// Custom fields that a request may name.
 const NAMED_FIELDS: usize = 15;
+/// What stands in a request where the host puts in the user and the password of a webhook.
+const USER: &str = "@@webhook-user@@";
+const PASSWORD: &str = "@@webhook-password@@";
 /// Rows of a page when it is known how long they are, and when all of an account's custom fields come with each.
 const PAGE: u32 = 500;
 const WIDE_PAGE: u32 = 100;
@@ -96,13 +99,14 @@ impl Pipedrive {
 
     /// All webhooks of the user.
     pub(crate) fn webhooks_request(&self) -> Request {
-        charged(Request::get(format!("{}/webhooks", self.settings.v1_path)), tokens::WEBHOOKS)
+        let request = Request::get(format!("{}/webhooks", self.settings.v1_path))
+            // The answer shows the password of each: the host blanks what a request names, wherever the answer repeats it.
+            .secret(PASSWORD, crate::watch::PASSWORD_SECRET, "header");
+        charged(request, tokens::WEBHOOKS)
     }
 
     /// A webhook for all that happens to persons. Its user and password are put in by the host.
     pub(crate) fn watch_request(&self, callback: &str) -> Request {
-        const USER: &str = "@@webhook-user@@";
-        const PASSWORD: &str = "@@webhook-password@@";
         let body = json!({
             "subscription_url": callback,
             "event_action": "*",
@@ -121,6 +125,6 @@ impl Pipedrive {
 
     pub(crate) fn unwatch_request(&self, id: &str) -> Request {
         let path = format!("{}/webhooks", self.settings.v1_path);
-        charged(Request::delete(path).segment(id).repeatable(), tokens::WEBHOOKS)
+        charged(Request::delete(path).segment(id).repeatable(), tokens::UNWATCH)
     }
 }

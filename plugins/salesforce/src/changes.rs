@@ -1,5 +1,5 @@
 //! What changed: contacts by the time of their last modification, those in the bin and merged ones among them; and, now and
-//! then, the listing of deleted contacts, which also shows what was purged from the bin.
+//! then, the listing of deleted contacts, which also has deletions that moved no time of modification.
 //!
 //! A record is stamped when a transaction touches it and becomes visible when the transaction ends. So each look begins some
 //! time before the last one began, and rows that were shown already are left out. A stamp is a second: a row is only remembered
@@ -8,8 +8,8 @@
 //! Times are Salesforce's own: the `Date` of its answers says when a look began. The host's clock is used where there is none,
 //! and for the very first look.
 //!
-//! The listing of deleted contacts goes back 15 days. A cursor that is older, or that the log of deletions does not reach back
-//! to, is lost: everything has to be walked.
+//! The listing of deleted contacts goes back 15 days, and does not name who was removed from the bin for good; that somebody was
+//! is told by the moment to which it reaches back. A cursor that is older is lost: everything has to be walked.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! Outbound messages: up to 100 records each, in no order, perhaps twice, always as they are at the moment of sending.
 //!
-//! A message holds the fields that somebody chose when setting it up. So a record of it is a partial one: what is not in it says
-//! nothing. Nobody signs a message; it is believed because it came to an address that nobody else knows, and only if it is of this
-//! organisation.
+//! A message holds those of the fields that somebody chose when setting it up which have a value. So a record of it is a partial
+//! one: what is not in it may have been cleared, or says nothing. What another user left is therefore read; what our own writes
+//! left is compared, so that their messages cost no call. Nobody signs a message; it is believed because it came to an address
+//! that nobody else knows, and only if it is of this organisation.
 
 use std::borrow::Cow;
 
@@ -53,26 +54,35 @@ impl Salesforce {
             Problem::new("invalid-event", "outbound message: a record has no Id")
                 .at("/Envelope/Body/notifications/Notification/sObject/Id")
         })?;
-        let mut document = Members::with_capacity(notification.fields.len() + 1);
-        document.push("Id", Node::text(id.clone()));
-        for field in &notification.fields {
-            if self.contacts.mapped().any(|mapped| mapped.reads && mapped.name == field.name) {
-                document.set(field.name.clone(), self.value(field));
-            }
-        }
         let stamp = text("SystemModstamp").and_then(tandem_provider::time::stamp);
         let key = self.settings.key_field.as_deref().and_then(text).filter(|key| !key.is_empty());
         let own = self.facts.account.user.as_deref();
         let author = own
             .zip(text("LastModifiedById"))
             .map(|(own, by)| if ids::same(own, by.trim()) { "own" } else { "other" });
-        let mut observed = Observed::new(OBJECT, id, State::Partial(Node::Object(document).to_bytes()));
+        let state = match author {
+            Some("other") => State::Touched,
+            _ => State::Partial(self.partial(&id, notification)),
+        };
+        let mut observed = Observed::new(OBJECT, id, state);
         observed.stamp = stamp;
         observed.key = key.map(str::to_owned);
         observed.author = author.map(str::to_owned);
         observed.attributes.push(tandem_provider::Attribute::new("event", "outbound-message"));
         observed.attributes.push(tandem_provider::Attribute::new("notification", notification.id.clone()));
         Ok(observed)
+    }
+
+    /// The mapped fields that a message has, as the API's JSON has them.
+    fn partial(&self, id: &str, notification: &Notification) -> Vec<u8> {
+        let mut document = Members::with_capacity(notification.fields.len() + 1);
+        document.push("Id", Node::text(id.to_owned()));
+        for field in &notification.fields {
+            if self.contacts.mapped().any(|mapped| mapped.reads && mapped.name == field.name) {
+                document.set(field.name.clone(), self.value(field));
+            }
+        }
+        Node::Object(document).to_bytes()
     }
 
     /// A value as the API's JSON has it. What has none is there and empty.

@@ -152,7 +152,7 @@ impl Provider for Salesforce {
     }
 
     fn resume(&self, operation: &Operation, note: &[u8], response: &Response, context: &Context) -> Reply {
-        let quotas = refusal::quota_states(response, context);
+        let quotas = self.quota_states(response, context);
         let reply = match operation {
             Operation::Changes(listing) => self.changes_page(operation, listing, note, response, context),
             Operation::Walk(listing) => self.walk_page(operation, listing, response, context),

@@ -10,9 +10,6 @@ use tandem_provider::{Answer, Context, Effect, Operation, Problem, QuotaState, R
 use crate::Salesforce;
 use crate::ids;
 
-/// Calls of the last 24 hours come back one by one. After this long it is looked at how many did.
-const RELEARN: u64 = 900_000;
-
 /// Calls that run at once end within seconds.
 const CONCURRENT: u64 = 5_000;
 
@@ -114,7 +111,7 @@ impl Salesforce {
             "INVALID_SESSION_ID" | "INVALID_AUTH" | "INVALID_AUTH_HEADER" => {
                 return Answer::Unauthorised(said());
             }
-            "REQUEST_LIMIT_EXCEEDED" => return throttled(&said(), response, context),
+            "REQUEST_LIMIT_EXCEEDED" => return self.throttled(&said(), response, context),
             "UNABLE_TO_LOCK_ROW" => {
                 let wait = retry_after_or(response, context, LOCKED);
                 return Answer::Again { wait, took_effect: Effect::No };
@@ -195,34 +192,39 @@ impl Salesforce {
     }
 }
 
-/// Too many calls. Salesforce does not say when to come back.
-fn throttled(said: &str, response: &Response, context: &Context) -> Answer {
-    let (quota, usual) =
-        if said.contains("Concurrent") { ("concurrency", CONCURRENT) } else { ("requests", RELEARN) };
-    Answer::Throttled { quota: Some(quota.to_owned()), wait: retry_after_or(response, context, usual) }
-}
+impl Salesforce {
+    /// Too many calls. Salesforce does not say when to come back.
+    fn throttled(&self, said: &str, response: &Response, context: &Context) -> Answer {
+        let (quota, usual) = if said.contains("Concurrent") {
+            ("concurrency", CONCURRENT)
+        } else {
+            ("requests", self.settings.limit_pause_ms)
+        };
+        Answer::Throttled { quota: Some(quota.to_owned()), wait: retry_after_or(response, context, usual) }
+    }
 
-/// `Sforce-Limit-Info: api-usage=18/5000`: calls of the last 24 hours, of all programs together, and the limit.
-///
-/// What others have used comes back by and by and nobody says when; what is left is believed for a quarter of an hour.
-pub(crate) fn quota_states(response: &Response, context: &Context) -> Vec<QuotaState> {
-    let usage = response
-        .header("sforce-limit-info")
-        .into_iter()
-        .flat_map(|text| text.split([';', ',', ' ']))
-        .find_map(|part| part.trim().strip_prefix("api-usage="));
-    let Some((used, limit)) = usage.and_then(|usage| usage.split_once('/')) else { return Vec::new() };
-    let digits = |text: &str| {
-        let end = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
-        text.get(..end)?.parse::<u64>().ok()
-    };
-    let (Some(used), Some(limit)) = (digits(used), digits(limit)) else { return Vec::new() };
-    vec![QuotaState {
-        quota: "requests".to_owned(),
-        limit: Some(limit),
-        remaining: Some(limit.saturating_sub(used)),
-        resets: Wait::Until(context.now.saturating_add(RELEARN)),
-    }]
+    /// `Sforce-Limit-Info: api-usage=18/5000`: calls of the last 24 hours, of all programs together, and the limit.
+    ///
+    /// What others have used comes back by and by and nobody says when; after a pause it is looked at how much did.
+    pub(crate) fn quota_states(&self, response: &Response, context: &Context) -> Vec<QuotaState> {
+        let usage = response
+            .header("sforce-limit-info")
+            .into_iter()
+            .flat_map(|text| text.split([';', ',', ' ']))
+            .find_map(|part| part.trim().strip_prefix("api-usage="));
+        let Some((used, limit)) = usage.and_then(|usage| usage.split_once('/')) else { return Vec::new() };
+        let digits = |text: &str| {
+            let end = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+            text.get(..end)?.parse::<u64>().ok()
+        };
+        let (Some(used), Some(limit)) = (digits(used), digits(limit)) else { return Vec::new() };
+        vec![QuotaState {
+            quota: "requests".to_owned(),
+            limit: Some(limit),
+            remaining: Some(limit.saturating_sub(used)),
+            resets: Wait::Until(context.now.saturating_add(self.settings.limit_pause_ms)),
+        }]
+    }
 }
 
 fn retry_after_or(response: &Response, context: &Context, usual_ms: u64) -> Wait {

@@ -39,6 +39,9 @@ pub(crate) struct Settings {
     pub(crate) poll_every_ms: u64,
     /// Time between two looks at the listing of deleted contacts.
     pub(crate) deletions_every_ms: u64,
+    /// How long the calls that others have made are held to be used, and how long a spent limit is waited for: Salesforce
+    /// names no time.
+    pub(crate) limit_pause_ms: u64,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             settle_ms: 10_000,
             poll_every_ms: 60_000,
             deletions_every_ms: 300_000,
+            limit_pause_ms: 900_000,
         }
     }
 }
@@ -338,6 +342,10 @@ pub(crate) fn schema() -> Value {
             "settle_ms": duration("How long a create whose answer was lost may still be under way.", 0, 10_000),
             "poll_every_ms": duration("Time between two polls.", 100, 60_000),
             "deletions_every_ms": duration("Time between two looks at the listing of deleted contacts.", 0, 300_000),
+            "limit_pause_ms": duration(
+                "How long a spent limit of calls is waited for, and calls of other programs are held to be used: Salesforce says how many were made in the last 24 hours, and not when they come back.",
+                1_000, 900_000,
+            ),
         },
     })
 }

@@ -201,8 +201,14 @@ impl Salesforce {
             return Answer::Facts(json!({ "account": { "id": account } }).to_string().into_bytes()).into();
         }
         let refused = self.refuse(operation, response, context);
-        let final_word =
-            matches!(refused, Answer::Throttled { .. } | Answer::Unauthorised(_) | Answer::Again { .. });
+        // The page about the user refuses an ended session with 403 and a word, at which nobody would renew it: the API's own page
+        // is asked, which answers 401.
+        let ended_at_page = matches!(note, Note::First) && response.status == 403;
+        let final_word = match refused {
+            Answer::Throttled { .. } | Answer::Again { .. } => true,
+            Answer::Unauthorised(_) => !ended_at_page,
+            _ => false,
+        };
         match note {
             _ if !response.is_success() && final_word => refused.into(),
             Note::First => self.resources_request().then_note(&Note::Resources),

@@ -9,6 +9,7 @@ use tandem_simulator::control::types::NotedWrite;
 
 use crate::Error;
 use crate::account::{Account, Contact, RestPeople};
+use crate::{pipedrive, salesforce};
 
 /// How a CRM calls what the canonical document has: written from the documentation of HubSpot's contact properties, and of the
 /// generic REST account, not from the providers. A CRM that has no name for a member does not keep it.
@@ -19,6 +20,10 @@ pub enum Dialect {
     HubSpot,
     /// The generic REST account.
     Rest,
+    /// Salesforce.
+    Salesforce,
+    /// Pipedrive with contact sync.
+    Pipedrive,
 }
 
 /// Canonical member, HubSpot's property, the REST account's member. The number of employees is left out: HubSpot keeps a band of
@@ -52,6 +57,8 @@ impl Dialect {
         match self {
             Self::HubSpot => Some(hubspot),
             Self::Rest => *rest,
+            Self::Salesforce => salesforce::name_of(member),
+            Self::Pipedrive => pipedrive::name_of(member),
         }
     }
 }
@@ -67,6 +74,8 @@ pub struct Crm {
 enum Kind {
     HubSpot { portal: u64, api: Account },
     Rest { account: String, api: RestPeople },
+    Salesforce { org: u64, api: salesforce::Contacts },
+    Pipedrive { company: u64, api: pipedrive::Persons },
 }
 
 impl Crm {
@@ -82,12 +91,26 @@ impl Crm {
         Self { control: control.clone(), kind: Kind::Rest { account: account.to_owned(), api } }
     }
 
+    /// A Salesforce org.
+    #[must_use]
+    pub fn salesforce(control: &Control, org: u64, api: &salesforce::Contacts) -> Self {
+        Self { control: control.clone(), kind: Kind::Salesforce { org, api: api.clone() } }
+    }
+
+    /// A Pipedrive account.
+    #[must_use]
+    pub fn pipedrive(control: &Control, company: u64, api: &pipedrive::Persons) -> Self {
+        Self { control: control.clone(), kind: Kind::Pipedrive { company, api: api.clone() } }
+    }
+
     /// What it plays.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         match self.kind {
             Kind::HubSpot { .. } => Dialect::HubSpot,
             Kind::Rest { .. } => Dialect::Rest,
+            Kind::Salesforce { .. } => Dialect::Salesforce,
+            Kind::Pipedrive { .. } => Dialect::Pipedrive,
         }
     }
 
@@ -109,6 +132,15 @@ impl Crm {
                     named.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
                 self.control.rest_person_edits(account, id, &Value::Object(members)).await?;
             }
+            Kind::Salesforce { org, .. } => {
+                // What is empty is null there.
+                let value = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+                let members = named.into_iter().map(|(name, text)| (name.to_owned(), value(text))).collect();
+                self.control.salesforce_person_edits(*org, id, Value::Object(members)).await?;
+            }
+            Kind::Pipedrive { company, .. } => {
+                pipedrive::edit(&self.control, *company, id.parse()?, &named).await?;
+            }
         }
         Ok(())
     }
@@ -129,6 +161,8 @@ impl Crm {
         match &self.kind {
             Kind::HubSpot { api, .. } => api.list().await,
             Kind::Rest { api, .. } => api.list().await,
+            Kind::Salesforce { api, .. } => api.list().await,
+            Kind::Pipedrive { api, .. } => api.list().await,
         }
     }
 
@@ -140,6 +174,8 @@ impl Crm {
         Ok(match &self.kind {
             Kind::HubSpot { portal, .. } => self.control.writes(*portal).await?,
             Kind::Rest { account, .. } => self.control.rest_writes(account).await?,
+            Kind::Salesforce { org, .. } => self.control.salesforce_writes(*org).await?,
+            Kind::Pipedrive { company, .. } => self.control.pipedrive_writes(*company).await?,
         })
     }
 
@@ -155,6 +191,13 @@ impl Crm {
             Kind::Rest { account, .. } => {
                 let counts = self.control.rest_counts(account).await?;
                 counts.calls.get("GET changes").copied().unwrap_or(0)
+            }
+            Kind::Salesforce { org, .. } => {
+                let counts = self.control.salesforce_counts(*org).await?;
+                counts.operations.get("salesforce.query").map_or(0, |counts| counts.calls)
+            }
+            Kind::Pipedrive { company, .. } => {
+                self.control.pipedrive_counts(*company).await?.calls("persons.list")
             }
         })
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem_simulator::control::Client as Control;
+use tandem_simulator::control::client::Portal;
 use tandem_simulator::control::types::{AccountInfo, AppInfo, NewAccounts, NewApp, QuotaSizes, TokenKind};
 use tokio::process::Command;
 
@@ -383,7 +384,8 @@ impl House {
             .sum())
     }
 
-    /// Webhooks of the app, and events of REST accounts, that are not delivered yet.
+    /// Webhooks of the app and of Pipedrive accounts, events of REST accounts and messages of Salesforce orgs that are not delivered
+    /// yet.
     ///
     /// # Errors
     /// No answer.
@@ -391,7 +393,10 @@ impl House {
         let app = serde_json::to_value(self.control.app(self.app.app_id).await?)?;
         let counts = app.get("counts").cloned().unwrap_or_default();
         let count = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or(0);
-        Ok(count("queued") + count("waiting") + self.control.rest_counts("all").await?.under_way)
+        let rest = self.control.rest_counts("all").await?.under_way;
+        let outbound = self.control.salesforce_counts(Portal::All).await?.outbound.under_way;
+        let pipedrive = self.control.pipedrive_counts(Portal::All).await?.webhooks.under_way;
+        Ok(count("queued") + count("waiting") + rest + outbound + pipedrive)
     }
 
     /// Waits until nothing is undone and no webhook is under way, twice in a row.

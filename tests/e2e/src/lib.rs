@@ -11,10 +11,12 @@ pub mod ledger;
 pub mod marker;
 pub mod memory;
 pub mod people;
+pub mod pipedrive;
 pub mod power;
 pub mod process;
 pub mod rest;
 pub mod round;
+pub mod salesforce;
 pub mod system_a;
 pub mod wire;
 

@@ -27,6 +27,12 @@ impl Clock {
     }
 }
 
+/// A moment as headers have it, to the second: `Sat, 31 Jan 2026 10:00:00 GMT`.
+pub(crate) fn http_date(ms: i64) -> Option<String> {
+    let at = jiff::Timestamp::from_second(ms.div_euclid(1_000)).ok()?;
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
+}
+
 /// `2026-01-31T10:00:00.123Z`; the fraction is left out when it is zero, as `java.time.Instant` prints it.
 pub(crate) fn iso(ms: i64) -> String {
     let (year, month, day) = civil(ms.div_euclid(DAY_MS));

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::call::{Call, Outcome};
+use crate::clock;
 use crate::hubspot;
 use crate::pipedrive;
 use crate::rest;
@@ -79,7 +80,7 @@ async fn answer(
 ) -> Result<http::Response<Full<Bytes>>, Closed> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY).collect().await.map_err(|_| Closed)?.to_bytes();
-    let call = Call::new(world, parts, body);
+    let call = Call::new(world.clone(), parts, body);
     let outcome = if pipedrive::owns(&call.path) {
         Box::pin(pipedrive::serve(call)).await
     } else if hubspot::owns(&call.path) {
@@ -100,6 +101,11 @@ async fn answer(
             let mut response = http::Response::new(Full::new(Bytes::from(answer.body)));
             *response.status_mut() = answer.status;
             response.headers_mut().extend(answer.headers);
+            // A vendor's servers have the time of its records.
+            let date = clock::http_date(world.clock.now());
+            if let Some(date) = date.and_then(|date| http::HeaderValue::from_str(&date).ok()) {
+                response.headers_mut().insert(http::header::DATE, date);
+            }
             Ok(response)
         }
     }

@@ -89,6 +89,21 @@ fn custom_fields_are_told_in_the_form_of_the_read_answers() {
 }
 
 #[test]
+fn of_a_range_the_beginning_is_told_under_another_name_than_it_is_read() {
+    let dates = pipedrive(
+        &json!({ "custom": { "/custom/begin": { "field": TIER, "type": "date", "field_type": "daterange" } } }),
+    );
+    let fields = json!({ TIER: { "type": "daterange", "from": "2026-02-01", "until": "2026-02-28" } });
+    let data = person(512, &json!({ "custom_fields": fields }));
+    let rows = receive(&dates, &event("change", &data, &json!({ "custom_fields": { TIER: null } })));
+    let State::Partial(bytes) = &rows[0].state else { panic!("partial") };
+    assert_eq!(
+        serde_json::from_slice::<Value>(&dates.to_canonical("contact", bytes).unwrap()).unwrap(),
+        json!({ "custom": { "begin": "2026-02-01" } })
+    );
+}
+
+#[test]
 fn a_change_of_something_else_tells_all_that_is_mapped() {
     let rows = receive(&plain(), &event("change", &person(512, &json!({})), &json!({ "owner_id": 3 })));
     assert_eq!(
@@ -97,6 +112,20 @@ fn a_change_of_something_else_tells_all_that_is_mapped() {
     );
     let rows = receive(&plain(), &event("create", &person(512, &json!({})), &Value::Null));
     assert_eq!(document(&rows[0].state)["first_name"], "Ann");
+}
+
+#[test]
+fn a_change_that_may_be_of_a_member_which_events_leave_out_has_the_record_read() {
+    // As in the guide's example: nothing of the contact sync, and only the time of the change is said to be another.
+    let data = person(512, &json!({}));
+    let only_time = json!({ "update_time": "2026-01-01T00:00:00Z" });
+    assert_eq!(receive(&rich(), &event("change", &data, &only_time))[0].state, State::Touched);
+    // Without the contact sync nothing else is mapped, whether custom fields are there or not.
+    let custom = pipedrive(&json!({ "custom": { "/custom/site": { "field": TIER, "type": "text" } } }));
+    for provider in [plain(), custom] {
+        let rows = receive(&provider, &event("change", &data, &only_time));
+        assert!(matches!(rows[0].state, State::Partial(_)), "{:?}", rows[0].state);
+    }
 }
 
 #[test]

@@ -53,6 +53,15 @@ fn a_webhook_is_made_with_the_hosts_secrets_where_there_is_none() {
 }
 
 #[test]
+fn the_password_that_a_listing_shows_is_named_so_that_the_host_blanks_it() {
+    let reply = plain().start(&watch(true, None), &context());
+    let secrets: Vec<&str> = sent(&reply).secrets.iter().map(|it| it.secret.as_str()).collect();
+    // Not the user: it may stand in an address by chance, and the address tells which webhooks are ours.
+    assert_eq!(secrets, ["webhook_password"]);
+    assert!(sent(&reply).body.is_none());
+}
+
+#[test]
 fn one_that_is_well_stands_and_is_looked_after_again() {
     let (requests, reply) =
         run(&plain(), &watch(true, Some(b"{}")), &[done(&json!([hook(1, &json!({ "is_active": true }))]))]);

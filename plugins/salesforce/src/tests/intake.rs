@@ -92,11 +92,15 @@ fn a_message_of_another_organisation_says_nothing() {
 fn who_made_the_modification_is_told_where_the_message_says_so() {
     let by = |user: &str| {
         let fields = format!("<sf:Id>{ID}</sf:Id><sf:LastModifiedById>{user}</sf:LastModifiedById>");
-        receive(&probed(), message(ORG, &notification("Contact", &fields))).unwrap().remove(0).author
+        receive(&probed(), message(ORG, &notification("Contact", &fields))).unwrap().remove(0)
     };
-    assert_eq!(by(USER).as_deref(), Some("own"));
-    assert_eq!(by(&USER[..15]).as_deref(), Some("own"));
-    assert_eq!(by("005Dn00000AnnAnnIAA").as_deref(), Some("other"));
+    assert_eq!(by(USER).author.as_deref(), Some("own"));
+    assert_eq!(by(&USER[..15]).author.as_deref(), Some("own"));
+    let other = by("005Dn00000AnnAnnIAA");
+    assert_eq!(other.author.as_deref(), Some("other"));
+    // What somebody has cleared is not in a message: it has to be read.
+    assert_eq!(other.state, State::Touched);
+    assert!(matches!(by(USER).state, State::Partial(_)), "our own writes are known");
 }
 
 #[test]

@@ -36,6 +36,10 @@ fn a_spent_limit_is_a_403_without_a_time_to_come_back() {
             some("requests", 900_000)
         );
     }
+    let shorter = salesforce(&json!({ "limit_pause_ms": 60_000 }));
+    let reply = run(&shorter, &read(ID), &[with_header(total, "sforce-limit-info", "api-usage=9/9")]).1;
+    assert_eq!(reply.answer, some("requests", 60_000));
+    assert_eq!(reply.quotas[0].resets, Wait::Until(NOW + 60_000));
 }
 
 #[test]

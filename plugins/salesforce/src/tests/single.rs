@@ -171,13 +171,15 @@ fn a_probe_learns_organisation_and_user() {
 }
 
 #[test]
-fn a_probe_with_a_bad_token_is_unauthorised_at_once() {
+fn a_probe_with_a_bad_token_is_unauthorised_and_asks_where_that_is_said_with_401() {
     let session = error(401, "INVALID_SESSION_ID", "Session expired or invalid", &[]);
+    let reply = run(&plain(), &Operation::Probe, std::slice::from_ref(&session)).1;
+    assert!(matches!(reply.answer, Answer::Unauthorised(_)), "{:?}", reply.answer);
+    // A 403 renews no session: the API's own page says whether it has ended, with 401.
     let bad = Response { status: 403, headers: Vec::new(), body: b"Bad_OAuth_Token".to_vec() };
-    for response in [session, bad] {
-        let reply = run(&plain(), &Operation::Probe, &[response]).1;
-        assert!(matches!(reply.answer, Answer::Unauthorised(_)), "{:?}", reply.answer);
-    }
+    let (requests, reply) = run(&plain(), &Operation::Probe, &[bad, session]);
+    assert_eq!(requests[1].path(), "/services/data/v60.0/");
+    assert!(matches!(reply.answer, Answer::Unauthorised(_)), "{:?}", reply.answer);
 }
 
 #[test]

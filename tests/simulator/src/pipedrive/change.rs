@@ -6,13 +6,15 @@ use serde_json::{Map, Value};
 
 use super::errors::Refusal;
 use super::fields::Fields;
-use super::person::{Channel, Person, SYNCED};
+use super::person::{Channel, Name, Person, SYNCED};
 use super::values;
 use crate::clock::parse_instant;
 
 /// Members that a body can have.
 const MEMBERS: &[&str] = &[
     "name",
+    "first_name",
+    "last_name",
     "owner_id",
     "org_id",
     "emails",
@@ -40,7 +42,7 @@ pub(super) struct Known<'a> {
 /// Members to be set.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    name: Option<String>,
+    name: Option<Name>,
     owner: Option<u64>,
     org: Option<Option<u64>>,
     emails: Option<Vec<Channel>>,
@@ -66,14 +68,11 @@ impl Change {
         if let Some(name) = strange.first().filter(|_| known.refuse_unknown) {
             return Err(Refusal::invalid(name, "Unrecognized key"));
         }
-        let mut change = Self::default();
+        let mut change = Self { name: named(body)?, ..Self::default() };
         for (name, given) in body {
             match name.as_str() {
-                "name" => {
-                    let name = given.as_str().map(str::trim).filter(|name| !name.is_empty());
-                    change.name =
-                        Some(name.ok_or_else(|| Refusal::invalid("name", "Expected string"))?.to_owned());
-                }
+                // Read together, below.
+                "name" | "first_name" | "last_name" => {}
                 "owner_id" => {
                     let owner = given.as_u64().filter(|owner| *owner == known.user);
                     change.owner = Some(owner.ok_or_else(|| Refusal::invalid("owner_id", "User not found"))?);
@@ -142,6 +141,27 @@ impl Change {
                 person.synced.insert(name, value);
             }
         }
+    }
+}
+
+/// What a person is to be called: by the whole name, or by both parts, of which one may be empty.
+fn named(body: &Map<String, Value>) -> Result<Option<Name>, Refusal> {
+    let text = |member: &str| match body.get(member) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim())),
+        Some(_) => Err(Refusal::invalid(member, "Expected string")),
+    };
+    match (text("name")?, text("first_name")?, text("last_name")?) {
+        (None, None, None) => Ok(None),
+        (Some(""), None, None) => Err(Refusal::invalid("name", "Expected string")),
+        (Some(whole), None, None) => Ok(Some(Name::whole(whole))),
+        (None, Some(""), Some("")) => {
+            Err(Refusal::invalid("first_name", "must not be empty where last_name is"))
+        }
+        (None, Some(first), Some(last)) => Ok(Some(Name::parts(first, last))),
+        (None, Some(_), None) => Err(Refusal::invalid("last_name", "Required with first_name")),
+        (None, None, Some(_)) => Err(Refusal::invalid("first_name", "Required with last_name")),
+        (Some(_), _, _) => Err(Refusal::invalid("name", "not together with first_name or last_name")),
     }
 }
 

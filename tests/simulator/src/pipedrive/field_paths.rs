@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::errors::Refusal;
-use super::fields::Choice;
+use super::fields::{Choice, Field, Fields};
 use super::listing::{decoded, encoded};
 use super::writing::one;
 use super::{Context, Done};
@@ -58,7 +58,8 @@ impl Context<'_> {
             }
         };
         let persons = self.account.persons.lock();
-        let all = persons.fields.all();
+        let synced = self.account.settings().contact_sync.then(Fields::synced);
+        let all: Vec<&Field> = persons.fields.all().iter().chain(synced.iter().flatten()).collect();
         let more = all.len() > start.saturating_add(limit);
         let next = more.then(|| encoded(&Cursor { start: start + limit }));
         let page = all.iter().skip(start).take(limit);

@@ -137,6 +137,17 @@ impl Fields {
         &self.list
     }
 
+    /// Those that a company with contact sync has besides.
+    pub(super) fn synced() -> [Field; 5] {
+        [
+            Field::own("postal_address", "Postal address", "address"),
+            Field::own("notes", "Notes", "text"),
+            Field::own("im", "Instant messenger", "varchar"),
+            Field::own("birthday", "Birthday", "date"),
+            Field::own("job_title", "Job title", "varchar"),
+        ]
+    }
+
     pub(super) fn get(&self, code: &str) -> Option<&Field> {
         self.list.iter().find(|field| field.code == code)
     }

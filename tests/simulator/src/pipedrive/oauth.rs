@@ -135,6 +135,7 @@ pub(super) fn serve(call: &Call, path: &str) -> Result<Done, Refusal> {
         }
     };
     let (access, seconds) = issue(pipedrive, &call.world.dice, &account, now);
+    account.info.write().access_token.clone_from(&access);
     let info = account.info.read();
     Ok(Done::json(
         StatusCode::OK,

@@ -33,7 +33,7 @@ pub(super) const SYNCED: &[&str] = &["postal_address", "notes", "im", "birthday"
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Person {
     pub(crate) id: u64,
-    pub(super) name: String,
+    pub(super) name: Name,
     pub(super) owner: u64,
     pub(super) org: Option<u64>,
     pub(super) emails: Vec<Channel>,
@@ -66,18 +66,39 @@ pub(super) struct Shown {
     pub(super) synced: bool,
 }
 
-impl Person {
+/// What a person is called: the whole, and the two parts that one gives or that the whole is taken apart into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) whole: String,
+    pub(super) first: String,
+    pub(super) last: String,
+}
+
+impl Name {
     /// The first word, and what follows it.
-    pub(super) fn names(&self) -> (&str, Option<&str>) {
-        match self.name.split_once(' ') {
-            Some((first, last)) if !last.trim().is_empty() => (first, Some(last.trim())),
-            _ => (self.name.trim(), None),
-        }
+    pub(super) fn whole(text: &str) -> Self {
+        let whole = text.trim();
+        let (first, last) = whole.split_once(' ').unwrap_or((whole, ""));
+        Self { whole: whole.to_owned(), first: first.to_owned(), last: last.trim().to_owned() }
     }
 
+    /// Both parts as they were given, and the whole put together of them.
+    pub(super) fn parts(first: &str, last: &str) -> Self {
+        let (first, last) = (first.trim(), last.trim());
+        let whole = format!("{first} {last}");
+        Self { whole: whole.trim().to_owned(), first: first.to_owned(), last: last.to_owned() }
+    }
+
+    /// The last name; none where there is only one part.
+    fn shown_last(&self) -> Option<&str> {
+        Some(self.last.as_str()).filter(|last| !last.is_empty())
+    }
+}
+
+impl Person {
     /// As v2 shows it.
     pub(super) fn view(&self, fields: &Fields, shown: &Shown) -> Value {
-        let (first, last) = self.names();
+        let (first, last) = (self.name.first.as_str(), self.name.shown_last());
         let mut custom = Map::new();
         for field in fields.custom() {
             if shown.keys.as_ref().is_some_and(|keys| !keys.contains(&field.code)) {
@@ -101,7 +122,7 @@ impl Person {
             view.insert(name.to_owned(), value);
         };
         set("id", self.id.into());
-        set("name", self.name.as_str().into());
+        set("name", self.name.whole.as_str().into());
         set("first_name", first.into());
         set("last_name", last.into());
         set("owner_id", self.owner.into());
@@ -138,7 +159,7 @@ impl Person {
 
     /// As v1 shows it.
     pub(super) fn old_view(&self) -> Map<String, Value> {
-        let (first, last) = self.names();
+        let (first, last) = (self.name.first.as_str(), self.name.shown_last());
         let mut view = Map::new();
         let mut set = |name: &str, value: Value| {
             view.insert(name.to_owned(), value);
@@ -146,7 +167,7 @@ impl Person {
         set("id", self.id.into());
         set("owner_id", self.owner.into());
         set("org_id", self.org.into());
-        set("name", self.name.as_str().into());
+        set("name", self.name.whole.as_str().into());
         set("first_name", first.into());
         set("last_name", last.into());
         set("active_flag", self.deleted.is_none().into());
@@ -164,7 +185,7 @@ impl Person {
 
     /// As a webhook shows it.
     pub(super) fn told(&self, fields: &Fields) -> Map<String, Value> {
-        let (first, last) = self.names();
+        let (first, last) = (self.name.first.as_str(), self.name.shown_last());
         let custom: Map<String, Value> = fields
             .custom()
             .filter_map(|field| {
@@ -183,7 +204,7 @@ impl Person {
         set("label", self.labels.first().copied().into());
         set("label_ids", json!(self.labels));
         set("last_name", last.into());
-        set("name", self.name.as_str().into());
+        set("name", self.name.whole.as_str().into());
         set("org_id", self.org.into());
         set("owner_id", self.owner.into());
         set("phones", Channel::views(&self.phones));

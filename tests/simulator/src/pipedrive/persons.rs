@@ -12,7 +12,7 @@ use super::change::{Change, Known, one_primary};
 use super::errors::Refusal;
 use super::fields::Fields;
 use super::index::Index;
-use super::person::Person;
+use super::person::{Name, Person};
 use crate::writes::{NotedWrite, WriteKind, Writer, Writes};
 
 /// How long a deleted person is kept, in milliseconds.
@@ -155,7 +155,7 @@ impl Persons {
         self.next += 1;
         let mut person = Person {
             id,
-            name: String::new(),
+            name: Name::default(),
             owner: rules.user,
             org: None,
             emails: Vec::new(),

@@ -26,7 +26,7 @@ struct Cursor {
 /// The texts of a person in a field of the search.
 fn texts(person: &Person, fields: &Fields, name: &str) -> Vec<String> {
     match name {
-        "name" => vec![person.name.clone()],
+        "name" => vec![person.name.whole.clone()],
         "email" => person.emails.iter().map(|channel| channel.value.clone()).collect(),
         "phone" => person.phones.iter().map(|channel| channel.value.clone()).collect(),
         "notes" => person.synced.get("notes").and_then(values::searched).into_iter().collect(),
@@ -116,7 +116,7 @@ impl Context<'_> {
             "item": {
                 "id": person.id,
                 "type": "person",
-                "name": person.name,
+                "name": person.name.whole,
                 "phones": texts(person, fields, "phone"),
                 "emails": texts(person, fields, "email"),
                 "visible_to": person.visible_to,

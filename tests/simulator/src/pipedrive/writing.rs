@@ -93,7 +93,7 @@ pub(super) fn typed(
 /// The text of a property, where the body sets it.
 fn set_text(fields: &Fields, person: &Person, name: &str, body: &Map<String, Value>) -> Option<String> {
     let (member, text) = match property(fields, name)? {
-        Property::Name => ("name", Some(person.name.clone())),
+        Property::Name => ("name", Some(person.name.whole.clone())),
         Property::Email => ("emails", primary(&person.emails).map(|channel| channel.value.clone())),
         Property::Phone => ("phones", primary(&person.phones).map(|channel| channel.value.clone())),
         Property::Field(field) => {
@@ -101,8 +101,9 @@ fn set_text(fields: &Fields, person: &Person, name: &str, body: &Map<String, Val
             ("custom_fields", person.custom.get(&field.code).and_then(values::searched))
         }
     };
-    body.get(member)?;
-    text
+    // A name is also set by its parts.
+    let is_set = body.contains_key(member) || member == "name" && body.contains_key("first_name");
+    text.filter(|_| is_set)
 }
 
 /// A person's edit of texts.

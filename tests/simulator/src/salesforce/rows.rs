@@ -98,10 +98,7 @@ impl Context<'_> {
             return Done::empty(StatusCode::NOT_MODIFIED);
         }
         let done = Done::json(StatusCode::OK, &contact.row(self.version, fields));
-        let at = jiff::Timestamp::from_second(modified).ok();
-        let date = at
-            .and_then(|at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok());
-        match date {
+        match crate::clock::http_date(contact.modified.at) {
             Some(date) => done.with(LAST_MODIFIED, &date),
             None => done,
         }

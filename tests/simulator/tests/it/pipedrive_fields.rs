@@ -51,6 +51,25 @@ async fn fields_are_listed_with_their_codes_kinds_and_options() {
 }
 
 #[tokio::test]
+async fn members_of_contact_sync_are_fields_where_the_company_has_it() {
+    const SYNCED: [&str; 5] = ["postal_address", "notes", "im", "birthday", "job_title"];
+    let s = with(&["varchar"]).await;
+    let listed = async || {
+        let reply = s.get(&format!("{FIELDS}?limit=500")).await;
+        let rows = reply.body["data"].as_array().unwrap().clone();
+        rows.into_iter()
+            .filter(|row| SYNCED.iter().any(|name| row["field_code"] == *name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, Vec::<Value>::new());
+    s.settings(json!({ "contactSync": true })).await;
+    let rows = listed().await;
+    let codes: Vec<&Value> = rows.iter().map(|row| &row["field_code"]).collect();
+    assert_eq!(codes, SYNCED);
+    assert!(rows.iter().all(|row| row["is_custom_field"] == false));
+}
+
+#[tokio::test]
 async fn details_of_a_field_are_shown_where_they_are_asked_for() {
     let s = with(&["varchar"]).await;
     let path = format!("{FIELDS}/{}", s.key("varchar"));

@@ -68,6 +68,44 @@ async fn a_person_needs_a_name_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn both_parts_of_a_name_may_be_given_in_its_place_and_stay_as_they_are() {
+    let s = Setting::new().await;
+    let id = s.person(json!({ "first_name": "Mary Ann", "last_name": "van der Berg" })).await;
+    let named = async |id: u64| {
+        let person = s.read(id).await;
+        ["name", "first_name", "last_name"].map(|member| person[member].clone())
+    };
+    assert_eq!(named(id).await, ["Mary Ann van der Berg", "Mary Ann", "van der Berg"]);
+    assert_eq!(s.patch(id, json!({ "first_name": "Mary Ann", "last_name": "" })).await.status, 200);
+    assert_eq!(named(id).await, [json!("Mary Ann"), json!("Mary Ann"), Value::Null]);
+    assert_eq!(s.patch(id, json!({ "first_name": "", "last_name": "Berg" })).await.status, 200);
+    assert_eq!(named(id).await, ["Berg", "", "Berg"]);
+    // A whole name is taken apart anew.
+    assert_eq!(s.patch(id, json!({ "name": "Mary Ann Berg" })).await.status, 200);
+    assert_eq!(named(id).await, ["Mary Ann Berg", "Mary", "Ann Berg"]);
+    assert_eq!(s.control.violations().await.unwrap().total, 0);
+}
+
+#[tokio::test]
+async fn one_part_of_a_name_two_empty_ones_or_parts_beside_the_whole_are_refused() {
+    let s = Setting::new().await;
+    let id = s.named("Ada").await;
+    let before = s.read(id).await;
+    for body in [
+        json!({ "first_name": "Ada" }),
+        json!({ "last_name": "King" }),
+        json!({ "first_name": "", "last_name": " " }),
+        json!({ "first_name": "Ada", "last_name": null }),
+        json!({ "name": "Ada King", "first_name": "Ada", "last_name": "King" }),
+    ] {
+        let created = s.post(PERSONS, body.clone()).await;
+        assert_eq!((created.status, created.code()), (400, "ERR_SCHEMA_VALIDATION_FAILED"), "{body}");
+        assert_eq!(s.patch(id, body).await.status, 400);
+    }
+    assert_eq!(s.read(id).await, before);
+}
+
+#[tokio::test]
 async fn addresses_are_for_work_and_the_first_is_primary_unless_said_otherwise() {
     let s = Setting::new().await;
     let id =
@@ -169,13 +207,13 @@ async fn a_member_that_the_specification_does_not_have_is_refused_or_ignored_and
     let reply = s.post(PERSONS, json!({ "name": "Ada", "email": "a@x.org" })).await;
     assert_eq!((reply.status, reply.error()), (400, "Validation failed: email: Unrecognized key"));
     s.settings(json!({ "refuseUnknownMembers": false })).await;
-    let id = s.person(json!({ "name": "Ada", "first_name": "Eve" })).await;
-    assert_eq!(s.read(id).await["first_name"], "Ada");
+    let id = s.person(json!({ "name": "Ada", "middle_name": "Eve" })).await;
+    assert_eq!(s.read(id).await["name"], "Ada");
     // Times of creation can be given only then.
     s.patch(id, json!({ "add_time": "2020-01-01T00:00:00Z" })).await;
     assert_eq!(
         s.reasons().await,
-        ["unknown member email", "unknown member first_name", "unknown member add_time"]
+        ["unknown member email", "unknown member middle_name", "unknown member add_time"]
     );
 }
 

@@ -150,6 +150,19 @@ async fn the_recycle_bin_keeps_a_record_for_fifteen_days() {
 }
 
 #[tokio::test]
+async fn an_answer_has_the_time_by_which_records_are_stamped() {
+    let f = Force::new().await;
+    let now = f.control.advance(3_600_000).await.unwrap();
+    let id = f.contact(json!({})).await;
+    let reply = f.get(&format!("/sobjects/Contact/{id}?fields=SystemModstamp")).await;
+    let date = jiff::fmt::rfc2822::parse(reply.header("date").unwrap()).unwrap().timestamp();
+    let stamped = reply.body["SystemModstamp"].as_str().unwrap().replace("+0000", "Z");
+    let stamped = stamped.parse::<jiff::Timestamp>().unwrap();
+    assert!(stamped.as_millisecond() >= now / 1_000 * 1_000, "the clock was moved");
+    assert!((0..60).contains(&(date.as_second() - stamped.as_second())), "{date} {stamped}");
+}
+
+#[tokio::test]
 async fn a_merge_deletes_the_losers_and_names_their_master() {
     let f = Force::new().await;
     let master = f.contact(json!({ "LastName": "Master", "Title": "x" })).await;
