@@ -300,7 +300,11 @@ impl House {
         deadline: Duration,
     ) -> Result<(), Error> {
         until(&format!("{} runs and its account was gone through", customer.scope), deadline, async || {
-            let status = self.get(&format!("/v1/status?connection={}", customer.scope)).await?;
+            // It is known once its file was read and its provider is loaded.
+            let status = match self.get(&format!("/v1/status?connection={}", customer.scope)).await {
+                Ok(status) => status,
+                Err(error) => return Ok(Err(error.to_string())),
+            };
             let row = status.pointer("/connections/0").cloned().unwrap_or_default();
             let counts = self.control.pipedrive_counts(customer.company()).await?;
             let walked = counts.calls("persons.list") > 0 && counts.calls("person-fields.list") > 0;

@@ -282,7 +282,7 @@ impl House {
 pub struct Contacts {
     client: reqwest::Client,
     login: String,
-    org: SalesforceOrg,
+    org: Arc<SalesforceOrg>,
     session: Arc<Mutex<Option<Session>>>,
 }
 
@@ -296,7 +296,7 @@ impl Contacts {
     /// A client of an org; `login` is where tokens are given out.
     #[must_use]
     pub fn new(client: reqwest::Client, login: &str, org: &SalesforceOrg) -> Self {
-        Self { client, login: login.to_owned(), org: org.clone(), session: Arc::default() }
+        Self { client, login: login.to_owned(), org: Arc::new(org.clone()), session: Arc::default() }
     }
 
     async fn sign_in(&self) -> Result<Session, Error> {

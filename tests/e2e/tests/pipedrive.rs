@@ -1,0 +1,1069 @@
+//! Pipedrive, in the real daemon against the simulator: both ways, deletions, conflicts, the initial load, what is lost and found again,
+//! tokens, limits, custom fields, secrets.
+//!
+//! What is asserted is what the account and System A show. `TANDEM_TORTURE=1` makes the initial load as large as a real one; tests
+//! print what they counted.
+#![expect(clippy::print_stdout, reason = "a test says what it counted")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use tandem_e2e::crm::Crm;
+use tandem_e2e::house::House;
+use tandem_e2e::judge::judge;
+use tandem_e2e::ledger::{Act, Ledger, Side, key_of_document};
+use tandem_e2e::marker::Markers;
+use tandem_e2e::memory::Shim;
+use tandem_e2e::pipedrive::{CLIENT_SECRET, Customer, Wanted, field, plan};
+use tandem_e2e::system_a::Listed;
+use tandem_e2e::{Error, client, until};
+use tandem_simulator::control::types::{FaultKind, FaultOrder, NotedCall, NotedWrite, WriteKind, Writer};
+use tandem_simulator::pipedrive::control::{PipedriveDeed, PipedriveQuota};
+
+const SOON: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
+
+/// A customer, and what tests ask of the account and of System A.
+struct Stage {
+    house: House,
+    customer: Customer,
+    crm: Crm,
+}
+
+impl Stage {
+    async fn new(wanted: &Wanted) -> Result<Self, Error> {
+        let house = House::build(plan()).await?;
+        house.bring_pipedrive()?;
+        let customer = house.pipedrive_customer(wanted).await?;
+        let crm = house.pipedrive_crm(&customer);
+        Ok(Self { house, customer, crm })
+    }
+
+    fn scope(&self) -> &str {
+        &self.customer.scope
+    }
+
+    /// Everybody in the account, deleted ones too, past every limit.
+    async fn persons(&self) -> Result<Vec<Value>, Error> {
+        Ok(self.house.control.pipedrive_dump(self.customer.company()).await?.persons)
+    }
+
+    async fn person(&self, id: &str) -> Result<Value, Error> {
+        let all = self.persons().await?;
+        let found = all.into_iter().find(|person| person["id"].to_string() == id);
+        found.ok_or_else(|| format!("no person {id}").into())
+    }
+
+    /// How many are in the account and not deleted.
+    async fn live(&self) -> Result<usize, Error> {
+        Ok(self.house.control.pipedrive_counts(self.customer.company()).await?.live)
+    }
+
+    async fn all_arrive(&self, many: usize) -> Result<(), Error> {
+        until(&format!("all {many} are in the account"), LONG, async || {
+            let live = self.live().await?;
+            Ok(if live == many { Ok(()) } else { Err(format!("{live} of {many}")) })
+        })
+        .await
+    }
+
+    async fn create(&self, document: &Value) -> Result<String, Error> {
+        let answer = self.house.system_a(self.scope()).create(document).await?;
+        answer.id.ok_or_else(|| format!("not taken: {}", answer.body).into())
+    }
+
+    async fn create_many(&self, documents: &[Value]) -> Result<Vec<String>, Error> {
+        let lines: Vec<Value> =
+            documents.iter().map(|document| json!({ "op": "create", "document": document })).collect();
+        let answers = self.house.system_a(self.scope()).batch(&lines).await?;
+        let ids: Vec<String> =
+            answers.iter().filter_map(|answer| Some(answer["id"].as_str()?.to_owned())).collect();
+        assert_eq!(ids.len(), documents.len(), "{answers:?}");
+        Ok(ids)
+    }
+
+    async fn patch(&self, id: &str, patch: &Value) -> Result<(), Error> {
+        let answer = self.house.system_a(self.scope()).patch(id, patch).await?;
+        assert!(answer.status.is_success(), "{} {}", answer.status, answer.body);
+        Ok(())
+    }
+
+    /// A record of System A without what has no value.
+    async fn document(&self, id: &str) -> Result<Value, Error> {
+        let document = self.house.system_a(self.scope()).read(id).await?.ok_or("no such record")?;
+        Ok(valued(&document))
+    }
+
+    /// Waits until System A has somebody with this address; gives the id.
+    async fn taken_in(&self, email: &str) -> Result<String, Error> {
+        until(&format!("{email} is in System A"), SOON, async || {
+            let records = self.house.system_a(self.scope()).list().await?;
+            let is = |record: &&Listed| {
+                record.document["email"].as_str().is_some_and(|it| it.eq_ignore_ascii_case(email))
+            };
+            let found = records.iter().find(is);
+            Ok(found.map(|record| record.id.clone()).ok_or_else(|| format!("{} records", records.len())))
+        })
+        .await
+    }
+
+    /// Waits until the account has somebody with this address; gives the id.
+    async fn carried(&self, email: &str) -> Result<String, Error> {
+        until(&format!("{email} is in the account"), SOON, async || {
+            let contacts = self.crm.list().await?;
+            let found = contacts.iter().find(|contact| {
+                self.crm.canonical(contact).get("email").is_some_and(|it| it.eq_ignore_ascii_case(email))
+            });
+            Ok(found.map(|contact| contact.id.clone()).ok_or_else(|| format!("{} persons", contacts.len())))
+        })
+        .await
+    }
+
+    /// The members of a person by their canonical names.
+    async fn seen(&self, id: &str) -> Result<BTreeMap<&'static str, String>, Error> {
+        let contacts = self.crm.list().await?;
+        let contact = contacts.iter().find(|contact| contact.id == id).ok_or("no such person")?;
+        Ok(self.crm.canonical(contact))
+    }
+
+    /// Waits until both sides have this value.
+    async fn agree(&self, internal: &str, external: &str, member: &str, value: &str) -> Result<(), Error> {
+        until(&format!("both sides have {value} as {member}"), SOON, async || {
+            let here = self.document(internal).await?[member].clone();
+            let there = self.seen(external).await?.get(member).cloned().unwrap_or_default();
+            Ok(if here == json!(value) && there == value {
+                Ok(())
+            } else {
+                Err(format!("{here} and {there:?}"))
+            })
+        })
+        .await
+    }
+
+    /// Waits until the second of the last write of a person is over. Times there are whole seconds: what somebody edits within the
+    /// second of our own write cannot be told from what the account made of it.
+    async fn second_is_over(&self, external: &str) -> Result<(), Error> {
+        let writes = self.crm.writes().await?;
+        let of_person = writes.iter().filter(|write| write.id.as_deref() == Some(external));
+        let last = of_person.map(|write| write.at.div_euclid(1_000)).max().ok_or("it was never written")?;
+        until("the second is over", SOON, async || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+            Ok(if i64::try_from(now)? > last { Ok(()) } else { Err(now.to_string()) })
+        })
+        .await
+    }
+
+    /// What clients of the API wrote.
+    async fn written(&self) -> Result<Vec<NotedWrite>, Error> {
+        Ok(self.crm.writes().await?.into_iter().filter(|write| write.by == Writer::Api).collect())
+    }
+
+    async fn calls(&self) -> Result<Vec<NotedCall>, Error> {
+        Ok(self.house.control.pipedrive_calls(self.customer.company()).await?)
+    }
+
+    /// Calls and tokens so far, in words.
+    async fn costs(&self) -> Result<String, Error> {
+        let counts = self.house.control.pipedrive_counts(self.customer.company()).await?;
+        let calls: Vec<String> =
+            counts.operations.iter().map(|(name, counts)| format!("{name} {}", counts.calls)).collect();
+        Ok(format!("{} tokens; {}", counts.tokens, calls.join(", ")))
+    }
+
+    async fn row(&self) -> Result<Value, Error> {
+        let status = self.house.get(&format!("/v1/status?connection={}", self.scope())).await?;
+        Ok(status["connections"][0].clone())
+    }
+
+    async fn waits_for(&self, cause: &str, word: &str) -> Result<(), Error> {
+        until(&format!("the status says {cause}"), LONG, async || {
+            let row = self.row().await?;
+            let told = row["detail"].as_str().is_some_and(|detail| detail.contains(word));
+            Ok(if row["cause"] == json!(cause) && told { Ok(()) } else { Err(row.to_string()) })
+        })
+        .await
+    }
+
+    async fn pause(&self, direction: &str) -> Result<(), Error> {
+        let order = json!({ "connection": self.scope(), "direction": direction });
+        self.house.post("/v1/pause", &order).await.map(drop)
+    }
+
+    async fn resume(&self) -> Result<(), Error> {
+        self.house.post("/v1/resume", &json!({ "connection": self.scope() })).await.map(drop)
+    }
+
+    /// Nothing was set aside, and no request was made that the description does not allow.
+    async fn is_sound(&self) -> Result<(), Error> {
+        let dead = self.house.get("/v1/dead?limit=10").await?;
+        if dead != json!([]) {
+            return Err(format!("set aside: {dead}").into());
+        }
+        let violations = self.house.control.violations().await?;
+        if violations.total == 0 {
+            Ok(())
+        } else {
+            Err(format!("not allowed: {:?}", violations.listed).into())
+        }
+    }
+
+    /// The outside judge finds nothing wrong; gives how many it found equal.
+    async fn judged(&self, ledger: &std::path::Path) -> Result<u64, Error> {
+        let mut evidence = self.house.pipedrive_evidence(&[&self.customer]).await?;
+        evidence.ledger = Ledger::read(ledger)?;
+        let report = judge(&evidence);
+        if report.failures.is_empty() {
+            Ok(report.equal)
+        } else {
+            Err(format!("{report}: {report:?}").into())
+        }
+    }
+
+    /// What is told of a failure: where everything is kept.
+    fn keeping(mut self, result: Result<(), Error>) -> Result<(), Error> {
+        result.map_err(|error| {
+            let log = self.house.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(15)..].join("\n");
+            format!("{error}; everything is kept in {}\n{end}", self.house.keep().display()).into()
+        })
+    }
+}
+
+/// Runs a test on a stage; where it fails, the house's folder is kept and named.
+async fn on(stage: Stage, test: impl AsyncFnOnce(&mut Stage) -> Result<(), Error>) -> Result<(), Error> {
+    let mut stage = stage;
+    let mut result = Box::pin(test(&mut stage)).await;
+    if result.is_ok() {
+        result = stage.is_sound().await;
+    }
+    stage.keeping(result)
+}
+
+/// A document without members that have no value.
+fn valued(document: &Value) -> Value {
+    let members = document.as_object().into_iter().flatten();
+    let members = members.filter(|(_, value)| !value.is_null());
+    Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+fn wrote(document: &Value) -> Act {
+    Act::Wrote(document.as_object().cloned().unwrap_or_default())
+}
+
+fn numbered(number: usize) -> Value {
+    json!({
+        "email": format!("p{number}@acme.example"), "given_name": format!("Pat {number}"),
+        "family_name": format!("Person {number}"), "phone": format!("+44 20 7946 {number:04}"),
+        "job_title": format!("Pilot {number}"), "city": "Ulm",
+    })
+}
+
+/// The same person as somebody has typed it into Pipedrive, with an address in capitals.
+fn typed(number: usize) -> Map<String, Value> {
+    let members = json!({
+        "first_name": format!("Pat {number}"), "last_name": format!("Person {number}"),
+        "emails": [{ "value": format!("P{number}@Acme.example"), "primary": true, "label": "work" }],
+        "phones": [{ "value": format!("+44 20 7946 {number:04}"), "primary": true, "label": "work" }],
+        "job_title": format!("Pilot {number}"), "postal_address": { "value": "Ulm", "locality": "Ulm" },
+    });
+    members.as_object().cloned().unwrap_or_default()
+}
+
+// ---- both ways ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_made_on_either_side_comes_to_the_other_once() -> Result<(), Error> {
+    on(Stage::new(&Wanted::new("acme")).await?, async |stage| {
+        let path = stage.house.folder.join("ledger.ndjson");
+        let ledger = Ledger::create(&path)?;
+        let ann = json!({
+            "email": "ann@acme.example", "given_name": "Mary Ann", "family_name": "van der Berg",
+            "phone": "+44 20 7946 0018", "mobile_phone": "+44 7700 900123", "job_title": "Head of Purchasing",
+            "notes": "Met at the fair.\nCall in May.", "date_of_birth": "1980-02-29", "street": "1 High Street",
+            "city": "London", "region": "Greater London", "postal_code": "SW1A 1AA", "country": "United Kingdom",
+        });
+        stage.create(&ann).await?;
+        ledger.note("acme", &key_of_document(&ann), Side::SystemA, wrote(&ann))?;
+        let id = stage.carried("ann@acme.example").await?;
+        let there: BTreeMap<&str, Value> =
+            stage.seen(&id).await?.into_iter().map(|(name, value)| (name, value.into())).collect();
+        assert_eq!(json!(there), ann);
+        let person = stage.person(&id).await?;
+        assert_eq!(person["name"], "Mary Ann van der Berg");
+        let key = person["custom_fields"][stage.customer.key_field()].as_str().unwrap_or_default();
+        assert!(key.len() > 8, "Tandem's key is there: {person}");
+
+        let bob = json!({
+            "first_name": "Bob", "last_name": "Li", "job_title": "Pilot", "birthday": "1990-12-31",
+            "emails": [{ "value": "old@acme.example", "label": "home" },
+                       { "value": "bob@acme.example", "primary": true, "label": "work" }],
+            "phones": [{ "value": "+372 5555 0001", "primary": true, "label": "mobile" },
+                       { "value": "+372 600 0002", "label": "work" }],
+            "postal_address": { "value": "Pikk 5, Tallinn", "route": "Pikk", "street_number": "5", "locality": "Tallinn" },
+        });
+        stage.house.control.pipedrive_person_creates(stage.customer.company(), bob).await?;
+        let internal = stage.taken_in("bob@acme.example").await?;
+        let document = json!({
+            "email": "bob@acme.example", "given_name": "Bob", "family_name": "Li", "phone": "+372 600 0002",
+            "mobile_phone": "+372 5555 0001", "job_title": "Pilot", "date_of_birth": "1990-12-31", "street": "Pikk 5",
+            "city": "Tallinn",
+        });
+        assert_eq!(stage.document(&internal).await?, document);
+        stage.house.quiet(SOON).await?;
+        let written = stage.written().await?;
+        let kinds: Vec<WriteKind> = written.iter().map(|write| write.kind).collect();
+        assert_eq!(kinds, [WriteKind::Create], "one create, and nothing else was written: {written:?}");
+        assert_eq!((stage.live().await?, stage.house.system_a("acme").list().await?.len()), (2, 2));
+
+        // The judge knows an address as one text: Bob's is in two parts there.
+        let company = stage.customer.company();
+        let bob = stage.carried("bob@acme.example").await?;
+        stage.house.control.pipedrive_person_deletes(company, bob.parse()?).await?;
+        until("he is gone", SOON, async || {
+            let here = stage.house.system_a("acme").read(&internal).await?;
+            Ok(if here.is_none() { Ok(()) } else { Err("still there".to_owned()) })
+        })
+        .await?;
+        stage.house.quiet(SOON).await?;
+        assert_eq!(stage.judged(&path).await?, 1);
+        println!("a create each way: {}", stage.costs().await?);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_one_field_crosses_and_leaves_everything_else_alone() -> Result<(), Error> {
+    on(Stage::new(&Wanted::new("acme")).await?, async |stage| {
+        let company = stage.customer.company();
+        let given = json!({
+            "first_name": "Ann", "last_name": "Li", "job_title": "Head", "notes": "Kept.", "label_ids": [2], "visible_to": 7,
+            "emails": [{ "value": "ann@acme.example", "primary": true, "label": "work" },
+                       { "value": "ann@home.example", "label": "home" }],
+            "phones": [{ "value": "+44 1", "label": "home" },
+                       { "value": "+44 7700 900123", "label": "mobile" },
+                       { "value": "+44 20 7946 0018", "primary": true, "label": "work" }],
+            "postal_address": { "value": "1 High Street, London", "route": "1 High Street", "locality": "London",
+                                "sublocality": "Soho" },
+        });
+        stage.house.control.pipedrive_person_creates(company, given).await?;
+        let internal = stage.taken_in("ann@acme.example").await?;
+        let external = stage.carried("ann@acme.example").await?;
+        stage.house.quiet(SOON).await?;
+
+        // What each edit of System A changes in the account, by the person's member.
+        for (patch, member, place, value) in [
+            (json!({ "phone": "+44 20 7946 0999" }), "phones", "/phones/2/value", json!("+44 20 7946 0999")),
+            (json!({ "email": "ann.li@acme.example" }), "emails", "/emails/0/value", json!("ann.li@acme.example")),
+            (json!({ "city": "Leeds" }), "postal_address", "/postal_address/locality", json!("Leeds")),
+            (json!({ "job_title": "Chief" }), "job_title", "/job_title", json!("Chief")),
+            (json!({ "family_name": null }), "last_name", "/last_name", Value::Null),
+        ] {
+            let (before, here) = (stage.person(&external).await?, stage.document(&internal).await?);
+            stage.patch(&internal, &patch).await?;
+            until(&format!("{patch} arrives"), SOON, async || {
+                let person = stage.person(&external).await?;
+                let there = person.pointer(place).cloned().unwrap_or_default();
+                Ok(if there == value { Ok(()) } else { Err(person.to_string()) })
+            })
+            .await?;
+            stage.house.quiet(SOON).await?;
+            let after = stage.person(&external).await?;
+            let differ: Vec<&String> = before.as_object().unwrap().keys().filter(|it| before[*it] != after[*it]).collect();
+            let expected: &[&str] = if member == "last_name" { &["name", "last_name"] } else { &[member] };
+            let differ: Vec<&str> =
+                differ.into_iter().map(String::as_str).filter(|it| *it != "update_time").collect();
+            assert_eq!(differ, expected, "{patch}: {before} {after}");
+            // Of a list or an address only what is meant.
+            if let (Some(old), Some(new)) = (before[member].as_array(), after[member].as_array()) {
+                let changed = old.iter().zip(new).filter(|(old, new)| old != new).count();
+                assert_eq!((old.len(), changed), (new.len(), 1), "{patch}: {before} {after}");
+            }
+            assert_eq!(after["postal_address"]["sublocality"], "Soho");
+            let mut wanted = here;
+            for (name, value) in patch.as_object().unwrap() {
+                wanted[name] = value.clone();
+            }
+            assert_eq!(stage.document(&internal).await?, valued(&wanted));
+            let last = stage.written().await?.pop().ok_or("nothing was written")?;
+            let sent: Vec<&str> = last.members.keys().map(String::as_str).collect();
+            let expected: &[&str] = if member == "last_name" { &["first_name", "last_name"] } else { &[member] };
+            assert_eq!(sent, expected, "no more is sent than was edited");
+        }
+
+        // And the other way.
+        let writes = stage.written().await?.len();
+        for (member, value) in [("job_title", "Captain"), ("mobile_phone", "+44 7700 900999"), ("city", "York")] {
+            let before = stage.document(&internal).await?;
+            stage.second_is_over(&external).await?;
+            stage.crm.edit(&external, &[(member, value)]).await?;
+            stage.agree(&internal, &external, member, value).await?;
+            stage.house.quiet(SOON).await?;
+            let mut wanted = before;
+            wanted[member] = json!(value);
+            assert_eq!(stage.document(&internal).await?, wanted, "{member}");
+        }
+        assert_eq!(stage.written().await?.len(), writes, "nothing of it is written back");
+        println!("five edits there and three back: {}", stage.costs().await?);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_on_either_side_crosses() -> Result<(), Error> {
+    let wanted = Wanted::new("acme").policy("confirm_after = \"200ms\"");
+    on(Stage::new(&wanted).await?, async |stage| {
+        let path = stage.house.folder.join("ledger.ndjson");
+        let ledger = Ledger::create(&path)?;
+        let mut ids = Vec::new();
+        for number in 0..3 {
+            let document = numbered(number);
+            ids.push(stage.create(&document).await?);
+            ledger.note("acme", &key_of_document(&document), Side::SystemA, wrote(&document))?;
+        }
+        stage.house.quiet(SOON).await?;
+        let (first, second) =
+            (stage.carried("p0@acme.example").await?, stage.carried("p1@acme.example").await?);
+
+        stage.house.system_a("acme").delete(&ids[0]).await?;
+        ledger.note("acme", "p0@acme.example", Side::SystemA, Act::Removed)?;
+        until("it is deleted in the account", SOON, async || {
+            let person = stage.person(&first).await?;
+            Ok(if person["is_deleted"] == true { Ok(()) } else { Err(person.to_string()) })
+        })
+        .await?;
+
+        stage.house.control.pipedrive_person_deletes(stage.customer.company(), second.parse()?).await?;
+        ledger.note("acme", "p1@acme.example", Side::Account, Act::Removed)?;
+        until("it is deleted in System A", SOON, async || {
+            let here = stage.house.system_a("acme").read(&ids[1]).await?;
+            Ok(if here.is_none() { Ok(()) } else { Err(json!(here).to_string()) })
+        })
+        .await?;
+        stage.house.quiet(SOON).await?;
+        assert_eq!((stage.live().await?, stage.house.system_a("acme").list().await?.len()), (1, 1));
+        assert_eq!(stage.judged(&path).await?, 1);
+        println!("three creates and a deletion each way: {}", stage.costs().await?);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_of_both_sides_ends_as_the_policy_says() -> Result<(), Error> {
+    for (policy, outcome) in [("internal", "Chief"), ("external", "Boss"), ("review", "Boss")] {
+        let wanted = Wanted::new("acme").policy(&format!("on_conflict = \"{policy}\""));
+        on(Stage::new(&wanted).await?, async |stage| {
+            let internal = stage.create(&numbered(1)).await?;
+            let external = stage.carried("p1@acme.example").await?;
+            stage.house.quiet(SOON).await?;
+            stage.second_is_over(&external).await?;
+            // What is edited in System A cannot leave, so that the edit there meets it for sure: Pipedrive has no precondition.
+            stage.pause("to-external").await?;
+            stage.patch(&internal, &json!({ "job_title": "Chief" })).await?;
+            stage.crm.edit(&external, &[("job_title", "Boss")]).await?;
+            match policy {
+                "external" => stage.agree(&internal, &external, "job_title", "Boss").await?,
+                "review" => {
+                    until("the conflict is found", SOON, async || {
+                        let row = stage.row().await?;
+                        Ok(if row["review"] == json!(1) { Ok(()) } else { Err(row.to_string()) })
+                    })
+                    .await?;
+                    assert_eq!(stage.document(&internal).await?["job_title"], "Chief");
+                    assert_eq!(stage.seen(&external).await?["job_title"], "Boss");
+                }
+                _ => {}
+            }
+            stage.resume().await?;
+            if policy == "review" {
+                stage.house.quiet(SOON).await?;
+                assert_eq!(stage.document(&internal).await?["job_title"], "Chief", "it is held");
+                let decide = json!({ "scope": "acme", "object": "contact", "id": internal, "connection": "acme",
+                    "group": "/job_title", "choice": "external" });
+                stage.house.post("/v1/review/decide", &decide).await?;
+            }
+            stage.agree(&internal, &external, "job_title", outcome).await?;
+            stage.house.quiet(SOON).await?;
+            stage.agree(&internal, &external, "job_title", outcome).await?;
+            // The rest of the record took no part.
+            let mut wanted = numbered(1);
+            wanted["job_title"] = json!(outcome);
+            assert_eq!(stage.document(&internal).await?, wanted);
+            Ok(())
+        })
+        .await
+        .map_err(|error| format!("{policy}: {error}"))?;
+    }
+    Ok(())
+}
+
+// ---- the initial load ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initial_load_links_those_that_match_and_doubles_none() -> Result<(), Error> {
+    let torture = std::env::var_os("TANDEM_TORTURE").is_some_and(|value| value == "1");
+    let many: usize = if torture { 2_000 } else { 200 };
+    let house = House::build(plan()).await?;
+    house.bring_pipedrive()?;
+    let wanted = Wanted::new("acme");
+    let customer = house.pipedrive_account(&wanted).await?;
+    let crm = house.pipedrive_crm(&customer);
+    on(Stage { house, customer, crm }, async |stage| {
+        let path = stage.house.folder.join("ledger.ndjson");
+        let ledger = Ledger::create(&path)?;
+        let company_id = stage.customer.company();
+        // Those that both have, one that only System A has, and one that only the account has.
+        let documents: Vec<Value> = (0..=many).map(numbered).collect();
+        let deeds = (0..many).chain([many + 1]);
+        let deeds = deeds.map(|number| PipedriveDeed::Create { company_id, members: typed(number) });
+        let done = stage.house.control.pipedrive_people_act(deeds.collect()).await?;
+        assert!(done.refused.is_empty(), "{:?}", done.refused);
+        let mut ids = Vec::new();
+        for part in documents.chunks(500) {
+            ids.extend(stage.create_many(part).await?);
+        }
+        for document in &documents {
+            ledger.note("acme", &key_of_document(document), Side::SystemA, wrote(document))?;
+        }
+        ledger.note(
+            "acme",
+            &key_of_document(&numbered(many + 1)),
+            Side::Account,
+            wrote(&numbered(many + 1)),
+        )?;
+
+        let begun = Instant::now();
+        stage.house.connect_pipedrive(&stage.customer, &wanted)?;
+        let deadline = Duration::from_secs(if torture { 900 } else { 180 });
+        stage.house.pipedrive_runs(&stage.customer, true, SOON).await?;
+        for id in &ids {
+            until("a record is linked", deadline, async || {
+                let told = stage.house.get(&format!("/v1/explain?scope=acme&object=contact&id={id}")).await?;
+                let linked = told["links"][0]["external"].is_string();
+                Ok(if linked { Ok(()) } else { Err(told.to_string()) })
+            })
+            .await?;
+        }
+        stage.taken_in(&format!("p{}@acme.example", many + 1)).await?;
+        stage.house.quiet(deadline).await?;
+        let took = begun.elapsed();
+        let written = stage.written().await?;
+        println!(
+            "{many} matches were linked in {} ms: {}; {} writes in the account",
+            took.as_millis(),
+            stage.costs().await?,
+            written.len()
+        );
+        assert_eq!(stage.live().await?, many + 2);
+        assert_eq!(stage.house.system_a("acme").list().await?.len(), many + 2);
+        let created = written.iter().filter(|write| write.kind == WriteKind::Create).count();
+        assert_eq!(
+            (written.len(), created),
+            (1, 1),
+            "only the one that was not there is written: {written:?}"
+        );
+        let row = stage.row().await?;
+        assert_eq!((&row["review"], &row["cause"]), (&json!(0), &json!("none")), "{row}");
+        assert_eq!(stage.judged(&path).await?, u64::try_from(many)? + 2);
+
+        // They are linked with each other, and not with anybody else.
+        ledger.note_quiet()?;
+        for number in [0, many / 2, many - 1] {
+            let external = stage.carried(&format!("P{number}@Acme.example")).await?;
+            stage.patch(&ids[number], &json!({ "job_title": "Captain" })).await?;
+            stage.agree(&ids[number], &external, "job_title", "Captain").await?;
+            stage.second_is_over(&external).await?;
+            stage.crm.edit(&external, &[("city", "Kiel")]).await?;
+            stage.agree(&ids[number], &external, "city", "Kiel").await?;
+            let person = key_of_document(&numbered(number));
+            ledger.note("acme", &person, Side::SystemA, wrote(&json!({ "job_title": "Captain" })))?;
+            ledger.note("acme", &person, Side::Account, wrote(&json!({ "city": "Kiel" })))?;
+        }
+        stage.house.quiet(SOON).await?;
+        assert_eq!(stage.judged(&path).await?, u64::try_from(many)? + 2);
+        Ok(())
+    })
+    .await
+}
+
+// ---- what is lost ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_is_lost_is_found_by_polling() -> Result<(), Error> {
+    on(Stage::new(&Wanted::new("acme").polled(500)).await?, async |stage| {
+        let company = stage.customer.company();
+        let internal = stage.create(&numbered(1)).await?;
+        let external = stage.carried("p1@acme.example").await?;
+        stage.house.quiet(SOON).await?;
+        stage.second_is_over(&external).await?;
+        let webhooks = async || Ok::<_, Error>(stage.house.control.pipedrive_counts(company).await?.webhooks);
+        let before = webhooks().await?;
+        stage.house.control.order(&FaultOrder::new(FaultKind::WebhookLost).portal(company)).await?;
+
+        stage.crm.edit(&external, &[("job_title", "Captain")]).await?;
+        stage.agree(&internal, &external, "job_title", "Captain").await?;
+        stage.house.control.pipedrive_person_creates(company, Value::Object(typed(2))).await?;
+        stage.taken_in("P2@Acme.example").await?;
+        let after = webhooks().await?;
+        assert_eq!(
+            (after.lost, after.delivered),
+            (before.lost + 2, before.delivered),
+            "no webhook told of it"
+        );
+        println!("two lost webhooks: {}", stage.costs().await?);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_whose_answer_is_lost_makes_no_second_person() -> Result<(), Error> {
+    const MANY: usize = 12;
+    on(Stage::new(&Wanted::new("acme")).await?, async |stage| {
+        let lost = FaultOrder::new(FaultKind::DropAfter)
+            .portal(stage.customer.company())
+            .operation("persons.create")
+            .times(4);
+        let lost = stage.house.control.order(&lost).await?;
+        // Without an address there is only Tandem's key to find them by.
+        let documents: Vec<Value> = (0..MANY)
+            .map(|number| json!({ "given_name": "Pat", "family_name": format!("Person {number}") }))
+            .collect();
+        stage.create_many(&documents).await?;
+        stage.all_arrive(MANY).await?;
+        stage.house.quiet(LONG).await?;
+        let faults = stage.house.control.faults().await?.faults;
+        let fired = faults.iter().find(|fault| fault.id == lost).map_or(0, |fault| fault.fired);
+        assert_eq!(
+            (fired, stage.live().await?),
+            (4, MANY),
+            "four answers were lost, and nobody is there twice"
+        );
+        assert_eq!(stage.house.system_a("acme").list().await?.len(), MANY);
+        let created = stage.written().await?;
+        let created = created.iter().filter(|write| write.kind == WriteKind::Create).count();
+        assert_eq!(created, MANY, "each was made once");
+        println!("{MANY} creates, four of them without an answer: {}", stage.costs().await?);
+        Ok(())
+    })
+    .await
+}
+
+// ---- webhooks ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_webhook_is_made_and_only_its_password_opens_the_door() -> Result<(), Error> {
+    on(Stage::new(&Wanted::new("acme")).await?, async |stage| {
+        let company = stage.customer.company();
+        let control = stage.house.control.clone();
+        let webhooks = async || Ok::<_, Error>(control.pipedrive_webhooks(company).await?);
+        let made = webhooks().await?;
+        let [hook] = made.as_slice() else { panic!("{made:?}") };
+        assert_eq!(
+            (hook.action.as_str(), hook.object.as_str(), hook.url.as_str()),
+            ("*", "person", stage.customer.callback().as_str())
+        );
+
+        let internal = stage.create(&numbered(1)).await?;
+        let external = stage.carried("p1@acme.example").await?;
+        stage.house.quiet(SOON).await?;
+        let forged = json!({
+            "data": { "id": external.parse::<u64>()?, "job_title": "Forged", "update_time": "2099-01-01T00:00:00Z" },
+            "previous": { "job_title": "Pilot 1" },
+            "meta": { "action": "change", "entity": "person", "entity_id": external, "change_source": "app", "version": "2.0" },
+        });
+        let door = format!("{}/hooks/connection/acme", stage.house.base);
+        for password in [None, Some("wrong"), Some("")] {
+            let request = client()?.post(&door).json(&forged);
+            let request = match password {
+                Some(password) => request.basic_auth(stage.customer.webhook_user(), Some(password)),
+                None => request,
+            };
+            let status = request.send().await?.status().as_u16();
+            assert_eq!(status, 401, "{password:?}");
+        }
+        stage.house.quiet(SOON).await?;
+        assert_eq!(stage.document(&internal).await?["job_title"], "Pilot 1");
+
+        // It is kept over a restart, and what is told meanwhile is told again.
+        stage.second_is_over(&external).await?;
+        stage.house.stop().await?;
+        stage.crm.edit(&external, &[("job_title", "Captain")]).await?;
+        stage.house.start().await?;
+        stage.agree(&internal, &external, "job_title", "Captain").await?;
+        let again = webhooks().await?;
+        assert_eq!((again.len(), again[0].id), (1, hook.id), "none is made twice");
+        Ok(())
+    })
+    .await
+}
+
+// ---- tokens ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_in_mid_flight_is_refreshed_once_and_nothing_is_lost() -> Result<(), Error> {
+    const MANY: usize = 80;
+    let mut wanted = Wanted::new("acme").app();
+    wanted.account.settings.rotate_refresh_tokens = true;
+    on(Stage::new(&wanted).await?, async |stage| {
+        let company = stage.customer.company();
+        let control = stage.house.control.clone();
+        // A delay that is none: what counts is how often it happens.
+        let counted = FaultKind::Latency { ms: 0, jitter_ms: 0 };
+        let counted = control.order(&FaultOrder::new(counted).operation("oauth.token")).await?;
+        let refreshed = async || -> Result<u64, Error> {
+            let faults = control.faults().await?.faults;
+            Ok(faults.iter().find(|fault| fault.id == counted).map_or(0, |fault| fault.fired))
+        };
+        let slow = FaultKind::Latency { ms: 30, jitter_ms: 20 };
+        let slow = control.order(&FaultOrder::new(slow).portal(company).operation("persons.*")).await?;
+        let documents: Vec<Value> = (0..MANY).map(numbered).collect();
+        stage.create_many(&documents).await?;
+        until("some are on their way", SOON, async || {
+            let live = stage.live().await?;
+            Ok(if live >= 10 { Ok(()) } else { Err(format!("{live}")) })
+        })
+        .await?;
+        control.expire_pipedrive_token(company).await?;
+        let at = stage.live().await?;
+        assert!(at < MANY, "all had arrived: nothing was in flight");
+        stage.all_arrive(MANY).await?;
+        stage.house.quiet(SOON).await?;
+        assert_eq!(refreshed().await?, 1, "one refresh for all that were in flight");
+        println!("the token ended after {at} of {MANY}; {}", stage.costs().await?);
+        assert_eq!((stage.live().await?, stage.house.system_a("acme").list().await?.len()), (MANY, MANY));
+        let created = stage.written().await?;
+        let created = created.iter().filter(|write| write.kind == WriteKind::Create).count();
+        assert_eq!(created, MANY, "nobody was made twice");
+        control.withdraw(slow).await?;
+
+        // The refresh token was rotated: after a restart the one that the file names is of no use.
+        let current = control.pipedrive_accounts().await?[0].refresh_token.clone();
+        assert_ne!(current, stage.customer.account.refresh_token, "it was rotated");
+        stage.house.stop().await?;
+        stage.house.start().await?;
+        control.expire_pipedrive_token(company).await?;
+        let internal = stage.house.system_a("acme").list().await?[0].id.clone();
+        stage.patch(&internal, &json!({ "job_title": "Captain" })).await?;
+        until("the edit arrives", SOON, async || {
+            let persons = stage.persons().await?;
+            let there = persons.iter().any(|person| person["job_title"] == "Captain");
+            Ok(if there { Ok(()) } else { Err(stage.row().await?.to_string()) })
+        })
+        .await
+    })
+    .await
+}
+
+// ---- limits ----
+
+/// The most calls that any two seconds have.
+fn densest(calls: &[NotedCall], wanted: impl Fn(&NotedCall) -> bool) -> usize {
+    let moments: Vec<i64> = calls.iter().filter(|call| wanted(call)).map(|call| call.at).collect();
+    let from = |start: &i64| moments.iter().filter(|at| **at >= *start && **at < start + 2_000).count();
+    moments.iter().map(from).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_a_small_plan_are_used_and_never_run_into() -> Result<(), Error> {
+    const MANY: usize = 60;
+    let small = PipedriveQuota { daily: None, ..PipedriveQuota::LITE };
+    on(Stage::new(&Wanted::new("acme").limited(small)).await?, async |stage| {
+        let begun = Instant::now();
+        let ids = stage.create_many(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
+        stage.waits_for("quota", "").await?;
+        stage.all_arrive(MANY).await?;
+        // Edits cost no search: the window of all calls is the one that is met.
+        for id in &ids {
+            stage.patch(id, &json!({ "job_title": "Captain" })).await?;
+        }
+        until("all edits arrive", LONG, async || {
+            let persons = stage.persons().await?;
+            let there = persons.iter().filter(|person| person["job_title"] == "Captain").count();
+            Ok(if there == MANY { Ok(()) } else { Err(format!("{there} of {MANY}")) })
+        })
+        .await?;
+        stage.house.quiet(SOON).await?;
+        let calls = stage.calls().await?;
+        let searches = densest(&calls, |call| call.operation == "persons.search");
+        let all = densest(&calls, |_| true);
+        let refused = calls.iter().filter(|call| call.status == Some(429)).count();
+        println!(
+            "{MANY} creates and edits in {} ms; two seconds had {all} calls of 20 and {searches} searches of 10; {}",
+            begun.elapsed().as_millis(),
+            stage.costs().await?
+        );
+        assert_eq!(refused, 0, "of {} calls", calls.len());
+        assert!((18..=20).contains(&all), "two seconds had {all} calls: 20 are allowed");
+        assert!(searches <= 10, "two seconds had {searches} searches: ten are allowed");
+        assert_eq!(stage.live().await?, MANY);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_days_budget_is_never_overrun_also_across_a_restart_and_nothing_is_lost() -> Result<(), Error> {
+    const DAILY: u64 = 600;
+    const MANY: usize = 60;
+    let mut small = Wanted::new("acme").account.quota;
+    small.daily = Some(DAILY);
+    on(Stage::new(&Wanted::new("acme").limited(small)).await?, async |stage| {
+        let company = stage.customer.company();
+        stage.create_many(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
+        for round in 0..2 {
+            // What is left may be too little for the next call, and enough for a smaller one.
+            let row = until("nine tenths of the day are spent, and the rest waits", LONG, async || {
+                let (row, counts) =
+                    (stage.row().await?, stage.house.control.pipedrive_counts(company).await?);
+                let waits = row["waiting"].as_u64().unwrap_or(0) + row["delayed"].as_u64().unwrap_or(0);
+                let is_spent = counts.tokens >= DAILY * 9 / 10 && row["state"] == json!("running");
+                Ok(if is_spent && waits > 0 {
+                    Ok(row)
+                } else {
+                    Err(format!("{} tokens, {row}", counts.tokens))
+                })
+            })
+            .await?;
+            let counts = stage.house.control.pipedrive_counts(company).await?;
+            let throttled: u64 = counts.operations.values().map(|counts| counts.throttled).sum();
+            assert_eq!(throttled, 0, "round {round}: {row}");
+            assert!(counts.tokens <= DAILY, "{} tokens of {DAILY}, round {round}", counts.tokens);
+            if round == 0 {
+                stage.house.stop().await?;
+                stage.house.start().await?;
+            }
+        }
+        let waiting = stage.live().await?;
+        assert!(waiting < MANY, "all had arrived: nothing waited");
+        println!("{waiting} of {MANY} for {DAILY} tokens: {}", stage.costs().await?);
+        // The customer buys more, and the operator says so.
+        let more = PipedriveQuota { daily: Some(100_000), ..small };
+        stage.house.control.set_pipedrive_quota(company, more).await?;
+        stage.house.connect_pipedrive(&stage.customer, &Wanted::new("acme").limited(more))?;
+        stage.house.post("/v1/connections/reload", &json!({})).await?;
+        stage.all_arrive(MANY).await?;
+        stage.house.quiet(SOON).await?;
+        assert_eq!((stage.live().await?, stage.house.system_a("acme").list().await?.len()), (MANY, MANY));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_smaller_than_was_said_is_waited_for_and_nothing_is_lost() -> Result<(), Error> {
+    const MANY: usize = 40;
+    on(Stage::new(&Wanted::new("acme")).await?, async |stage| {
+        let company = stage.customer.company();
+        let ids = stage.create_many(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
+        stage.house.quiet(LONG).await?;
+        let before = stage.calls().await?.len();
+        let small = PipedriveQuota { token_burst: 10, ..Wanted::new("acme").account.quota };
+        stage.house.control.set_pipedrive_quota(company, small).await?;
+        for id in &ids {
+            stage.patch(id, &json!({ "job_title": "Captain" })).await?;
+        }
+        until("all edits arrive", LONG, async || {
+            let persons = stage.persons().await?;
+            let there = persons.iter().filter(|person| person["job_title"] == "Captain").count();
+            Ok(if there == MANY { Ok(()) } else { Err(format!("{there} of {MANY}")) })
+        })
+        .await?;
+        let calls = stage.calls().await?.split_off(before);
+        let refused = calls.iter().filter(|call| call.status == Some(429)).count();
+        println!("{refused} of {} calls were refused before the limit was known", calls.len());
+        // Those that are under way when it is met, no more: whoever goes on is shut out.
+        assert!(refused <= 8, "{refused} of {} calls were refused", calls.len());
+        Ok(())
+    })
+    .await
+}
+
+// ---- custom fields ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_fields_are_kept_the_same_as_the_settings_say() -> Result<(), Error> {
+    const TIER: &str = "1111111111111111111111111111111111111111";
+    const AREAS: &str = "2222222222222222222222222222222222222222";
+    const FEE: &str = "3333333333333333333333333333333333333333";
+    const SEATS: &str = "4444444444444444444444444444444444444444";
+    const RENEWAL: &str = "5555555555555555555555555555555555555555";
+    const SITE: &str = "6666666666666666666666666666666666666666";
+    const TERM: &str = "7777777777777777777777777777777777777777";
+    const OTHER: &str = "8888888888888888888888888888888888888888";
+    let mut wanted = Wanted::new("acme").settings(&format!(
+        "[settings.custom]\n\
+         \"/custom/tier\" = {{ field = \"{TIER}\", type = \"enumeration\" }}\n\
+         \"/custom/areas\" = {{ field = \"{AREAS}\", type = \"set\", options = {{ north = \"North\", south = \"South\", east = \"East\" }} }}\n\
+         \"/custom/fee\" = {{ field = \"{FEE}\", type = \"decimal\" }}\n\
+         \"/custom/seats\" = {{ field = \"{SEATS}\", type = \"integer\" }}\n\
+         \"/custom/renewal\" = {{ field = \"{RENEWAL}\", type = \"date\" }}\n\
+         \"/custom/begin\" = {{ field = \"{TERM}\", type = \"date\", direction = \"to-canonical\" }}\n\
+         \"/website\" = {{ field = \"{SITE}\", type = \"text\" }}\n"
+    ));
+    let kinds: [(&str, &str, &str, &[&str]); 8] = [
+        (TIER, "Tier", "enum", &["Gold", "Silver"]),
+        (AREAS, "Areas", "set", &["North", "South", "East"]),
+        (FEE, "Fee", "monetary", &[]),
+        (SEATS, "Seats", "double", &[]),
+        (RENEWAL, "Renewal", "date", &[]),
+        (TERM, "Term", "daterange", &[]),
+        (SITE, "Site", "varchar", &[]),
+        (OTHER, "Other", "varchar", &[]),
+    ];
+    for (code, name, kind, options) in kinds {
+        let mut field = field(name, kind, options);
+        field.insert("field_code".to_owned(), code.into());
+        wanted.account.fields.push(field);
+    }
+    on(Stage::new(&wanted).await?, async |stage| {
+        let company = stage.customer.company();
+        let api = stage.customer.api.clone();
+        let option = async |code: &str, label: &str| api.option(code, label).await;
+        let (gold, silver) = (option(TIER, "Gold").await?, option(TIER, "Silver").await?);
+        let north = option(AREAS, "North").await?;
+        let (south, east) = (option(AREAS, "South").await?, option(AREAS, "East").await?);
+        let document = json!({
+            "email": "ann@acme.example", "given_name": "Ann", "website": "https://example.com",
+            "custom": { "tier": "Gold", "areas": ["north", "south"], "fee": "12.5", "seats": 3, "renewal": "2027-01-31" },
+        });
+        let internal = stage.create(&document).await?;
+        let external = stage.carried("ann@acme.example").await?;
+        let fields = stage.person(&external).await?["custom_fields"].clone();
+        for (code, value) in [
+            (TIER, json!(gold)),
+            (AREAS, json!([north, south])),
+            (FEE, json!({ "value": 12.5, "currency": "EUR" })),
+            (SEATS, json!(3)),
+            (RENEWAL, json!("2027-01-31")),
+            (SITE, json!("https://example.com")),
+            (TERM, Value::Null),
+            (OTHER, Value::Null),
+        ] {
+            assert_eq!(fields.get(code).unwrap_or(&Value::Null), &value, "{fields}");
+        }
+        stage.house.quiet(SOON).await?;
+
+        stage.second_is_over(&external).await?;
+        let given = json!({ "custom_fields": {
+            TIER: silver, AREAS: [south, east], FEE: { "value": 99.95, "currency": "USD" }, SEATS: 7, RENEWAL: null,
+            SITE: "https://example.org", TERM: { "value": "2027-02-01", "until": "2027-02-28" }, OTHER: "not mapped",
+        }});
+        stage.house.control.pipedrive_person_edits(company, external.parse()?, given).await?;
+        let expected = json!({ "areas": ["east", "south"], "begin": "2027-02-01", "fee": "99.95", "seats": 7, "tier": "Silver" });
+        until("the edit comes to System A", SOON, async || {
+            let here = stage.document(&internal).await?;
+            let mut custom = valued(&here["custom"]);
+            if let Some(areas) = custom["areas"].as_array_mut() {
+                areas.sort_by_key(ToString::to_string);
+            }
+            let same = custom == expected && here["website"] == "https://example.org";
+            Ok(if same { Ok(()) } else { Err(here.to_string()) })
+        })
+        .await?;
+        stage.house.quiet(SOON).await?;
+
+        // One is cleared, one is set: no other is sent. An amount keeps its currency.
+        stage.patch(&internal, &json!({ "custom": { "tier": null, "fee": "100" } })).await?;
+        until("the edit comes to the account", SOON, async || {
+            let fields = stage.person(&external).await?["custom_fields"].clone();
+            let tier = fields.get(TIER).cloned().unwrap_or_default();
+            Ok(if tier == Value::Null { Ok(()) } else { Err(fields.to_string()) })
+        })
+        .await?;
+        stage.house.quiet(SOON).await?;
+        let fields = stage.person(&external).await?["custom_fields"].clone();
+        assert_eq!((&fields[FEE]["currency"], fields[FEE]["value"].as_f64()), (&json!("USD"), Some(100.0)));
+        assert_eq!((&fields[OTHER], &fields[SEATS]), (&json!("not mapped"), &json!(7)));
+        let last = stage.written().await?.pop().ok_or("nothing was written")?;
+        let sent: Vec<&String> = last.members["custom_fields"].as_object().unwrap().keys().collect();
+        assert_eq!((last.members.len(), sent.len()), (1, 2), "{last:?}");
+        Ok(())
+    })
+    .await
+}
+
+// ---- secrets ----
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_what_the_guest_sees_nor_in_the_log_or_the_store() -> Result<(), Error> {
+    const NOTE: &str = "zqx-note-7431";
+    for app in [false, true] {
+        let shim = Shim::compile()?;
+        let mut house_plan = plan();
+        house_plan.environment.extend(shim.environment());
+        house_plan.environment.insert("TANDEM_LOG".to_owned(), "trace".to_owned());
+        let house = House::build(house_plan).await?;
+        house.bring_pipedrive()?;
+        let wanted = if app { Wanted::new("acme").app() } else { Wanted::new("acme") };
+        let customer = house.pipedrive_account(&wanted).await?;
+        // One that stands already, as after a lost answer: the listing shows its password.
+        let hook = json!({
+            "subscription_url": customer.callback(), "event_action": "*", "event_object": "person", "name": "Tandem",
+            "version": "2.0", "http_auth_user": customer.webhook_user(), "http_auth_password": customer.webhook_password,
+        });
+        customer.api.make_webhook(&hook).await?;
+        house.connect_pipedrive(&customer, &wanted)?;
+        house.pipedrive_runs(&customer, true, SOON).await?;
+        let crm = house.pipedrive_crm(&customer);
+        on(Stage { house, customer, crm }, async |stage| {
+            let company = stage.customer.company();
+            let listed = until("the webhooks are listed", SOON, async || {
+                let counts = stage.house.control.pipedrive_counts(company).await?;
+                let listed = counts.calls("hooks.list");
+                Ok(if listed > 0 { Ok(counts.calls("hooks.create")) } else { Err("never".to_owned()) })
+            })
+            .await?;
+            assert_eq!(listed, 1, "the one that stood was found: none was made beside it");
+            let account = stage.house.control.pipedrive_accounts().await?.remove(0);
+            let secrets = [
+                account.api_token.as_str(),
+                account.refresh_token.as_str(),
+                account.access_token.as_str(),
+                CLIENT_SECRET,
+                stage.customer.webhook_password.as_str(),
+            ];
+            let secrets = Markers::new(secrets);
+            let contents = Markers::new([NOTE]);
+            // A webhook that shows the password comes in, too.
+            let internal = stage.create(&numbered(1)).await?;
+            let external = stage.carried("p1@acme.example").await?;
+            let mut passed = false;
+            stage.second_is_over(&external).await?;
+            for number in 0..20 {
+                let note = format!("{NOTE} {number}");
+                stage.crm.edit(&external, &[("notes", note.as_str())]).await?;
+                stage.agree(&internal, &external, "notes", &note).await?;
+                for guest in shim.guests()? {
+                    let found = secrets.find(&guest.bytes);
+                    assert_eq!(found, Vec::<String>::new(), "a guest at {:x} holds it", guest.start);
+                    passed |= !contents.find(&guest.bytes).is_empty();
+                }
+                if passed && number > 2 {
+                    break;
+                }
+            }
+            assert!(passed, "no guest ever held what passed through it: the search does not work");
+            let held = shim.rest()?.iter().any(|region| !secrets.find(&region.bytes).is_empty());
+            assert!(held, "the daemon holds its own secrets: the search does not work");
+            stage.house.stop().await?;
+            for line in stage.house.log().lines() {
+                assert_eq!(secrets.find(line.as_bytes()), Vec::<String>::new(), "in the log: {line}");
+            }
+            assert_eq!(secrets.search(&stage.house.folder.join("data"))?, [], "in a file of the store");
+            stage.house.start().await
+        })
+        .await?;
+    }
+    Ok(())
+}
