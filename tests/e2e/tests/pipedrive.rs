@@ -56,8 +56,8 @@ impl Stage {
 
     async fn person(&self, id: &str) -> Result<Value, Error> {
         let all = self.persons().await?;
-        let found =
-            all.into_iter().find(|person| person["id"].as_u64().is_some_and(|own| own.to_string() == id));
+        let number: u64 = id.parse()?;
+        let found = all.into_iter().find(|person| person["id"] == number);
         found.ok_or_else(|| format!("no person {id}").into())
     }
 
