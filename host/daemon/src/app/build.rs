@@ -210,7 +210,7 @@ impl Engine {
         let stays = |id: &ConnectionId| read.good.contains_key(id) || reloaded.refused.contains_key(id);
         let gone: Vec<ConnectionId> = before.keys().filter(|id| !stays(id)).cloned().collect();
         self.files.lock().retain(|id, _| !gone.contains(id));
-        self.end_forgotten_registrations(stays).await;
+        self.end_registrations_without(stays, &gone).await;
         for id in &gone {
             self.drop_connection(id, before.get(id).map(Arc::as_ref)).await;
         }

@@ -6,7 +6,7 @@
 //! failure stops nothing else, since what changed is asked for as well, and is tried again, less and less often. A connection that
 //! gets another account or provider leaves the old one's behind, with a warning: there is nothing to end it with.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -286,12 +286,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Connections go: their registrations end, where the CRM can be reached now. They are forgotten in any case. Their files are not in
-    /// use any more, so that nothing new begins.
-    pub(super) async fn end_registrations(&self, ids: &[ConnectionId]) {
-        futures_util::future::join_all(ids.iter().map(|id| self.end_registration(id))).await;
-    }
-
+    /// A connection goes: its registration ends, where the CRM can be reached now. It is forgotten in any case. Its file is not in use
+    /// any more, so that nothing new begins.
     async fn end_registration(&self, id: &ConnectionId) {
         let ended = tokio::time::timeout(PARTING, async {
             // A request that is under way is waited for: what it makes is to be ended too.
@@ -318,11 +314,16 @@ impl Engine {
         self.registrations.succeed(id);
     }
 
-    /// Ends what stands for connections whose files went while the daemon did not run.
-    pub(super) async fn end_forgotten_registrations(&self, files: impl Fn(&ConnectionId) -> bool) {
-        let known: Vec<ConnectionId> = self.registrations.known.lock().keys().cloned().collect();
-        let gone: Vec<ConnectionId> = known.into_iter().filter(|id| !files(id)).collect();
-        self.end_registrations(&gone).await;
+    /// Ends what stands for connections that go now, also what is being asked for at this moment, and for those whose files went while
+    /// the daemon did not run.
+    pub(super) async fn end_registrations_without(
+        &self,
+        files: impl Fn(&ConnectionId) -> bool,
+        going: &[ConnectionId],
+    ) {
+        let mut gone: BTreeSet<ConnectionId> = going.iter().cloned().collect();
+        gone.extend(self.registrations.known.lock().keys().filter(|id| !files(id)).cloned());
+        futures_util::future::join_all(gone.iter().map(|id| self.end_registration(id))).await;
     }
 }
 
