@@ -341,11 +341,12 @@ impl Daemon {
     /// An operator approves of everything that the guard withheld.
     pub(crate) fn approve(&mut self) {
         let engine = self.engine.clone();
-        let working = self.working.clone();
+        let (working, woken) = (self.working.clone(), self.woken.clone());
         working.fetch_add(1, Ordering::Relaxed);
         self.watched(async move {
             let ruled = engine.rule_on_withheld(&Selection::default(), Approval::Approved).await;
             working.fetch_sub(1, Ordering::Relaxed);
+            woken.store(true, Ordering::Relaxed);
             ruled.map(drop).map_err(PipelineError::from)
         });
     }

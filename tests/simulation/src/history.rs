@@ -64,10 +64,19 @@ pub(crate) struct Call {
     pub(crate) answered: Option<Millis>,
     /// The answer said what became of it, and was received.
     pub(crate) clean: bool,
+    /// The status of that answer; 0 where the call was not sent.
+    pub(crate) status: u16,
     /// The provider faulted over it: what it said never came further.
     pub(crate) faulted: bool,
     /// What it was, for people.
     pub(crate) line: String,
+}
+
+impl Call {
+    /// Whether it told what is there: a call that was not sent or was refused did not.
+    pub(crate) fn tells(&self) -> bool {
+        self.clean && matches!(self.status, 200..=299 | 404 | 410)
+    }
 }
 
 /// Everything.

@@ -221,22 +221,23 @@ impl Deliver for Wire {
         let call = self.shared.number();
         let line = line(&request);
         self.shared.trace(|| format!("call {call} of {connection}: {line}"));
-        let record = Call { answered: None, clean: false, faulted: false, line };
+        let record = Call { answered: None, clean: false, status: 0, faulted: false, line };
         self.history.lock().calls.insert(call, record);
-        let done = |clean: bool| {
+        let done = |clean: bool, status: u16| {
             if let Some(record) = self.history.lock().calls.get_mut(&call) {
                 record.answered = Some(self.shared.now());
                 record.clean = clean;
+                record.status = status;
             }
         };
         let Ok(fate) = self.fate() else {
             self.shared.nap(20).await;
-            done(true);
+            done(true, 0);
             self.shared.trace(|| format!("call {call}: not sent"));
             return Err(SendError::NotSent { connection: connection.to_string(), what: "refused".into() });
         };
         if let Some(answered) = self.planted(place, &mut request, call) {
-            done(true);
+            done(true, answered.status);
             return Ok(answered);
         }
         let wait = self
@@ -244,7 +245,7 @@ impl Deliver for Wire {
             .roll(|dice| if dice.chance(100) { dice.below(LONGEST_FLIGHT) } else { dice.below(20) });
         match self.put(wait, place, request, call, fate).wait().await {
             Ok(mut response) => {
-                done(response.status < 500);
+                done(response.status < 500, response.status);
                 response.headers.push(header(CALL, call.to_string()));
                 self.shared.trace(|| {
                     let body = String::from_utf8_lossy(&response.body).into_owned();
@@ -253,7 +254,7 @@ impl Deliver for Wire {
                 Ok(response)
             }
             Err(()) => {
-                done(false);
+                done(false, 0);
                 self.shared.trace(|| format!("call {call}: no answer"));
                 Err(SendError::Unknown { connection: connection.to_string(), what: "timed out".into() })
             }

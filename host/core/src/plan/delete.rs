@@ -10,6 +10,7 @@ use super::{
     Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
 };
 use crate::Millis;
+use crate::id::ExternalId;
 use crate::link::{Chosen, Doubt, Fields, Held, Life, Link, RECORD, Said, Side};
 use crate::policy::{ObjectPolicy, OnDelete, OnDeleteConflict};
 
@@ -298,7 +299,12 @@ pub(super) fn tombstone(
     policy: &ObjectPolicy,
     draft: &mut Draft,
 ) -> bool {
-    let seen = link.external_stamp;
+    // The times of two records are in no order.
+    let is_other = |id: &ExternalId| link.external.as_ref().is_some_and(|known| known != id);
+    let seen = match external {
+        External::Whole { id, .. } if is_other(id) => None,
+        _ => link.external_stamp,
+    };
     let old = move |stamp: &Option<u64>| matches!((stamp, seen), (Some(stamp), Some(seen)) if *stamp <= seen);
     if let Internal::Present { version, .. } = internal
         && link.internal_version.is_none_or(|seen| *version > seen)

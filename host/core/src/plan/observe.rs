@@ -174,6 +174,13 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
     if older(link, stamp) {
         return believe(link, policy, now, "a record older than what is known was dropped");
     }
+    let missed = link.doubt.is_some()
+        || link.held.contains_key(RECORD)
+        || matches!(link.life, Life::Lapsed { by: Side::External, .. });
+    if missed && !matches!(source, Source::Read { .. } | Source::Answer) {
+        // Nothing orders a row after a deletion: a listing that lags shows a change from before it as if it were new.
+        return Seen::Ask(Ask::ReadExternal, "it was deleted or missed; only a direct read brings it back");
+    }
     // Our own write left a later state than this one: a replica that lags, or a row from before.
     let before_own =
         matches!((link.own.as_ref().and_then(|own| own.stamp), stamp), (Some(own), Some(now)) if now < own);

@@ -83,6 +83,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 |id| EntityKey { scope: case.connection.scope.clone(), object: key.object.clone(), id };
             candidates.extend(found.into_iter().map(entity));
         }
+        // System A's record that was once made from this one may have another by now: what was deleted, made anew and then put back.
+        let made_from_it = &case.link.entity;
+        if candidates.is_empty()
+            && let Some(link) = self.rooms.store.link(made_from_it, &case.connection.id)?
+            && link.life == Life::Active
+            && link.external.is_some_and(|other| other != key.id)
+        {
+            (live, by_identity) = (true, false);
+            candidates.push(made_from_it.clone());
+        }
         let mut rivals = Vec::new();
         for entity in &candidates {
             let link = self.rooms.store.link(entity, &case.connection.id)?;

@@ -412,8 +412,19 @@ fn internal_id(
     InternalId::from(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string())
 }
 
-/// Holds an entity for somebody outside of the pipeline; nobody works on it until this is dropped.
-pub struct Grip<'a>(#[expect(dead_code, reason = "held until it is dropped")] record::Held<'a>);
+/// Holds an entity for somebody outside of the pipeline; nobody works on it until this is dropped. Whoever found it busy is told then:
+/// no work ends here that would have its connection looked at.
+pub struct Grip<'a> {
+    held: Option<record::Held<'a>>,
+    arrived: &'a (dyn Fn() + Send + Sync),
+}
+
+impl Drop for Grip<'_> {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        (self.arrived)();
+    }
+}
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     /// Takes an entity in hand, waiting up to five seconds for whoever works on it.
@@ -426,7 +437,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         for _ in 0..500 {
             let mut held = record::Held::new(&self.dispatch);
             if held.hold(hand.clone()) {
-                return Some(Grip(held));
+                return Some(Grip { held: Some(held), arrived: &*self.arrived });
             }
             self.rooms.clock.sleep(10).await;
         }

@@ -7,7 +7,7 @@ use tandem_core::Millis;
 use tandem_core::clash::Clash;
 use tandem_core::exchange::{Observed, Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ObjectName, ProviderId};
-use tandem_core::link::Link;
+use tandem_core::link::{Life, Link};
 
 use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
@@ -519,17 +519,27 @@ fn merged(work: &Work, touched: bool) -> Option<Hint> {
 }
 
 /// Where the link has left the CRM's record that the hints were about (it is made anew), what is still to be done is about the
-/// entity: nobody would find it by the old id.
+/// entity: nobody would find it by the old id. Also where that record was linked only in this work, and went in the middle of it.
 fn about_entity(hint: &mut Hint, hand: &Hand, commit: &Commit) {
-    let (Hand::Entity(entity), Subject::External(id)) = (hand, &hint.subject) else { return };
-    let left = commit.ops.iter().any(|op| match op {
-        Op::PutLink(link) => {
-            link.entity == *entity && link.connection == hint.connection && link.external.as_ref() != Some(id)
+    let Subject::External(id) = &hint.subject else { return };
+    let mut left = None;
+    for op in &commit.ops {
+        let Op::PutLink(link) = op else { continue };
+        if link.connection != hint.connection {
+            continue;
         }
-        _ => false,
-    });
-    if left {
-        hint.subject = Subject::Internal(entity.id.clone());
+        let is_its = match hand {
+            Hand::Entity(entity) => link.entity == *entity,
+            _ => link.external.is_none() && link.life == Life::Active,
+        };
+        if link.external.as_ref() == Some(id) {
+            left = None;
+        } else if is_its {
+            left = Some(link.entity.id.clone());
+        }
+    }
+    if let Some(entity) = left {
+        hint.subject = Subject::Internal(entity);
         hint.observed = Some(touched_observation(hint));
     }
 }

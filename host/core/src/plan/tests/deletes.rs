@@ -234,6 +234,45 @@ fn a_tombstone_comes_back_only_by_a_direct_read() {
     assert_eq!((plan.link.incarnation, plan.link.life.clone()), (1, Life::Active));
 }
 
+/// A listing that lags shows a change from before the deletion after it, with a time that nobody has seen yet.
+#[test]
+fn a_row_takes_no_deletion_back() {
+    let review = ObjectPolicy { on_delete_conflict: OnDeleteConflict::Review, ..policy() };
+    let ignore = ObjectPolicy { on_external_delete: OnDelete::Ignore, ..policy() };
+    let held = run(&base(), &changed(), &gone(Proof::Confirmed), &review).link;
+    assert!(held.held.contains_key(RECORD));
+    let lapsed = run(&base(), &same(), &gone(Proof::Confirmed), &ignore).link;
+    assert!(matches!(lapsed.life, Life::Lapsed { .. }));
+    let missed = run(&base(), &same(), &gone(Proof::Unconfirmed), &policy()).link;
+    assert!(missed.doubt.is_some());
+    for (link, internal, policy) in
+        [(held, changed(), &review), (lapsed, same(), &ignore), (missed, same(), &policy())]
+    {
+        let link = Link { external_stamp: Some(100), ..link };
+        for source in [Source::Listing { began: NOW + 1, consistent: true }, Source::Event] {
+            let plan = run(&link, &internal, &whole(source, Some(200), &[("/phone", json!("7"))]), policy);
+            assert_eq!((plan.ask, plan.internal, plan.external), (Some(Ask::ReadExternal), None, None));
+            assert_eq!((plan.link.doubt, &plan.link.held), (link.doubt, &link.held));
+        }
+    }
+}
+
+/// The record was linked to another one when it was deleted; the time of that one says nothing of this one.
+#[test]
+fn another_record_than_the_last_is_not_older_by_its_time() {
+    let mut buried = run(&base(), &deleted(2), &gone(Proof::Confirmed), &policy()).link;
+    (buried.external, buried.external_stamp) = (Some("e1".into()), Some(100));
+    let phone = [("/phone", json!("1"))];
+    let mut other = whole(Source::Read { began: NOW + 1 }, Some(50), &phone);
+    assert!(quiet(&run(&buried, &deleted(2), &other, &policy())));
+    if let External::Whole { id, .. } = &mut other {
+        *id = "e2".into();
+    }
+    let plan = run(&buried, &deleted(2), &other, &policy());
+    assert_eq!(plan.internal, Some(InternalWrite::Create { fields: fields(&phone) }));
+    assert_eq!((plan.link.external, plan.link.external_stamp), (Some("e2".into()), Some(50)));
+}
+
 #[test]
 fn a_tombstone_comes_back_when_system_a_has_the_record_again() {
     let buried = run(&base(), &deleted(2), &gone(Proof::Confirmed), &policy()).link;

@@ -21,7 +21,7 @@ use tandem_core::descriptor::Condition;
 use tandem_core::document;
 use tandem_core::link::{Link, Side};
 use tandem_core::plan::{
-    self, Aim, External, ExternalWrite, Internal as InternalState, InternalWrite, agree_to_differ,
+    self, Aim, External, ExternalWrite, Internal as InternalState, InternalWrite, Source, agree_to_differ,
     keep_record, leave_deleted, without_external, without_internal,
 };
 
@@ -197,7 +197,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(());
         }
         case.withheld = self.row_of(&case.link.entity, &case.connection.id)?.map(Box::new);
-        if case.withheld.is_some() && matches!(case.external, External::Unseen | External::Partial { .. }) {
+        // A row or an event that is from before what was withheld does not take it back.
+        let is_said = match &case.external {
+            External::Unseen | External::Partial { .. } => true,
+            External::Whole { source, .. } => matches!(source, Source::Listing { .. } | Source::Event),
+            External::Touched | External::Gone { .. } | External::Moved { .. } => false,
+        };
+        if case.withheld.is_some() && is_said {
             case.external = External::Touched;
         }
         Ok(())
