@@ -184,9 +184,18 @@ impl Account {
             && let Who::Tandem(_, call) = pen.who
         {
             // A person may have written the same a moment before, and nobody has seen it yet.
-            let state = (self.place, id.to_owned(), record.tag);
-            let last = pen.history.tracks.get(&(side, id.to_owned())).and_then(|track| track.changes.last());
-            if last.is_none_or(|last| last.who != Who::Person) || pen.history.reads.contains_key(&state) {
+            let track = pen.history.tracks.get(&(side, id.to_owned()));
+            let last = track.and_then(|track| {
+                track
+                    .changes
+                    .iter()
+                    .rfind(|change| fields.keys().any(|pointer| change.fields.contains_key(pointer)))
+            });
+            let states = (self.place, id.to_owned(), 0)..=(self.place, id.to_owned(), u64::MAX);
+            let is_seen = |at: Millis| {
+                pen.history.reads.range(states).any(|(_, times)| times.iter().any(|time| *time >= at))
+            };
+            if last.is_none_or(|last| last.who != Who::Person || is_seen(last.at)) {
                 pen.history.needless.push((side, id.to_owned(), call));
             }
             return;

@@ -134,6 +134,13 @@ impl Checker<'_> {
                 shown.fields.extend(held.fields.iter().cloned());
             }
             shown.fields.extend(link.frozen.keys().cloned());
+            // A group goes as one.
+            let groups = &self.world.setting.accounts[place].1.groups;
+            let frozen: Vec<_> = link.frozen.keys().filter_map(|field| groups.get(field)).collect();
+            let with_it = FIELDS.iter().map(|field| field.pointer.to_owned());
+            shown
+                .fields
+                .extend(with_it.filter(|field| groups.get(field).is_some_and(|it| frozen.contains(&it))));
             shown.fields.extend(link.refused.keys().cloned());
         }
         let rows = self.world.disk.values_under(&format!("withheld/{connection}/"), None, 10_000);
@@ -514,15 +521,19 @@ impl Checker<'_> {
     fn saw(&self, edit: &Edit, other: &Edit, code: &str, pointer: &str) -> Option<bool> {
         let mut seen = Some(false);
         for (_, track) in self.tracks(edit.side, code) {
-            for change in track.changes.iter().filter(|change| change.number < edit.number) {
+            let mut before = track.changes.iter().filter(|change| change.number < edit.number);
+            while let Some(change) = before.next() {
                 let Some(value) = change.fields.get(pointer) else { continue };
                 // That both cleared a field by themselves tells neither of the other.
                 let told = other.token.is_some()
                     || change.number > other.number && matches!(change.who, Who::Tandem(..));
                 if values::token(value) == other.token && told {
-                    // Or people wrote the same at both sides: until the two are read as one, nobody knows that one is the other's.
+                    // Or people wrote the same at both sides: unless the two were read as they had it, nobody knows that one is the
+                    // other's.
+                    let mut later = before.clone().filter(|change| change.fields.contains_key(pointer));
+                    let until = later.next().map_or(edit.at, |change| change.at);
                     let is_carried = matches!(change.who, Who::Tandem(..))
-                        || self.were_read(code, change.at.max(other.at), edit.at);
+                        || self.were_read(code, change.at.max(other.at), until);
                     if is_carried && self.accounted(change) {
                         return Some(true);
                     }
@@ -548,12 +559,13 @@ impl Checker<'_> {
         })
     }
 
-    /// Whether every call about a record was answered, and the process never died.
+    /// Whether every call about a record was answered and the answer understood, and the process never died.
     fn undisturbed(&self, x: &str) -> bool {
         let about = format!("/{x} ");
         self.history.crashes.is_empty()
             && self.history.calls.values().all(|call| {
-                call.clean || !(call.line.contains(&about) || call.line.starts_with("POST /people "))
+                let is_about = call.line.contains(&about) || call.line.starts_with("POST /people ");
+                call.clean && !call.faulted || !is_about
             })
     }
 

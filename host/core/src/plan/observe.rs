@@ -64,13 +64,6 @@ fn newer(link: &Link, stamp: Option<u64>) -> bool {
     }
 }
 
-/// Whether a stamp is not older than everything that the link knows.
-fn current(link: &Link, stamp: Option<u64>) -> bool {
-    let Some(stamp) = stamp else { return false };
-    let own = link.own.as_ref().map_or(Some(0), |own| own.stamp);
-    own.is_some_and(|own| stamp >= own) && link.external_stamp.is_some_and(|seen| stamp >= seen)
-}
-
 /// Whether a stamp is older than the state that the link has seen.
 pub(super) fn older(link: &Link, stamp: Option<u64>) -> bool {
     matches!((stamp, link.external_stamp), (Some(stamp), Some(seen)) if stamp < seen)
@@ -189,7 +182,10 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
     let state = same_version
         || match source {
             Source::Answer => true,
-            Source::Read { began } => began >= link.committed_at || current(link, stamp) || fresh,
+            Source::Read { began } => {
+                // The same time may be another state: some tell it to the second.
+                began >= link.committed_at || link.external_stamp.is_some() && newer(link, stamp) || fresh
+            }
             Source::Listing { began, consistent } => {
                 newer(link, stamp) || (consistent && began > link.committed_at)
             }

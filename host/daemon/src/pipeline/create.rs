@@ -207,17 +207,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         case.unsettled = Unsettled { external: case.link.external.clone(), ..Unsettled::default() };
         case.unsettled.note_external(&write, sent);
         case.settling = true;
-        case.update_open = true;
-        if let Ok(unsettled) = serde_json::to_vec(&case.unsettled) {
-            let intent = Intent {
-                entity: case.link.entity.clone(),
-                connection: case.link.connection.clone(),
-                opened_at: self.rooms.clock.now(),
-                call: Call::Update { unsettled },
-            };
-            self.remember(&intent);
-            case.commit.push(Op::PutIntent(intent));
-        }
+        self.open_update(case);
     }
 
     pub(super) fn external_key(&self, case: &Case<'_>, id: &ExternalId) -> ExternalKey {

@@ -201,6 +201,21 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
+    /// The case's updates may have been made: their intent goes with its next commit, after that of a create in whose place it stands.
+    pub(super) fn open_update(&self, case: &mut Case<'_>) {
+        case.update_open = true;
+        if let Ok(unsettled) = serde_json::to_vec(&case.unsettled) {
+            let intent = Intent {
+                entity: case.link.entity.clone(),
+                connection: case.link.connection.clone(),
+                opened_at: self.rooms.clock.now(),
+                call: Call::Update { unsettled },
+            };
+            self.remember(&intent);
+            case.commit.push(Op::PutIntent(intent));
+        }
+    }
+
     /// What was under way for an entity and is not accounted for.
     fn unsettled_of(
         &self,

@@ -502,7 +502,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             commit.push(Op::PutLink(case.link.clone()));
             case.stored = Some(case.link.clone());
             if case.link.external.is_some() {
+                let covered = case.create_open;
                 self.drop_create(case);
+                if covered && case.lost && !case.unsettled.is_empty() {
+                    // An update under the intent of the create: its outcome is not known either.
+                    self.open_update(case);
+                }
             }
         }
         if !case.lost && !case.settling {
