@@ -367,7 +367,8 @@ fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Dra
             }
             return Drawn::Up;
         }
-        if !matches!(external, External::Whole { .. }) {
+        // What is made anew has nothing to do with what is said of the record from before.
+        if link.external.is_none() || !matches!(external, External::Whole { .. }) {
             external = &External::Unseen;
         }
     }

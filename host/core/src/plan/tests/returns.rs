@@ -35,6 +35,13 @@ fn a_record_that_comes_back_in_system_a_is_made_in_the_crm_unless_it_may_be_back
         assert_eq!((plan.ask, plan.external), (Some(Ask::ReadExternal), None), "{hint:?}");
         assert!(run(&plan.link, &back, &gone(), &policy()).external.is_some(), "{hint:?}");
     }
+    // A row that is no newer than the record that went is about that one: it is not linked again.
+    let known = Link { external_stamp: Some(100), ..buried() };
+    let row =
+        whole(Source::Listing { began: NOW + 1, consistent: false }, Some(100), &[("/phone", json!("1"))]);
+    let plan = run(&known, &back, &row, &policy());
+    assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })), "{}", plan.reason);
+    assert_eq!(plan.link.external, None);
     // One that was read is there again: it is linked, not doubled.
     let plan = run(&buried(), &back, &read(&[("/phone", json!("5"))]), &policy());
     assert!(quiet(&plan), "{}", plan.reason);
