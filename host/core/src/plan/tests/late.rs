@@ -429,6 +429,24 @@ fn a_span_is_from_the_state_that_was_seen_to_the_one_that_our_write_left() {
 }
 
 #[test]
+fn a_field_that_somebody_cleared_before_our_write_is_found_too() {
+    let link = wrote(&timed(), "/phone", Some(200));
+    let cleared = Edit { pointer: "/phone".into(), value: None, at: 150 };
+    let found = note_edits(&link, &[cleared], &timed(), NOW);
+    assert_eq!(found.overtaken.get("/phone").map(|overtaken| &overtaken.value), Some(&None));
+}
+
+#[test]
+fn an_edit_that_one_write_overtook_stays_lost_when_a_later_one_is_taken_back() {
+    // The first edit has the very time of our first write; between that and our second somebody enters what the first had left.
+    let link = wrote(&timed(), "/phone", Some(200));
+    let link = wrote_again(&link, &timed(), "/phone", "newer", Some(300));
+    let edit = |value: &str, at| Edit { pointer: "/phone".into(), value: Some(json!(value)), at };
+    let found = note_edits(&link, &[edit("theirs", 200), edit("new", 250)], &timed(), NOW);
+    assert_eq!(found.overtaken.get("/phone").map(|overtaken| overtaken.at), Some(200));
+}
+
+#[test]
 fn nothing_is_remembered_where_nothing_could_be_told_by_it() {
     let without = [wrote(&super::policy(), "/phone", Some(200)), wrote(&timed(), "/phone", None), {
         let mut policy = timed();
