@@ -180,6 +180,18 @@ fn what_a_person_enters_as_the_crm_has_it_is_system_a_s_own() {
 }
 
 #[test]
+fn what_a_person_makes_of_a_crm_s_value_is_system_a_s_own_once_the_crm_has_it_too() {
+    let mut hub = two(Some(1), Some(2), OnConflict::Review);
+    hub.edit_external(0, "/a", json!("x"), false);
+    let event = hub.crms[0].events.remove(0);
+    hub.deliver(0, &event);
+    hub.edit_internal("/a", json!("person"));
+    hub.work(0, External::Unseen, &[]);
+    assert_eq!(hub.crms[0].fields["/a"], json!("person"));
+    assert!(goes_by_policy(hub));
+}
+
+#[test]
 fn what_a_person_makes_of_a_crm_s_value_that_flows_one_way_is_system_a_s_own() {
     let mut hub = two(Some(1), Some(2), OnConflict::Review);
     hub.crms[0].policy.default.flow = Flow::ToInternal;
@@ -248,7 +260,8 @@ fn a_crm_that_came_to_the_same_value_by_itself_has_given_it_too() {
 #[test]
 fn a_group_is_contested_as_a_whole_and_the_reason_names_the_connection() {
     let grouped = |rank| {
-        let mut policy = ranked(rank, OnConflict::Review);
+        let mut policy = ranked(None, OnConflict::Review);
+        policy.fields.insert("both".into(), FieldPolicy { rank, ..policy.default });
         for pointer in hub::FIELDS {
             policy.groups.insert(pointer.into(), "both".into());
         }
