@@ -348,6 +348,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_decided_anew_stands_and_the_question_is_open_until_then() {
+        assert!(duplicate().is_open());
+        let before = Clash { decided: Some(Choice::Apart), ..duplicate() };
+        assert!(!before.is_open());
+        let link = Some(Choice::Link("x".to_owned()));
+        let anew = Clash { decided: link.clone(), ..duplicate() }.in_place_of(&before);
+        assert_eq!(anew.decided, link);
+    }
+
+    #[test]
+    fn kinds_are_told_by_the_words_that_they_are_kept_by() {
+        for kind in [Kind::Duplicate, Kind::Ambiguous, Kind::Taken, Kind::Merged] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+
+    #[test]
+    fn a_rival_is_told_by_the_sides_on_which_it_is() {
+        for (rival, told) in [
+            (rival(Some("x"), Some("p-1")), "x of System A, linked to p-1 of the CRM"),
+            (rival(Some("x"), None), "x of System A"),
+            (rival(None, Some("p-1")), "p-1 of the CRM"),
+            (rival(None, None), "nothing"),
+        ] {
+            assert_eq!(rival.to_string(), told);
+        }
+    }
+
+    #[test]
     fn it_is_found_by_every_record_that_it_names() {
         let clash = duplicate();
         assert!(["p-2", "x", "p-1"].iter().all(|id| clash.names(id)));

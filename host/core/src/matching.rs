@@ -421,9 +421,17 @@ mod tests {
                 to_external: vec!["/city".to_owned()],
             }
         );
+        assert!(!differences.is_empty());
         let same = fields(&[("/email", "a@x"), ("/phone", "1")]);
         let none = compare((&entity, &"acme".into()), &"p-1".into(), same.clone(), same, &policy(), 5);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn kinds_are_told_by_the_words_that_they_are_kept_by() {
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
     }
 
     #[test]

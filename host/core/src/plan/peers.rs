@@ -27,11 +27,9 @@ impl Peer<'_> {
         self.link.base.get(pointer).is_some_and(given)
     }
 
-    fn rank(&self, group: &str, pointer: &str) -> Option<u32> {
+    /// A field that stands alone is the only member of its group.
+    fn rank(&self, group: &str) -> Option<u32> {
         let policy = self.policy?;
-        if group == pointer {
-            return policy.field(pointer).rank;
-        }
         policy.group_policy(group, members(policy, group)).rank
     }
 }
@@ -49,7 +47,7 @@ pub(super) fn outranks(
         let mut known = false;
         for peer in peers.iter().filter(|peer| peer.gave(look.pointer, look.internal)) {
             known = true;
-            let rank = peer.rank(group, look.pointer);
+            let rank = peer.rank(group);
             if best.is_none_or(|(before, _)| ObjectPolicy::outranks(rank, before) == Some(true)) {
                 best = Some((rank, peer.link.connection.as_str()));
             }

@@ -84,6 +84,7 @@ fn a_record_without_a_value_is_created_in_system_a_with_the_default_and_the_crm_
     let internal = present(1, &made);
     let link = after_internal_write(&plan.link, plan.internal.as_ref().unwrap(), 1, &external, &policy, NOW);
     assert_eq!(pair(&link, "/phone"), (Some(json!("none")), None));
+    assert!(link.base["/name"].given && !link.base["/phone"].given, "the CRM gave a name and no telephone");
     let plan = run(&link, &internal, &external, &policy);
     assert!(quiet(&plan), "{}", plan.reason);
 }

@@ -42,6 +42,18 @@ fn what_is_held_for_an_identity_is_tried_again_when_it_is_released() {
     let free = release_identity(&link, &names(&["/email"]), NOW);
     assert!(free.held.is_empty() && free.look);
     assert_eq!(sent_in(&run(&free, &internal, &read(&[("/email", json!("b@x"))]), &policy())).len(), 3);
+    // Two groups that waited for the same record are let go of together.
+    let (both, groups) = hold_identity(
+        &linked(),
+        &names(&["/email", "/phone"]),
+        Side::External,
+        (&internal, &external),
+        &policy(),
+        "taken",
+        NOW,
+    );
+    let free = release_identity(&both, &groups, NOW);
+    assert!(free.held.is_empty() && free.look);
     // Nothing that is held for another reason is let go of.
     assert_eq!(release_identity(&link, &names(&["/phone"]), NOW + 1), link);
 }

@@ -285,8 +285,8 @@ fn what_we_sent_is_nobodys_edit_also_where_the_crm_makes_something_else_of_it() 
     }
 }
 
-#[test]
-fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
+/// Tags that System A added one to, over an edit in the CRM that is known by now: the link, the policy and what System A has.
+fn overtaken_tags() -> (Link, ObjectPolicy, Internal) {
     let mut policy = super::policy();
     policy.event_times = true;
     let mut link = agreed(&[("/tags", json!(["old", "kept"]))]);
@@ -298,13 +298,38 @@ fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
     let link =
         after_external_write(&plan.link, plan.external.as_ref().unwrap(), &internal, &answer, &policy, NOW);
     let edit = Edit { pointer: "/tags".into(), value: Some(json!(["kept", "theirs"])), at: 150 };
-    let link = note_edits(&link, &[edit], &policy, NOW);
-    let external =
-        whole(Source::Read { began: NOW }, Some(200), &[("/tags", json!(["old", "kept", "ours"]))]);
+    (note_edits(&link, &[edit], &policy, NOW), policy, internal)
+}
+
+fn tags_seen(stamp: u64, tags: Value) -> External {
+    whole(Source::Read { began: NOW }, Some(stamp), &[("/tags", tags)])
+}
+
+#[test]
+fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
+    let (link, policy, internal) = overtaken_tags();
+    let external = tags_seen(200, json!(["old", "kept", "ours"]));
     let plan = run(&link, &internal, &external, &policy);
     assert_eq!(sent_in(&plan), one("/tags", json!(["kept", "ours", "theirs"])));
     assert_eq!(sent_out(&plan), one("/tags", json!(["kept", "ours", "theirs"])));
     assert!(plan.conflicts.is_empty());
+    // System A has them; the write to the CRM failed and is tried until they are there too.
+    let write = plan.internal.unwrap();
+    let link = after_internal_write(&plan.link, &write, 3, &external, &policy, NOW);
+    let internal = present(3, &[("/tags", json!(["kept", "ours", "theirs"]))]);
+    for _ in 0..2 {
+        let plan = run(&link, &internal, &tags_seen(200, json!(["old", "kept", "ours"])), &policy);
+        assert_eq!(sent_out(&plan), one("/tags", json!(["kept", "ours", "theirs"])));
+        assert!(plan.internal.is_none() && plan.link.overtaken.contains_key("/tags"));
+    }
+}
+
+#[test]
+fn elements_that_were_overtaken_are_let_go_of_when_the_set_was_edited_again() {
+    let (link, policy, internal) = overtaken_tags();
+    let plan = run(&link, &internal, &tags_seen(300, json!(["old", "kept", "ours", "later"])), &policy);
+    assert_eq!(sent_in(&plan), one("/tags", json!(["old", "kept", "ours", "later"])));
+    assert!(plan.external.is_none() && plan.link.overtaken.is_empty());
 }
 
 /// An address whose street System A wrote over an edit in the CRM that is known by now, and whose city it has edited since: the
@@ -332,7 +357,9 @@ fn overtaken_street(by: OnConflict) -> (Link, ObjectPolicy, Internal, External) 
 #[test]
 fn fields_of_a_group_are_decided_one_by_one_when_one_of_them_was_overtaken() {
     let (link, policy, internal, external) = overtaken_street(OnConflict::Review);
-    let held = run(&link, &internal, &external, &policy).link;
+    let plan = run(&link, &internal, &external, &policy);
+    assert_eq!(plan.conflicts[0].fields, names(&["/street", "/city"]), "both contend");
+    let held = plan.link;
     assert_eq!(held.held["address"].external["/street"], json!("Theirs 2"));
     let decide = |street, city| {
         let picks = [("/street".to_owned(), street), ("/city".to_owned(), city)].into();
@@ -364,6 +391,54 @@ fn a_group_that_holds_an_overtaken_field_goes_back_as_a_whole() {
         vec![("/city".into(), Some(json!("C"))), ("/street".into(), Some(json!("Theirs 2")))]
     );
     assert_eq!(sent_out(&plan), one("/street", json!("Theirs 2")));
+}
+
+#[test]
+fn a_field_that_nobody_edited_does_not_contend_beside_an_overtaken_one() {
+    for (here, there) in [("C", "C"), ("C", "C (stored)")] {
+        for (by, ruling) in [(OnConflict::External, Verdict::External), (OnConflict::Review, Verdict::Review)]
+        {
+            let (mut link, policy, ..) = overtaken_street(by);
+            let half = |value: &str| Some(json!(value));
+            let city = Pair { internal: half(here), external: half(there), ..Pair::default() };
+            link.base.insert("/city".into(), city);
+            let internal = present(2, &[("/street", json!("Ours 1")), ("/city", json!(here))]);
+            let seen = [("/street", json!("Ours 1")), ("/city", json!(there))];
+            let external = whole(Source::Read { began: NOW }, Some(200), &seen);
+            let plan = run(&link, &internal, &external, &policy);
+            assert_eq!((&plan.conflicts[0].fields, plan.conflicts[0].ruling), (&names(&["/street"]), ruling));
+            if ruling == Verdict::External {
+                assert_eq!(sent_in(&plan), one("/street", json!("Theirs 2")));
+                assert_eq!(sent_out(&plan), one("/street", json!("Theirs 2")));
+            } else {
+                assert!(quiet(&plan), "{}", plan.reason);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_newer_edit_of_the_same_crm_is_no_conflict_though_its_group_is_stored_otherwise() {
+    let (mut link, policy, ..) = overtaken_street(OnConflict::Review);
+    let street = link.base.get_mut("/street").unwrap();
+    street.given = true;
+    let half = |value: &str| Some(json!(value));
+    link.base.insert("/city".into(), Pair { internal: half("C"), external: half("C."), ..Pair::default() });
+    let internal = present(2, &[("/street", json!("Ours 1")), ("/city", json!("C"))]);
+    let seen = [("/street", json!("Ours 1")), ("/city", json!("C."))];
+    let plan = run(&link, &internal, &whole(Source::Read { began: NOW }, Some(200), &seen), &policy);
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert_eq!(sent_in(&plan), one("/street", json!("Theirs 2")));
+}
+
+#[test]
+fn what_system_a_made_of_the_field_meanwhile_contends_with_the_overtaken_edit() {
+    let (mut hub, event) = overtaken(OnConflict::Review);
+    hub.edit_internal("/a", json!("N"));
+    hub.deliver(0, &event);
+    let held = &hub.crms[0].link.held["/a"];
+    assert_eq!(held.internal, fields(&[("/a", json!("N"))]));
+    assert_eq!(held.external, fields(&[("/a", json!("S"))]));
 }
 
 #[test]
@@ -426,6 +501,24 @@ fn a_span_is_from_the_state_that_was_seen_to_the_one_that_our_write_left() {
     // The next one begins where this one ends, whether or not the record was seen in between.
     let link = wrote_again(&link, &timed(), "/phone", "newer", Some(300));
     assert_eq!((link.overwrites["/phone"][1].after, link.overwrites["/phone"][1].until), (200, 300));
+}
+
+#[test]
+fn a_field_that_somebody_cleared_before_our_write_is_found_too() {
+    let link = wrote(&timed(), "/phone", Some(200));
+    let cleared = Edit { pointer: "/phone".into(), value: None, at: 150 };
+    let found = note_edits(&link, &[cleared], &timed(), NOW);
+    assert_eq!(found.overtaken.get("/phone").map(|overtaken| &overtaken.value), Some(&None));
+}
+
+#[test]
+fn an_edit_that_one_write_overtook_stays_lost_when_a_later_one_is_taken_back() {
+    // The first edit has the very time of our first write; between that and our second somebody enters what the first had left.
+    let link = wrote(&timed(), "/phone", Some(200));
+    let link = wrote_again(&link, &timed(), "/phone", "newer", Some(300));
+    let edit = |value: &str, at| Edit { pointer: "/phone".into(), value: Some(json!(value)), at };
+    let found = note_edits(&link, &[edit("theirs", 200), edit("new", 250)], &timed(), NOW);
+    assert_eq!(found.overtaken.get("/phone").map(|overtaken| overtaken.at), Some(200));
 }
 
 #[test]

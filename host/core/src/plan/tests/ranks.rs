@@ -160,6 +160,75 @@ fn what_a_person_edits_in_system_a_goes_by_policy_and_not_by_rank() {
     assert_eq!(hub.internal["/a"], json!("person"));
 }
 
+/// The second CRM, which ranks lower, edits `/a` against what System A has: by policy it is held, by rank System A would win.
+fn goes_by_policy(mut hub: Hub) -> bool {
+    hub.edit_external(1, "/a", json!("y"), false);
+    let event = hub.crms[1].events.remove(0);
+    hub.deliver(1, &event);
+    hub.crms[1].link.held.contains_key("/a")
+}
+
+#[test]
+fn what_a_person_enters_as_the_crm_has_it_is_system_a_s_own() {
+    let policy = |rank| ranked(Some(rank), OnConflict::Review);
+    let mut hub =
+        Hub::new(&[(Form::Upper, Class::Exact, policy(1)), (Form::AsItIs, Class::Exact, policy(2))]);
+    hub.edit_internal("/a", json!("V0"));
+    hub.work(0, External::Unseen, &[]);
+    assert_eq!(hub.writes, 0, "it has that already");
+    assert!(goes_by_policy(hub));
+}
+
+#[test]
+fn what_a_person_makes_of_a_crm_s_value_is_system_a_s_own_once_the_crm_has_it_too() {
+    let mut hub = two(Some(1), Some(2), OnConflict::Review);
+    hub.edit_external(0, "/a", json!("x"), false);
+    let event = hub.crms[0].events.remove(0);
+    hub.deliver(0, &event);
+    hub.edit_internal("/a", json!("person"));
+    hub.work(0, External::Unseen, &[]);
+    assert_eq!(hub.crms[0].fields["/a"], json!("person"));
+    assert!(goes_by_policy(hub));
+}
+
+#[test]
+fn what_a_person_makes_of_a_crm_s_value_that_flows_one_way_is_system_a_s_own() {
+    let mut hub = two(Some(1), Some(2), OnConflict::Review);
+    hub.crms[0].policy.default.flow = Flow::ToInternal;
+    hub.edit_external(0, "/a", json!("x"), false);
+    let event = hub.crms[0].events.remove(0);
+    hub.deliver(0, &event);
+    assert!(!goes_by_policy(hub.clone()), "it is the first CRM's");
+    hub.edit_internal("/a", json!("person"));
+    hub.work(0, External::Unseen, &[]);
+    assert!(goes_by_policy(hub));
+}
+
+#[test]
+fn an_edit_that_system_a_is_not_given_makes_its_value_no_crm_s() {
+    let mut hub = two(Some(1), Some(2), OnConflict::Review);
+    hub.crms[0].policy.default.flow = Flow::ToExternal;
+    hub.edit_internal("/a", json!("person"));
+    hub.work(0, External::Unseen, &[]);
+    hub.edit_external(0, "/a", json!("x"), false);
+    let read = hub.read(0);
+    hub.work(0, read, &[]);
+    assert_eq!((&hub.internal["/a"], &hub.crms[0].fields["/a"]), (&json!("person"), &json!("x")));
+    assert!(goes_by_policy(hub));
+}
+
+#[test]
+fn a_field_that_was_cleared_in_system_a_is_not_given_by_a_crm_that_never_had_it() {
+    let mut hub = two(Some(1), Some(2), OnConflict::Review);
+    hub.edit_internal("/a", Value::Null);
+    hub.crms[0].fields.remove("/a");
+    hub.crms[0].link.base.remove("/a");
+    let read = hub.read(0);
+    hub.work(0, read, &[]);
+    assert!(hub.crms[0].link.base.contains_key("/a"));
+    assert!(goes_by_policy(hub));
+}
+
 #[test]
 fn what_a_person_decided_is_nobody_elses_edit() {
     let mut hub = two(None, None, OnConflict::Review);
@@ -191,7 +260,8 @@ fn a_crm_that_came_to_the_same_value_by_itself_has_given_it_too() {
 #[test]
 fn a_group_is_contested_as_a_whole_and_the_reason_names_the_connection() {
     let grouped = |rank| {
-        let mut policy = ranked(rank, OnConflict::Review);
+        let mut policy = ranked(None, OnConflict::Review);
+        policy.fields.insert("both".into(), FieldPolicy { rank, ..policy.default });
         for pointer in hub::FIELDS {
             policy.groups.insert(pointer.into(), "both".into());
         }

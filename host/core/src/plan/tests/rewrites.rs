@@ -51,6 +51,41 @@ fn an_adopted_rewrite_is_carried_to_system_a_once() {
 }
 
 #[test]
+fn nothing_is_remembered_of_a_rewrite_that_system_a_is_not_to_get() {
+    let adopt = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
+    let internal = present(2, &[("/phone", json!("0301234"))]);
+    for (policy, returned) in [(policy(), "+49301234"), (adopt, "0301234")] {
+        let plan = run(&agreed(&[]), &internal, &External::Unseen, &policy);
+        let link = fold(&plan, &internal, &written(Some(&[("/phone", json!(returned))])), &policy);
+        assert!(link.rewritten.is_empty(), "{returned}");
+    }
+    // Elements are told apart one by one.
+    let adopt = with("/tags", |field| field.on_rewrite = OnRewrite::Adopt);
+    let internal = present(2, &[("/tags", json!(["VIP"]))]);
+    let plan = run(&agreed(&[]), &internal, &External::Unseen, &adopt);
+    let link = fold(&plan, &internal, &written(Some(&[("/tags", json!(["vip"]))])), &adopt);
+    assert!(link.rewritten.is_empty());
+}
+
+#[test]
+fn what_was_assumed_and_is_seen_to_be_a_rewrite_does_not_win_over_what_was_edited_meanwhile() {
+    let mut policy = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
+    let sent = present(2, &[("/phone", json!(" 2"))]);
+    let edited = present(3, &[("/phone", json!("3"))]);
+    let plan = run(&agreed(&[("/phone", json!("1"))]), &sent, &External::Unseen, &policy);
+    let link = fold(&plan, &sent, &written(None), &policy);
+    let plan = run(&link, &edited, &read(&[("/phone", json!("2"))]), &policy);
+    assert!(plan.conflicts.is_empty() && plan.internal.is_none(), "{}", plan.reason);
+    assert_eq!(sent_out(&plan), one("/phone", json!("3")));
+    assert!(plan.link.rewritten.is_empty());
+    // Where nothing flows to System A, what the CRM made of our value is no change there that is told of.
+    policy.fields.get_mut("/phone").unwrap().flow = Flow::ToExternal;
+    let plan = run(&link, &sent, &read(&[("/phone", json!("2"))]), &policy);
+    assert!(quiet(&plan) && !plan.reason.contains("changed in the CRM"), "{}", plan.reason);
+    assert_eq!(pair(&plan.link, "/phone"), (Some(json!(" 2")), Some(json!("2"))));
+}
+
+#[test]
 fn an_edit_inside_the_answer_of_our_own_write_is_carried_to_system_a() {
     let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
     let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
