@@ -15,17 +15,21 @@ use tandem::store::{DeadLetter, Store as _, Subject};
 use tandem_core::Millis;
 use tandem_core::clash::{Clash, Waits};
 use tandem_core::descriptor::Condition;
+use tandem_core::id::EntityKey;
 use tandem_core::link::RECORD;
 use tandem_core::policy::{OnConflict, OnRewrite};
 
 use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
-use crate::values::{self, CODE, EMAIL, FIELDS, NAME, TAGS, blank};
+use crate::values::{self, CODE, EMAIL, FIELDS, NAME, OBJECT, Rewrite, TAGS, blank};
 use crate::world::{Guard, World};
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
 const ACCOUNTED: Millis = 5_000;
+
+/// A piece of work is told of within so long of each thing that it did.
+const TELLS_WITHIN: Millis = 60_000;
 
 /// A person's edit of one field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,7 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     }
     checker.causes();
     checker.needless();
+    checker.told();
     checker.restless();
     checker.guarded();
     (checker.wrong, checker.passed)
@@ -544,7 +549,7 @@ impl Checker<'_> {
         seen
     }
 
-    /// Whether a person's record in a CRM was read between two moments.
+    /// Whether a person's record in a CRM was read between two moments, long enough before the second to be linked by then.
     fn were_read(&self, code: &str, since: Millis, until: Millis) -> bool {
         let ids = self
             .history
@@ -554,7 +559,7 @@ impl Checker<'_> {
         let looks: Vec<String> = ids.map(|((_, id), _)| format!("GET /people/{id} ")).collect();
         let mut calls = self.history.calls.values().filter(|call| call.tells());
         calls.any(|call| {
-            let is_then = call.answered.is_some_and(|at| at > since && at < until);
+            let is_then = call.answered.is_some_and(|at| at > since && at.saturating_add(ACCOUNTED) < until);
             is_then && looks.iter().any(|look| call.line.starts_with(look))
         })
     }
@@ -597,6 +602,12 @@ impl Checker<'_> {
             let cleared = allowed.iter().all(|edit| edit.token.is_none());
             if self.recognised_by_address(place, x, pointer, stands, cleared) {
                 self.passed.push("records that met by their address after the answer to a create was lost");
+                continue;
+            }
+            if !allowed.iter().any(|edit| edit.token == stands)
+                && self.may_be_somebodys(place, x, pointer, stands)
+            {
+                self.passed.push("writes in doubt that the server had rewritten");
                 continue;
             }
             if !allowed.iter().any(|edit| edit.token == stands) && !last.is_empty() {
@@ -644,6 +655,21 @@ impl Checker<'_> {
         (cleared && !habits.finds_whole || !habits.rewrites.is_empty())
             && stands.is_some()
             && born.fields.get(pointer).and_then(values::token) == stands
+    }
+
+    /// The server made something else of a write whose outcome Tandem does not know: for all that can be told, somebody has edited it.
+    fn may_be_somebodys(&self, place: usize, x: &str, pointer: &str, stands: Option<u64>) -> bool {
+        let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
+        let last = track.changes.iter().rfind(|change| change.fields.contains_key(pointer));
+        let is_rewritten = || {
+            let rewrites = &self.world.accounts[place].habits.rewrites;
+            rewrites.iter().any(|(field, rewrite)| *field == pointer && *rewrite != Rewrite::None)
+        };
+        last.is_some_and(|last| {
+            matches!(last.who, Who::Tandem(..))
+                && last.fields.get(pointer).and_then(values::token) == stands
+                && !self.accounted(last)
+        }) && is_rewritten()
     }
 
     /// How a record began in an account without a key, where its address was looked for.
@@ -884,16 +910,58 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass.
-    fn guarded(&mut self) {
-        let Guard::Left(limit) = self.world.setting.guard else { return };
-        if !self.world.setting.is_tame() {
+    /// Whatever Tandem did to a record stands in the history of its entity. What it did while it was killed may be done once more.
+    fn told(&mut self) {
+        if !self.history.crashes.is_empty() {
             return;
         }
+        let mut wrong = Vec::new();
+        for ((side, id), track) in
+            self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
+        {
+            let entities: Vec<&str> =
+                self.tracks(Side::Here, &track.code).into_iter().map(|(id, _)| id).collect();
+            for change in &track.changes {
+                let Who::Tandem(place, _) = change.who else { continue };
+                let kind = match (side, &change.what) {
+                    (Side::Here, What::Died) => "removed-internal",
+                    (Side::Here, What::Born | What::Back) => "created-internal",
+                    (Side::Here, _) => "wrote-internal",
+                    (Side::There(_), What::Died) => "removed-external",
+                    (Side::There(_), What::Born) => "created-external",
+                    (Side::There(_), _) => "wrote-external",
+                };
+                // An answer that was lost is understood later.
+                let kinds = [kind, "settled", "linked"];
+                let is_told = entities.iter().any(|id| {
+                    let scope = self.world.system_a.scope();
+                    let entity = EntityKey { scope, object: OBJECT.into(), id: (*id).into() };
+                    let entries = self.world.disk.history(&entity, usize::MAX).unwrap_or_default();
+                    entries.iter().any(|entry| {
+                        entry.connection == connection_id(place)
+                            && entry.at.saturating_add(TELLS_WITHIN) >= change.at
+                            && entry.at <= change.at.saturating_add(TELLS_WITHIN)
+                            && kinds.contains(&entry.what.as_str())
+                    })
+                });
+                if self.accounted(change) && !is_told {
+                    wrong.push(format!("{id} at {side:?}: no history tells of {kind} ({:?})", change.fields));
+                }
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
+    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass. A deletion whose outcome Tandem
+    /// may not know counts for nothing: it may have been tried again.
+    fn guarded(&mut self) {
+        let Guard::Left(limit) = self.world.setting.guard else { return };
         let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
         for ((side, _), track) in &self.history.tracks {
             for change in track.changes.iter().filter(|change| change.what == What::Died) {
-                if let Who::Tandem(place, _) = change.who {
+                if let Who::Tandem(place, _) = change.who
+                    && self.accounted(change)
+                {
                     *deleted.entry((*side, place)).or_default() += 1;
                 }
             }

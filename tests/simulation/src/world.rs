@@ -195,21 +195,6 @@ impl Setting {
         self
     }
 
-    /// Nothing is lost, refused or killed: what passed the guard can be counted from outside.
-    pub(crate) fn is_tame(&self) -> bool {
-        let faults = &self.faults;
-        let some = [
-            faults.unsent,
-            faults.lost_before,
-            faults.lost_after,
-            faults.broken_before,
-            faults.broken_after,
-            faults.throttled,
-            faults.component,
-        ];
-        self.crashes == 0 && some.iter().all(|often| *often == 0)
-    }
-
     fn line(&self) -> String {
         let accounts: Vec<String> = self
             .accounts

@@ -194,7 +194,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 case.link = plan::relink(&case.link, id, now);
                 case.note("linked", "the CRM has a record with the same identity", now);
             }
-            _ => case.link.external = Some(id.clone()),
+            (Some(_), false) => {
+                // The version and the time are those of the other record.
+                case.link.external = Some(id.clone());
+                case.link.external_version = None;
+                case.link.external_stamp = None;
+            }
+            (None, _) => case.link.external = Some(id.clone()),
         }
         Ok(())
     }
