@@ -77,9 +77,16 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     checker.causes();
     checker.needless();
     checker.told();
+    checker.made_once();
+    checker.patient();
     checker.restless();
     checker.guarded();
     (checker.wrong, checker.passed)
+}
+
+/// An address as it is compared.
+fn plain(value: &Value) -> Option<String> {
+    value.as_str().map(|it| it.trim().to_lowercase()).filter(|it| !it.is_empty())
 }
 
 /// The elements of a set.
@@ -947,6 +954,61 @@ impl Checker<'_> {
                 if self.accounted(change) && !is_told {
                     wrong.push(format!("{id} at {side:?}: no history tells of {kind} ({:?})", change.fields));
                 }
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
+    /// Tandem makes no record in System A while one of the same address is there.
+    fn made_once(&mut self) {
+        let mut wrong = Vec::new();
+        let here = || self.history.tracks.iter().filter(|((side, _), _)| *side == Side::Here);
+        for ((_, id), track) in here().filter(|(_, track)| !self.is_merged(&track.code)) {
+            let Some(born) = track.changes.first().filter(|first| matches!(first.who, Who::Tandem(..)))
+            else {
+                continue;
+            };
+            let Some(address) = born.fields.get(EMAIL).and_then(plain) else { continue };
+            for ((_, other), track) in here().filter(|((_, other), _)| other != id) {
+                let (mut live, mut known, mut since) = (false, None, 0);
+                for change in track.changes.iter().filter(|change| change.number < born.number) {
+                    match change.what {
+                        What::Born | What::Back => live = true,
+                        What::Died | What::Merged(_) => live = false,
+                        What::Edited => {}
+                    }
+                    let value = change.fields.get(EMAIL);
+                    if value.is_some() || change.what != What::Edited {
+                        // A record that is put back has what it is put back with.
+                        known = value.and_then(plain);
+                        since = change.at;
+                    }
+                }
+                // It is looked for a moment before.
+                if live && known.as_ref() == Some(&address) && since + 10_000 < born.at {
+                    wrong.push(format!("{id} was made in system a beside {other}, with one address"));
+                }
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
+    /// An account that says how long it wants to be left alone is left alone. A run that was killed has forgotten it.
+    fn patient(&mut self) {
+        let mut wrong = Vec::new();
+        let calls = &self.history.calls;
+        for refused in calls.values().filter(|call| call.clean && !call.faulted) {
+            let (Some(wait), Some(at)) = (refused.wait, refused.answered) else { continue };
+            let until = at + wait;
+            if self.history.crashes.iter().any(|crash| (at..until).contains(crash)) {
+                continue;
+            }
+            // What was about to go goes.
+            let mut early = calls
+                .values()
+                .filter(|call| call.place == refused.place && call.sent > at + 100 && call.sent < until);
+            if let Some(early) = early.next() {
+                wrong.push(format!("account {} was asked to be left alone: {}", refused.place, early.line));
             }
         }
         self.wrong.extend(wrong);

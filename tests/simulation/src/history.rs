@@ -60,6 +60,12 @@ pub(crate) struct Track {
 /// One request of Tandem's to an account.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
+    /// Whose.
+    pub(crate) place: usize,
+    /// When Tandem made it.
+    pub(crate) sent: Millis,
+    /// So long nothing is to be asked of the account any more, in milliseconds.
+    pub(crate) wait: Option<Millis>,
     /// When Tandem had its answer.
     pub(crate) answered: Option<Millis>,
     /// The answer said what became of it, and was received.

@@ -221,7 +221,16 @@ impl Deliver for Wire {
         let call = self.shared.number();
         let line = line(&request);
         self.shared.trace(|| format!("call {call} of {connection}: {line}"));
-        let record = Call { answered: None, clean: false, status: 0, faulted: false, line };
+        let record = Call {
+            place,
+            sent: self.shared.now(),
+            wait: None,
+            answered: None,
+            clean: false,
+            status: 0,
+            faulted: false,
+            line,
+        };
         self.history.lock().calls.insert(call, record);
         let done = |clean: bool, status: u16| {
             if let Some(record) = self.history.lock().calls.get_mut(&call) {
@@ -246,6 +255,13 @@ impl Deliver for Wire {
         match self.put(wait, place, request, call, fate).wait().await {
             Ok(mut response) => {
                 done(response.status < 500, response.status);
+                let named = response.headers.iter().find(|header| header.name == "retry-after");
+                let seconds = named.and_then(|header| header.value.parse::<u64>().ok());
+                if let Some(record) =
+                    self.history.lock().calls.get_mut(&call).filter(|_| response.status == 429)
+                {
+                    record.wait = seconds.map(|seconds| seconds * 1_000);
+                }
                 response.headers.push(header(CALL, call.to_string()));
                 self.shared.trace(|| {
                     let body = String::from_utf8_lossy(&response.body).into_owned();
