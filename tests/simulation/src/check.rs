@@ -7,6 +7,8 @@
 //! see each other are a conflict, and what becomes of them is a matter of policy.
 #![expect(clippy::indexing_slicing, reason = "a place is that of one of the world's accounts")]
 
+mod deeds;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -15,21 +17,17 @@ use tandem::store::{DeadLetter, Store as _, Subject};
 use tandem_core::Millis;
 use tandem_core::clash::{Clash, Waits};
 use tandem_core::descriptor::Condition;
-use tandem_core::id::EntityKey;
 use tandem_core::link::RECORD;
 use tandem_core::policy::{OnConflict, OnRewrite};
 
 use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
-use crate::values::{self, CODE, EMAIL, FIELDS, NAME, OBJECT, Rewrite, TAGS, blank};
-use crate::world::{Guard, World};
+use crate::values::{self, CODE, EMAIL, FIELDS, NAME, Rewrite, TAGS, blank};
+use crate::world::World;
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
 const ACCOUNTED: Millis = 5_000;
-
-/// A piece of work is told of within so long of each thing that it did.
-const TELLS_WITHIN: Millis = 60_000;
 
 /// A person's edit of one field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -390,8 +388,6 @@ impl Checker<'_> {
 
     /// Whether another record of a side than this one has an address.
     fn others_address(&self, side: Side, own: Option<&String>, address: &Value) -> bool {
-        let plain =
-            |value: &Value| value.as_str().map(|it| it.trim().to_lowercase()).filter(|it| !it.is_empty());
         let Some(address) = plain(address) else { return false };
         let live = match side {
             Side::Here => self.world.system_a.live(),
@@ -871,205 +867,5 @@ impl Checker<'_> {
                 "{code}: was deleted at {side:?}, which saw everything, and is there: {here:?} {there:?}"
             ));
         }
-    }
-
-    /// Every value that Tandem wrote was on the other side before.
-    fn causes(&mut self) {
-        let mut wrong = Vec::new();
-        for ((side, id), track) in &self.history.tracks {
-            for change in &track.changes {
-                let Who::Tandem(place, _) = change.who else { continue };
-                let from = match side {
-                    Side::Here => Side::There(place),
-                    Side::There(_) => Side::Here,
-                };
-                for (pointer, value) in &change.fields {
-                    let before = self.history.tracks.iter().filter(|((at, _), _)| *at == from);
-                    let mut before = before
-                        .flat_map(|(_, other)| &other.changes)
-                        .filter(|other| other.number < change.number)
-                        .filter_map(|other| other.fields.get(pointer));
-                    let caused = match value {
-                        Value::Array(all) => {
-                            let here = track.changes.iter().filter(|other| other.number < change.number);
-                            let here = here.filter_map(|other| other.fields.get(pointer));
-                            let known: BTreeSet<String> = before
-                                .chain(here)
-                                .filter_map(Value::as_array)
-                                .flatten()
-                                .map(ToString::to_string)
-                                .collect();
-                            all.iter().all(|one| known.contains(&one.to_string()))
-                        }
-                        value => {
-                            let wanted = values::token(value);
-                            wanted.is_none() || before.any(|other| values::token(other) == wanted)
-                        }
-                    };
-                    if !caused {
-                        wrong.push(format!(
-                            "{pointer} of {id} at {side:?} was written as {value} without a cause"
-                        ));
-                    }
-                }
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// Whatever Tandem did to a record stands in the history of its entity. What it did while it was killed may be done once more.
-    fn told(&mut self) {
-        if !self.history.crashes.is_empty() {
-            return;
-        }
-        let mut wrong = Vec::new();
-        for ((side, id), track) in
-            self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
-        {
-            let entities: Vec<&str> =
-                self.tracks(Side::Here, &track.code).into_iter().map(|(id, _)| id).collect();
-            for change in &track.changes {
-                let Who::Tandem(place, _) = change.who else { continue };
-                let kind = match (side, &change.what) {
-                    (Side::Here, What::Died) => "removed-internal",
-                    (Side::Here, What::Born | What::Back) => "created-internal",
-                    (Side::Here, _) => "wrote-internal",
-                    (Side::There(_), What::Died) => "removed-external",
-                    (Side::There(_), What::Born) => "created-external",
-                    (Side::There(_), _) => "wrote-external",
-                };
-                // An answer that was lost is understood later.
-                let kinds = [kind, "settled", "linked"];
-                let is_told = entities.iter().any(|id| {
-                    let scope = self.world.system_a.scope();
-                    let entity = EntityKey { scope, object: OBJECT.into(), id: (*id).into() };
-                    let entries = self.world.disk.history(&entity, usize::MAX).unwrap_or_default();
-                    entries.iter().any(|entry| {
-                        entry.connection == connection_id(place)
-                            && entry.at.saturating_add(TELLS_WITHIN) >= change.at
-                            && entry.at <= change.at.saturating_add(TELLS_WITHIN)
-                            && kinds.contains(&entry.what.as_str())
-                    })
-                });
-                if self.accounted(change) && !is_told {
-                    wrong.push(format!("{id} at {side:?}: no history tells of {kind} ({:?})", change.fields));
-                }
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// Tandem makes no record in System A while one of the same address is there.
-    fn made_once(&mut self) {
-        let mut wrong = Vec::new();
-        let here = || self.history.tracks.iter().filter(|((side, _), _)| *side == Side::Here);
-        for ((_, id), track) in here().filter(|(_, track)| !self.is_merged(&track.code)) {
-            let Some(born) = track.changes.first().filter(|first| matches!(first.who, Who::Tandem(..)))
-            else {
-                continue;
-            };
-            let Some(address) = born.fields.get(EMAIL).and_then(plain) else { continue };
-            for ((_, other), track) in here().filter(|((_, other), _)| other != id) {
-                let (mut live, mut known, mut since) = (false, None, 0);
-                for change in track.changes.iter().filter(|change| change.number < born.number) {
-                    match change.what {
-                        What::Born | What::Back => live = true,
-                        What::Died | What::Merged(_) => live = false,
-                        What::Edited => {}
-                    }
-                    let value = change.fields.get(EMAIL);
-                    if value.is_some() || change.what != What::Edited {
-                        // A record that is put back has what it is put back with.
-                        known = value.and_then(plain);
-                        since = change.at;
-                    }
-                }
-                // It is looked for a moment before.
-                if live && known.as_ref() == Some(&address) && since + 10_000 < born.at {
-                    wrong.push(format!("{id} was made in system a beside {other}, with one address"));
-                }
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// An account that says how long it wants to be left alone is left alone. A run that was killed has forgotten it.
-    fn patient(&mut self) {
-        let mut wrong = Vec::new();
-        let calls = &self.history.calls;
-        for refused in calls.values().filter(|call| call.clean && !call.faulted) {
-            let (Some(wait), Some(at)) = (refused.wait, refused.answered) else { continue };
-            let until = at + wait;
-            if self.history.crashes.iter().any(|crash| (at..until).contains(crash)) {
-                continue;
-            }
-            // What was about to go goes.
-            let mut early = calls
-                .values()
-                .filter(|call| call.place == refused.place && call.sent > at + 100 && call.sent < until);
-            if let Some(early) = early.next() {
-                wrong.push(format!("account {} was asked to be left alone: {}", refused.place, early.line));
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass. A deletion whose outcome Tandem
-    /// may not know counts for nothing: it may have been tried again.
-    fn guarded(&mut self) {
-        let Guard::Left(limit) = self.world.setting.guard else { return };
-        let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
-        for ((side, _), track) in &self.history.tracks {
-            for change in track.changes.iter().filter(|change| change.what == What::Died) {
-                if let Who::Tandem(place, _) = change.who
-                    && self.accounted(change)
-                {
-                    *deleted.entry((*side, place)).or_default() += 1;
-                }
-            }
-        }
-        for ((side, place), count) in deleted {
-            if count > limit {
-                self.fail(format!(
-                    "{count} were deleted at {side:?} for account {place}; the guard lets {limit} pass"
-                ));
-            }
-        }
-    }
-
-    /// Nobody asks for the same state of a record over and over.
-    fn restless(&mut self) {
-        const MOST: usize = 15;
-        let often = self.history.reads.iter().filter(|(_, at)| {
-            at.iter().zip(at.iter().skip(MOST)).any(|(first, last)| last.saturating_sub(*first) < 1_000)
-        });
-        let often: Vec<String> = often
-            .map(|((place, id, _), _)| {
-                format!("{id} in account {place} was read more than {MOST} times in a second")
-            })
-            .collect();
-        for what in often {
-            self.fail(what);
-        }
-    }
-
-    /// No update that changes nothing, unless an answer or a commit was lost. Merged records are left out.
-    fn needless(&mut self) {
-        if !self.history.crashes.is_empty() {
-            return;
-        }
-        let mut wrong = Vec::new();
-        for (side, id, call) in &self.history.needless {
-            let merged = self
-                .history
-                .tracks
-                .get(&(*side, id.clone()))
-                .is_some_and(|track| self.is_merged(&track.code));
-            if self.undisturbed(id) && !merged {
-                let line = self.history.calls.get(call).map(|call| call.line.clone()).unwrap_or_default();
-                wrong.push(format!("{id} at {side:?} was written and nothing changed: {line}"));
-            }
-        }
-        self.wrong.extend(wrong);
     }
 }
