@@ -75,6 +75,7 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     checker.causes();
     checker.needless();
     checker.told();
+    checker.heard();
     checker.made_once();
     checker.patient();
     checker.restless();

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tandem::pipeline::dispatch::Hand;
 use tandem::pipeline::listing::{Kind, Looked};
 use tandem::pipeline::{
-    Approval, Connection, Directions, Limits, Object, Pipeline, PipelineError, Rooms, Selection,
+    Approval, Connection, Directions, Limits, Object, Pipeline, PipelineError, Rooms, Selection, Work,
 };
 use tandem::quota::{Cause, QuotaConfig, Quotas};
 use tandem::store::{Class, Commit, Hint, Op, Store as _, StoredDelivery, Subject, Until};
@@ -67,6 +68,7 @@ pub(crate) struct Daemon {
     timer: Option<Millis>,
     /// Deliveries that were answered.
     pub(crate) acknowledged: Arc<Mutex<Vec<u64>>>,
+    history: Arc<Mutex<History>>,
     plant: Option<Plant>,
 }
 
@@ -149,6 +151,7 @@ impl Daemon {
             workers: parts.workers,
             timer: None,
             acknowledged: Arc::default(),
+            history: parts.history.clone(),
             plant: parts.plant,
         };
         daemon.loops(connections);
@@ -256,6 +259,7 @@ impl Daemon {
                     work.hints.iter().map(|hint| format!("{} {}", hint.seq, hint.cause)).collect();
                 format!("work of {}: {:?}, hints {}", work.connection, work.hand, hints.join(", "))
             });
+            self.note_taken(&work)?;
             self.working.fetch_add(1, Ordering::Relaxed);
             let (engine, working, woken) = (self.engine.clone(), self.working.clone(), self.woken.clone());
             self.watched(async move {
@@ -275,6 +279,24 @@ impl Daemon {
         Ok(())
     }
 
+    /// Keeps when work on an account's record was taken up.
+    fn note_taken(&self, work: &Work) -> Result<(), String> {
+        let id = match &work.hand {
+            Hand::Entity(entity) => {
+                let link = self.engine.rooms().store.link(entity, &work.connection);
+                link.map_err(|error| error.to_string())?.and_then(|link| link.external)
+            }
+            Hand::External(key) => Some(key.id.clone()),
+            Hand::Identity(..) | Hand::Delivery(_) => None,
+        };
+        let place = work.connection.as_str().trim_start_matches('c').parse().ok();
+        if let (Some(id), Some(place)) = (id, place) {
+            let now = self.shared.now();
+            self.history.lock().taken.entry((place, id.to_string())).or_default().push(now);
+        }
+        Ok(())
+    }
+
     /// Lets one task do its next step; false when none can go on.
     pub(crate) fn step(&mut self) -> bool {
         self.tasks.step()
@@ -288,10 +310,17 @@ impl Daemon {
     pub(crate) fn take_in(&mut self, number: u64, place: usize, body: Vec<u8>) {
         let engine = self.engine.clone();
         let (shared, acknowledged) = (self.shared.clone(), self.acknowledged.clone());
+        let history = self.history.clone();
         let forget = self.plant == Some(Plant::HookForgotten) && self.shared.roll(|dice| dice.chance(300));
         self.watched(async move {
-            if forget {
+            let acknowledge = || {
+                if let Some(told) = history.lock().told.get_mut(&number) {
+                    told.acknowledged.get_or_insert(shared.now());
+                }
                 acknowledged.lock().push(number);
+            };
+            if forget {
+                acknowledge();
                 return Ok(());
             }
             let store = &engine.rooms().store;
@@ -318,7 +347,7 @@ impl Daemon {
             commit.push(Op::AddDelivery(delivery)).push(Op::AddHint(hint.clone()));
             store.commit(commit, Until::Durable).await?;
             engine.arrive(vec![hint]);
-            acknowledged.lock().push(number);
+            acknowledge();
             Ok(())
         });
     }

@@ -85,6 +85,18 @@ impl Call {
     }
 }
 
+/// A webhook about a change of an account's record.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// Whose.
+    pub(crate) place: usize,
+    pub(crate) id: String,
+    /// The last change of the record that it may tell of.
+    pub(crate) number: u64,
+    /// When Tandem acknowledged it.
+    pub(crate) acknowledged: Option<Millis>,
+}
+
 /// Everything.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -95,6 +107,10 @@ pub(crate) struct History {
     pub(crate) wrong: Vec<String>,
     /// When a state of an account's record was read: the account's place, the id, the number of the state.
     pub(crate) reads: BTreeMap<(usize, String, u64), Vec<Millis>>,
+    /// Webhooks, by their number.
+    pub(crate) told: BTreeMap<u64, Told>,
+    /// When work on an account's record was taken up: the account's place, the id.
+    pub(crate) taken: BTreeMap<(usize, String), Vec<Millis>>,
     /// Writes that an account took and that changed nothing.
     pub(crate) needless: Vec<(Side, String, u64)>,
 }

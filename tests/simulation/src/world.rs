@@ -22,7 +22,7 @@ use crate::account::{Account, Asked, Pen, answer, header};
 use crate::daemon::{Daemon, Parts, connection_id};
 use crate::dice::Dice;
 use crate::habits::Habits;
-use crate::history::{History, Side, What, Who};
+use crate::history::{History, Side, Told, What, Who};
 use crate::plant::Plant;
 use crate::shared::{BEGINNING, Due, Shared};
 use crate::store::Disk;
@@ -511,11 +511,22 @@ impl World {
                     self.roll(|dice| dice.below(60))
                 };
                 let number = self.shared.number();
+                self.note_told(place, number, &notice.event);
                 let body = Value::Array(vec![notice.event.clone()]).to_string().into_bytes();
                 self.hooks.insert(number, Hook { place, body, tries: 0, precious: notice.precious });
                 self.shared.after(wait, Event::Hook(number));
             }
         }
+    }
+
+    fn note_told(&self, place: usize, hook: u64, event: &Value) {
+        let Some(id) = event.get("id").and_then(Value::as_str) else { return };
+        let mut history = self.history.lock();
+        let track = history.tracks.get(&(Side::There(place), id.to_owned()));
+        let Some(number) = track.and_then(|track| track.changes.last()).map(|last| last.number) else {
+            return;
+        };
+        history.told.insert(hook, Told { place, id: id.to_owned(), number, acknowledged: None });
     }
 
     fn hook(&mut self, number: u64) {

@@ -88,6 +88,8 @@ struct Window {
     /// Subjects that are looked at again at a moment of their own.
     parked: BTreeSet<(Millis, u64)>,
     parked_hints: HashMap<u64, Vec<Hint>>,
+    /// Where a subject's hints are among those.
+    parked_at: HashMap<Place, (Millis, u64)>,
     takes: u32,
     in_turn: bool,
 }
@@ -107,6 +109,7 @@ impl Window {
             not_before: 0,
             parked: BTreeSet::new(),
             parked_hints: HashMap::new(),
+            parked_at: HashMap::new(),
             takes: 0,
             in_turn: false,
         }
@@ -145,6 +148,34 @@ impl Window {
                 self.waiting.insert(place, vec![hint]);
             }
         }
+    }
+
+    /// Lets hints wait for a moment of their own.
+    fn park(&mut self, at: (Millis, u64), hints: Vec<Hint>) {
+        for hint in &hints {
+            self.parked_at.insert((hint.object.clone(), hint.subject.clone()), at);
+        }
+        self.parked.insert(at);
+        self.parked_hints.insert(at.1, hints);
+    }
+
+    /// Takes hints back that wait for a moment.
+    fn unpark(&mut self, at: (Millis, u64)) -> Vec<Hint> {
+        self.parked.remove(&at);
+        let hints = self.parked_hints.remove(&at.1).unwrap_or_default();
+        for hint in &hints {
+            self.parked_at.remove(&(hint.object.clone(), hint.subject.clone()));
+        }
+        hints
+    }
+
+    /// Takes all that waits for a subject, also what waits for a moment: who works a record without it does not know what was told of it.
+    fn take_all(&mut self, place: &Place) -> Vec<Hint> {
+        let mut hints = self.waiting.remove(place).unwrap_or_default();
+        if let Some(at) = self.parked_at.get(place).copied() {
+            hints.extend(self.unpark(at));
+        }
+        hints
     }
 
     fn is_idle(&self) -> bool {
@@ -300,12 +331,8 @@ impl Dispatch {
     }
 
     fn unpark(window: &mut Window, now: Millis) {
-        while let Some((at, park)) = window.parked.first().copied() {
-            if at > now {
-                break;
-            }
-            window.parked.remove(&(at, park));
-            for hint in window.parked_hints.remove(&park).unwrap_or_default() {
+        while let Some(at) = window.parked.first().copied().filter(|(at, _)| *at <= now) {
+            for hint in window.unpark(at) {
                 window.enqueue(hint);
             }
         }
@@ -418,7 +445,7 @@ impl Dispatch {
                     continue;
                 }
                 hands.insert(hand.clone());
-                let mut hints = window.waiting.remove(&place).unwrap_or_default();
+                let mut hints = window.take_all(&place);
                 let (object, subject) = place;
                 if let Hand::Entity(entity) = &hand {
                     // What waits for the other side of the same link is the same work.
@@ -430,10 +457,8 @@ impl Dispatch {
                             .map(Subject::External),
                         Subject::Delivery(_) => None,
                     };
-                    if let Some(other) = other
-                        && let Some(more) = window.waiting.remove(&(object.clone(), other))
-                    {
-                        hints.extend(more);
+                    if let Some(other) = other {
+                        hints.extend(window.take_all(&(object.clone(), other)));
                     }
                 }
                 return Ok(Some(Work { connection: connection.clone(), object, subject, hints, hand }));
@@ -472,8 +497,7 @@ impl Dispatch {
         if whole_connection {
             window.not_before = window.not_before.max(until);
         }
-        window.parked.insert((until, park));
-        window.parked_hints.insert(park, work.hints);
+        window.park((until, park), work.hints);
         self.timers.insert((until, work.connection.clone()));
         if !window.is_idle() {
             Self::arm(&mut self.turns, &work.connection, window);

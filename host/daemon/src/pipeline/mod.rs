@@ -26,6 +26,7 @@ use crate::quota::Quotas;
 use crate::store::{Commit, Hint, Op, Store, StoreError, Until};
 use crate::telemetry::{Metrics, Stage};
 
+mod again;
 mod clash;
 mod connection;
 mod create;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tandem_core::Millis;
 use tandem_core::clash::Clash;
-use tandem_core::exchange::{Observed, Problem, State};
+use tandem_core::exchange::{Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ObjectName, ProviderId};
-use tandem_core::link::{Life, Link};
+use tandem_core::link::Link;
 
+use super::again::{about_entity, merged};
 use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
@@ -118,6 +119,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     outcome = "set-aside";
                     let mut commit = commit;
                     about_entity(&mut hint, &work.hand, &commit);
+                    self.owe_a_look(&mut commit, &work, &hint)?;
                     let why = format!("{point}: given up after {} tries", hint.attempts.saturating_add(1));
                     let letter = self.letter(connection, &work, hint, point, vec![problem], None)?;
                     if let Some(entity) = &letter.entity {
@@ -159,6 +161,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let goes_on = next.is_some();
         if let Some(mut hint) = next {
             about_entity(&mut hint, &work.hand, &commit);
+            self.owe_a_look(&mut commit, &work, &hint)?;
             hint.seq = self.rooms.store.next_seq();
             commit.push(Op::AddHint(hint));
         }
@@ -496,66 +499,9 @@ fn later_or_back(until: Millis, commit: Commit) -> End {
     }
 }
 
-/// All hints of a work as one: the oldest notice, the most tries.
-fn merged(work: &Work, touched: bool) -> Option<Hint> {
-    let first = work.hints.first()?;
-    let observed = if touched {
-        Some(touched_observation(first))
-    } else {
-        // Several observations are not kept apart: what was seen has to be read again.
-        match work.hints.as_slice() {
-            [only] => only.observed.clone(),
-            all if all.iter().all(|hint| hint.observed.is_none()) => None,
-            _ => Some(touched_observation(first)),
-        }
-    };
-    Some(Hint {
-        noticed_at: work.hints.iter().map(|hint| hint.noticed_at).min().unwrap_or(first.noticed_at),
-        attempts: work.hints.iter().map(|hint| hint.attempts).max().unwrap_or(0),
-        class: work.class(),
-        observed,
-        ..first.clone()
-    })
-}
-
-/// Where the link has left the CRM's record that the hints were about (it is made anew), what is still to be done is about the
-/// entity: nobody would find it by the old id. Also where that record was linked only in this work, and went in the middle of it.
-fn about_entity(hint: &mut Hint, hand: &Hand, commit: &Commit) {
-    let Subject::External(id) = &hint.subject else { return };
-    let mut left = None;
-    for op in &commit.ops {
-        let Op::PutLink(link) = op else { continue };
-        if link.connection != hint.connection {
-            continue;
-        }
-        let is_its = match hand {
-            Hand::Entity(entity) => link.entity == *entity,
-            _ => link.external.is_none() && link.life == Life::Active,
-        };
-        if link.external.as_ref() == Some(id) {
-            left = None;
-        } else if is_its {
-            left = Some(link.entity.id.clone());
-        }
-    }
-    if let Some(entity) = left {
-        hint.subject = Subject::Internal(entity);
-        hint.observed = Some(touched_observation(hint));
-    }
-}
-
 /// The reason lies in what System A has: a work that came to its end has written it.
 fn is_of_system_a(point: &str) -> bool {
     matches!(point, "provider-out" | "rejected")
-}
-
-/// "Something happened to it": read it. Of a record of System A it is the link that knows the CRM's id.
-fn touched_observation(hint: &Hint) -> Observed {
-    let id = match &hint.subject {
-        Subject::External(id) => id.as_str(),
-        Subject::Internal(_) | Subject::Delivery(_) => "",
-    };
-    Observed::touched(hint.object.as_str(), id)
 }
 
 /// Nothing comes of it, but for a note that the CRM was asked in vain.

@@ -10,12 +10,32 @@ use tandem_core::id::EntityKey;
 
 use super::{Checker, plain};
 use crate::daemon::connection_id;
-use crate::history::{Side, What, Who};
-use crate::values::{self, EMAIL, OBJECT};
+use crate::habits::Returns;
+use crate::history::{Side, Track, What, Who};
+use crate::values::{self, CODE, EMAIL, OBJECT, TAGS};
 use crate::world::Guard;
 
 /// A piece of work is told of within so long of each thing that it did.
 const TELLS_WITHIN: Millis = 60_000;
+
+/// Since when a record is there with an address, before the change of a number. None: it is not, or has another one.
+fn holds_since(track: &Track, before: u64, address: &str) -> Option<Millis> {
+    let (mut live, mut known, mut since) = (false, None, 0);
+    for change in track.changes.iter().filter(|change| change.number < before) {
+        match change.what {
+            What::Born | What::Back => live = true,
+            What::Died | What::Merged(_) => live = false,
+            What::Edited => {}
+        }
+        let value = change.fields.get(EMAIL);
+        if value.is_some() || change.what != What::Edited {
+            // A record that is put back has what it is put back with.
+            known = value.and_then(plain);
+            since = change.at;
+        }
+    }
+    (live && known.as_deref() == Some(address)).then_some(since)
+}
 
 impl Checker<'_> {
     /// Every value that Tandem wrote was on the other side before.
@@ -103,38 +123,106 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// Tandem makes no record in System A while one of the same address is there.
+    /// Tandem makes no record while one of the same address is there: in System A not beside one that has had it for a while, in an
+    /// account whose searches are up to date not beside one that it made itself.
     pub(super) fn made_once(&mut self) {
         let mut wrong = Vec::new();
-        let here = || self.history.tracks.iter().filter(|((side, _), _)| *side == Side::Here);
-        for ((_, id), track) in here().filter(|(_, track)| !self.is_merged(&track.code)) {
+        for ((side, id), track) in
+            self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
+        {
             let Some(born) = track.changes.first().filter(|first| matches!(first.who, Who::Tandem(..)))
             else {
                 continue;
             };
             let Some(address) = born.fields.get(EMAIL).and_then(plain) else { continue };
-            for ((_, other), track) in here().filter(|((_, other), _)| other != id) {
-                let (mut live, mut known, mut since) = (false, None, 0);
-                for change in track.changes.iter().filter(|change| change.number < born.number) {
-                    match change.what {
-                        What::Born | What::Back => live = true,
-                        What::Died | What::Merged(_) => live = false,
-                        What::Edited => {}
+            let others = self.history.tracks.iter().filter(|((of, other), _)| of == side && other != id);
+            for ((_, other), track) in others {
+                let Some(since) = holds_since(track, born.number, &address) else { continue };
+                let is_seen = match side {
+                    // It is looked for a moment before.
+                    Side::Here => since.saturating_add(10_000) < born.at,
+                    Side::There(place) => {
+                        let first = track.changes.first();
+                        self.world.accounts[*place].habits.consistent
+                            && first.is_some_and(|first| {
+                                matches!(first.who, Who::Tandem(..)) && self.accounted(first)
+                            })
                     }
-                    let value = change.fields.get(EMAIL);
-                    if value.is_some() || change.what != What::Edited {
-                        // A record that is put back has what it is put back with.
-                        known = value.and_then(plain);
-                        since = change.at;
-                    }
-                }
-                // It is looked for a moment before.
-                if live && known.as_ref() == Some(&address) && since + 10_000 < born.at {
-                    wrong.push(format!("{id} was made in system a beside {other}, with one address"));
+                };
+                if is_seen {
+                    wrong.push(format!("{id} was made at {side:?} beside {other}, with one address"));
                 }
             }
         }
         self.wrong.extend(wrong);
+    }
+
+    /// Nothing is written to an account over a person's edit that Tandem had been told of before it took up the work, unless it has
+    /// looked since. A delivery whose reading failed holds nobody up, so worlds where providers fault are left out.
+    pub(super) fn heard(&mut self) {
+        if self.world.setting.faults.component > 0 {
+            return;
+        }
+        let mut wrong = Vec::new();
+        for ((side, id), track) in
+            self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
+        {
+            let Side::There(place) = *side else { continue };
+            let taken = self.history.taken.get(&(place, id.clone()));
+            for write in track.changes.iter().filter(|change| change.what == What::Edited) {
+                let Who::Tandem(_, call) = write.who else { continue };
+                let Some(call) = self.history.calls.get(&call) else { continue };
+                if !call.line.starts_with("PATCH ") {
+                    continue;
+                }
+                let Some(taken) = taken.and_then(|all| all.iter().rfind(|at| **at <= call.sent)) else {
+                    continue;
+                };
+                for pointer in write.fields.keys().filter(|pointer| !matches!(**pointer, CODE | TAGS)) {
+                    let mut before = track
+                        .changes
+                        .iter()
+                        .filter(|change| change.number < write.number && change.fields.contains_key(pointer));
+                    let Some(edit) = before.next_back().filter(|it| it.who == Who::Person) else { continue };
+                    let value = edit.fields.get(pointer).map(values::token);
+                    // Who sets a field back to what it was changed nothing that Tandem could see.
+                    if edit.what != What::Edited
+                        || before.any(|other| other.fields.get(pointer).map(values::token) == value)
+                    {
+                        continue;
+                    }
+                    let is_told = self.history.told.values().any(|told| {
+                        told.place == place
+                            && told.id == *id
+                            && told.number == edit.number
+                            && told.acknowledged.is_some_and(|at| at < *taken)
+                    });
+                    if is_told && !self.looked_at(place, id, edit.at, call.sent) {
+                        wrong.push(format!(
+                            "{id} in account {place}: {pointer} was written over an edit that had been told of: {}",
+                            call.line
+                        ));
+                    }
+                }
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
+    /// Whether an account told Tandem of a record's state between two moments: in a look at it, in what a write was answered with, in a
+    /// listing.
+    fn looked_at(&self, place: usize, id: &str, since: Millis, until: Millis) -> bool {
+        let look = format!("GET /people/{id} ");
+        let write = format!("PATCH /people/{id} ");
+        let answers_whole = self.world.accounts[place].habits.returns == Returns::Whole;
+        let mut calls = self.history.calls.values().filter(|call| call.place == place && call.tells());
+        calls.any(|call| {
+            let is_then = call.answered.is_some_and(|at| at >= since && at <= until) && !call.faulted;
+            is_then
+                && (call.line.starts_with(&look)
+                    || answers_whole && call.line.starts_with(&write)
+                    || ["/changes", "/find", "/walk"].iter().any(|listing| call.line.contains(listing)))
+        })
     }
 
     /// An account that says how long it wants to be left alone is left alone. A run that was killed has forgotten it.

@@ -1,5 +1,8 @@
+use tandem_core::link::Link;
+
 use super::*;
 use crate::store::memory::MemoryStore;
+use crate::store::{Commit, Op, Until};
 
 fn connection() -> ConnectionId {
     ConnectionId::from("c")
@@ -80,6 +83,30 @@ fn a_delivery_that_could_not_be_read_holds_nobody_up_until_its_time() {
     assert_eq!(record.subject, Subject::Internal("i1".into()));
     let again = dispatch.take(&store, 1_000).unwrap().expect("the delivery again");
     assert_eq!(again.subject, Subject::Delivery(3));
+}
+
+#[tokio::test]
+async fn an_edit_takes_along_what_was_put_back_about_the_other_side_of_its_link() {
+    let store = MemoryStore::default();
+    let entity = EntityKey { scope: "s".into(), object: "contact".into(), id: "i1".into() };
+    let mut commit = Commit::new();
+    commit.push(Op::PutLink(Link { external: Some("x1".into()), ..Link::new(entity, connection()) }));
+    store.commit(commit, Until::Applied).await.unwrap();
+    let mut dispatch = dispatch(&store);
+    let seqs = |work: &Work| work.hints.iter().map(|hint| hint.seq).collect::<Vec<_>>();
+
+    dispatch.arrived([hint(1, Class::Live, Subject::External("x1".into()))]);
+    let look = taken(&mut dispatch, &store).expect("the look");
+    dispatch.put_back(look, 1_000, false);
+    assert_eq!(taken(&mut dispatch, &store), None, "it waits for its moment");
+    dispatch.arrived([edit(2), hint(3, Class::Interactive, Subject::Internal("i1".into()))]);
+    let other = taken(&mut dispatch, &store).expect("somebody else's edit");
+    assert_eq!(seqs(&other), [2]);
+    let both = taken(&mut dispatch, &store).expect("the edit, and the look with it");
+    assert_eq!(seqs(&both), [3, 1]);
+    dispatch.put_back(both, 2_000, false);
+    assert_eq!(dispatch.take(&store, 1_000).unwrap(), None, "it is not there twice");
+    assert_eq!(seqs(&dispatch.take(&store, 2_000).unwrap().expect("both again")), [3, 1]);
 }
 
 #[test]
