@@ -4,7 +4,8 @@
 //! same field then, both sides seem to have changed it: a conflict that nobody made. So what is about to be written is noted
 //! durably before, and compared with what is there afterwards: a side that has just what was to be written has it by that write,
 //! or from somebody who wrote the same; either way both sides agreed on it. A side that has something else proves nothing: its
-//! fields are left to the plan and its policies.
+//! fields are left to the plan and its policies. System A takes a write whole or not at all, though: where one field shows that it
+//! took it, another one that has neither the written value nor the one from before was edited since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,13 +126,22 @@ impl Unsettled {
             };
             next = after_external_write(&next, &write, &source, &answer, policy, now);
         }
-        let changed: BTreeSet<String> = self
+        let before = |pointer: &String| link.base.get(pointer).and_then(|pair| pair.internal.as_ref());
+        let has_moved = |pointer: &String, value: Option<&Value>| {
+            link.base.contains_key(pointer) && !same(policy, pointer, value, before(pointer))
+        };
+        let written: Vec<&String> = self
             .to_internal
             .iter()
             .filter(|_| matches!(internal, Internal::Present { .. }))
             .filter(|(pointer, pair)| arrived(pointer, here.get(*pointer), pair.internal.as_ref()))
-            .map(|(pointer, _)| pointer.clone())
+            .map(|(pointer, _)| pointer)
             .collect();
+        let took = written.iter().any(|pointer| has_moved(pointer, here.get(*pointer)));
+        let edited = self.to_internal.keys().filter(|pointer| {
+            took && policy.mapped.contains(pointer) && has_moved(pointer, here.get(*pointer))
+        });
+        let changed: BTreeSet<String> = written.iter().copied().chain(edited).cloned().collect();
         if !changed.is_empty() {
             let own = next.own_internal;
             let write = InternalWrite::Update {

@@ -87,6 +87,32 @@ fn a_value_that_is_neither_is_left_to_the_policies() {
 }
 
 #[test]
+fn an_edit_of_what_system_a_had_just_taken_is_newer_than_that() {
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Anna"))]);
+    let plan =
+        run(&link, &present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]), &external, &policy());
+    let mut unsettled = Unsettled::default();
+    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    let settled = |phone: &str, name: &str| {
+        let internal = present(3, &[("/phone", json!(phone)), ("/name", json!(name))]);
+        let settled = unsettled.settle(&link, &internal, &external, &policy(), NOW);
+        (run(&settled, &internal, &external, &policy()), settled)
+    };
+    // The name shows that the write was taken; somebody saw the number that came with it and has another one now.
+    let (plan, known) = settled("3", "Anna");
+    assert_eq!(pair(&known, "/phone"), (Some(json!("2")), Some(json!("2"))));
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert_eq!((sent_out(&plan), plan.internal), (one("/phone", json!("3")), None));
+    // The number is as it was before: nobody edited it, or the name is somebody's own.
+    let (plan, _) = settled("1", "Anna");
+    assert_eq!(sent_in(&plan), one("/phone", json!("2")));
+    // Nothing shows that the write was taken.
+    let (plan, _) = settled("3", "Ann");
+    assert_eq!(plan.conflicts.len(), 1, "{}", plan.reason);
+}
+
+#[test]
 fn what_was_not_read_settles_nothing() {
     let (link, unsettled) = on_its_way_out();
     let internal = present(2, &[("/phone", json!("2"))]);
