@@ -77,7 +77,8 @@ impl Unsettled {
     }
 
     /// Folds in what is known to have been written, by what both sides have now. `external` has to be a direct read that
-    /// began after the write; anything else proves nothing and changes nothing.
+    /// began after the write; anything else proves nothing and changes nothing. Where the CRM's record is gone, System A's tells still
+    /// what it took before.
     #[must_use]
     pub fn settle(
         &self,
@@ -87,85 +88,107 @@ impl Unsettled {
         policy: &ObjectPolicy,
         now: Millis,
     ) -> Link {
-        let External::Whole { id, fields: there, version: external_version, stamp, .. } = external else {
-            return link.clone();
+        let mut next = match external {
+            External::Whole { .. } if matches!(internal, Internal::Absent) => return link.clone(),
+            External::Whole { .. } => self.settle_external(link, external, policy, now),
+            External::Gone { .. } => link.clone(),
+            _ => return link.clone(),
         };
-        let nothing = Fields::new();
-        // What reached the CRM before the record was deleted in System A is no change of the CRM's.
-        let (here, version) = match internal {
-            Internal::Present { fields, version, .. } => (fields, version),
-            Internal::Deleted { version, .. } => (&nothing, version),
-            Internal::Absent => return link.clone(),
-        };
-        let mut next = link.clone();
-        let arrived = |pointer: &String, now: Option<&Value>, wanted: Option<&Value>| {
-            policy.mapped.contains(pointer) && same(policy, pointer, now, wanted)
-        };
-        let changed: BTreeSet<String> = self
-            .to_external
-            .iter()
-            .filter(|(pointer, pair)| arrived(pointer, there.get(*pointer), pair.external.as_ref()))
-            .map(|(pointer, _)| pointer.clone())
-            .collect();
-        if !changed.is_empty() {
-            let write = ExternalWrite::Update {
-                fields: half(&self.to_external, |pair| pair.external.as_ref()),
-                changed,
-                version: None,
-                stamp: None,
-            };
-            let from = half(&self.to_external, |pair| pair.internal.as_ref());
-            let source = Internal::Present { fields: from, version: 0, changed_at: None };
-            let answer = ExternalWritten {
-                id: id.clone(),
-                returned: Returned::Whole(there.clone()),
-                unapplied: BTreeSet::new(),
-                version: external_version.clone(),
-                stamp: *stamp,
-                keep: None,
-            };
-            next = after_external_write(&next, &write, &source, &answer, policy, now);
-        }
-        let before = |pointer: &String| link.base.get(pointer).and_then(|pair| pair.internal.as_ref());
-        let has_moved = |pointer: &String, value: Option<&Value>| {
-            link.base.contains_key(pointer) && !same(policy, pointer, value, before(pointer))
-        };
-        let written: Vec<&String> = self
-            .to_internal
-            .iter()
-            .filter(|_| matches!(internal, Internal::Present { .. }))
-            .filter(|(pointer, pair)| arrived(pointer, here.get(*pointer), pair.internal.as_ref()))
-            .map(|(pointer, _)| pointer)
-            .collect();
-        let took = written.iter().any(|pointer| has_moved(pointer, here.get(*pointer)));
-        let edited = self.to_internal.keys().filter(|pointer| {
-            took && policy.mapped.contains(pointer) && has_moved(pointer, here.get(*pointer))
-        });
-        let changed: BTreeSet<String> = written.iter().copied().chain(edited).cloned().collect();
-        if !changed.is_empty() {
-            let own = next.own_internal;
-            let write = InternalWrite::Update {
-                expected: *version,
-                fields: half(&self.to_internal, |pair| pair.internal.as_ref()),
-                changed,
-            };
-            let source = External::Whole {
-                id: id.clone(),
-                fields: half(&self.to_internal, |pair| pair.external.as_ref()),
-                version: None,
-                stamp: None,
-                source: super::Source::Answer,
-                changed_at: BTreeMap::new(),
-            };
-            next = after_internal_write(&next, &write, *version, &source, policy, now);
-            // Which version the write made is not known, and what is there may be somebody's later edit of another field.
-            next.own_internal = own;
-            next.internal_version = link.internal_version;
-        }
+        next = self.settle_internal(&next, link, internal, policy, now);
         // What follows is planned from the read as from any other: it did not begin before this.
         next.committed_at = link.committed_at;
         next
     }
+
+    /// What reached the CRM is no change of the CRM's, also where System A's record was deleted since.
+    fn settle_external(&self, link: &Link, external: &External, policy: &ObjectPolicy, now: Millis) -> Link {
+        let External::Whole { id, fields: there, version, stamp, .. } = external else {
+            return link.clone();
+        };
+        let changed: BTreeSet<String> = self
+            .to_external
+            .iter()
+            .filter(|(pointer, pair)| arrived(policy, pointer, there.get(*pointer), pair.external.as_ref()))
+            .map(|(pointer, _)| pointer.clone())
+            .collect();
+        if changed.is_empty() {
+            return link.clone();
+        }
+        let write = ExternalWrite::Update {
+            fields: half(&self.to_external, |pair| pair.external.as_ref()),
+            changed,
+            version: None,
+            stamp: None,
+        };
+        let from = half(&self.to_external, |pair| pair.internal.as_ref());
+        let source = Internal::Present { fields: from, version: 0, changed_at: None };
+        let answer = ExternalWritten {
+            id: id.clone(),
+            returned: Returned::Whole(there.clone()),
+            unapplied: BTreeSet::new(),
+            version: version.clone(),
+            stamp: *stamp,
+            keep: None,
+        };
+        after_external_write(link, &write, &source, &answer, policy, now)
+    }
+
+    /// What System A took. `before`: the link as it was when it was written.
+    fn settle_internal(
+        &self,
+        link: &Link,
+        before: &Link,
+        internal: &Internal,
+        policy: &ObjectPolicy,
+        now: Millis,
+    ) -> Link {
+        let (Internal::Present { fields: here, version, .. }, Some(id)) = (internal, &link.external) else {
+            return link.clone();
+        };
+        let has_moved = |pointer: &String| {
+            let known = before.base.get(pointer);
+            known.is_some_and(|known| !same(policy, pointer, here.get(pointer), known.internal.as_ref()))
+        };
+        let written: Vec<&String> = self
+            .to_internal
+            .iter()
+            .filter(|(pointer, pair)| arrived(policy, pointer, here.get(*pointer), pair.internal.as_ref()))
+            .map(|(pointer, _)| pointer)
+            .collect();
+        let took = written.iter().any(|pointer| has_moved(pointer));
+        let edited = self
+            .to_internal
+            .keys()
+            .filter(|pointer| took && policy.mapped.contains(pointer) && has_moved(pointer));
+        let changed: BTreeSet<String> = written.iter().copied().chain(edited).cloned().collect();
+        if changed.is_empty() {
+            return link.clone();
+        }
+        let write = InternalWrite::Update {
+            expected: *version,
+            fields: half(&self.to_internal, |pair| pair.internal.as_ref()),
+            changed,
+        };
+        let source = External::Whole {
+            id: id.clone(),
+            fields: half(&self.to_internal, |pair| pair.external.as_ref()),
+            version: None,
+            stamp: None,
+            source: super::Source::Answer,
+            changed_at: BTreeMap::new(),
+        };
+        // Which version the write made is not known, and what is there may be somebody's later edit of another field.
+        Link {
+            own_internal: link.own_internal,
+            internal_version: before.internal_version,
+            ..after_internal_write(link, &write, *version, &source, policy, now)
+        }
+    }
+}
+
+/// Whether a side has just what was to be written to it.
+fn arrived(policy: &ObjectPolicy, pointer: &str, now: Option<&Value>, wanted: Option<&Value>) -> bool {
+    policy.mapped.iter().any(|mapped| mapped == pointer) && same(policy, pointer, now, wanted)
 }
 
 fn half(fields: &BTreeMap<String, Pair>, side: impl Fn(&Pair) -> Option<&Value>) -> Fields {

@@ -340,8 +340,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if now < noticed.saturating_add(self.limits.intent_patience_ms) && self.awaits_create(key, noticed) {
             return Ok(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false });
         }
+        let provisional = EntityKey {
+            scope: connection.scope.clone(),
+            object: key.object.clone(),
+            id: internal_id(&connection.id, &key.object, key.id.as_str(), 0),
+        };
+        let is_left = self.is_left(&provisional, connection).await?;
         let (set_aside, asked) = (Subject::External(key.id.clone()), Waits::External(key.id.clone()));
         if all_gone
+            && !is_left
             && self.rooms.store.dead_about(&connection.id, &key.object, &set_aside)?.is_none()
             && self.clash_about(&connection.id, &key.object, &asked)?.is_none()
         {
@@ -352,11 +359,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if connection.directions.internal_paused() {
             return Ok(End::PutBack { until: now.saturating_add(1_000), whole: false });
         }
-        let provisional = EntityKey {
-            scope: connection.scope.clone(),
-            object: key.object.clone(),
-            id: internal_id(&connection.id, &key.object, key.id.as_str(), 0),
-        };
         let link = Link::new(provisional.clone(), connection.id.clone());
         let mut case = self.case(connection, object, work, link, None, External::Touched);
         let (seen, began) = match self.read_external(&mut case, &key.id).await? {
@@ -365,6 +367,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         let fields = match &seen.body {
             Body::Whole(fields) => fields.clone(),
+            Body::Gone(_) if is_left => {
+                if !self.hold_when_free(held, &Hand::Entity(provisional.clone())).await
+                    || self.rooms.store.link(&provisional, &connection.id)?.is_some()
+                {
+                    return Ok(self.busy());
+                }
+                self.point_at(&mut case, &key.id, true)?;
+                self.take_up(&mut case)?;
+                return self.rounds(case, held).await;
+            }
             Body::Gone(_) => return Ok(End::Done(Commit::new())),
             Body::Moved(reference) => return Ok(self.follow(connection, &case, reference)),
             Body::Invalid { point, problems } => {
@@ -435,6 +447,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         self.take_up(&mut case)?;
         self.rounds(case, held).await
+    }
+
+    /// Whether System A has a record that was made of a CRM's one, and the daemon died before the link was kept. When the CRM's goes
+    /// meanwhile, nothing else would ever tell of it.
+    async fn is_left(&self, made: &EntityKey, connection: &Connection) -> Result<bool, PipelineError> {
+        if self.rooms.store.link(made, &connection.id)?.is_some() {
+            return Ok(false);
+        }
+        let record = self.rooms.internal.read(&made.scope, &made.object, &made.id).await?;
+        Ok(record.is_some_and(|record| record.document.is_some()))
     }
 
     /// Takes one more hand. False: somebody else had it. Then this waits until it is free, or for a while, and what was read and looked

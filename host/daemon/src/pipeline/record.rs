@@ -346,7 +346,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// Folds updates that were found half done into the link, once the CRM's record was read.
     fn settle_updates(&self, case: &mut Case<'_>, internal: &InternalState, now: Millis) {
-        let read = matches!(case.external, External::Whole { source: Source::Read { .. }, .. });
+        let read = matches!(
+            case.external,
+            External::Whole { source: Source::Read { .. }, .. } | External::Gone { .. }
+        );
         if !case.settling || !read {
             return;
         }

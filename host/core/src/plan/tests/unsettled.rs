@@ -113,6 +113,26 @@ fn an_edit_of_what_system_a_had_just_taken_is_newer_than_that() {
 }
 
 #[test]
+fn what_system_a_took_before_the_crms_record_went_keeps_it_not_alive() {
+    let (link, unsettled) = on_its_way_in();
+    let gone = External::Gone { proof: Proof::Confirmed, at: NOW };
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    assert_eq!(
+        run(&link, &internal, &gone, &policy()).conflicts.len(),
+        1,
+        "it looks like an edit in System A"
+    );
+    let settled = unsettled.settle(&link, &internal, &gone, &policy(), NOW);
+    let plan = run(&settled, &internal, &gone, &policy());
+    assert!(plan.conflicts.is_empty(), "{}", plan.reason);
+    assert!(matches!(plan.internal, Some(InternalWrite::Delete { .. })), "{}", plan.reason);
+    // An edit is one still.
+    let edited = present(3, &[("/phone", json!("3")), ("/name", json!("Ann"))]);
+    let settled = unsettled.settle(&link, &edited, &gone, &policy(), NOW);
+    assert_eq!(run(&settled, &edited, &gone, &policy()).conflicts.len(), 1);
+}
+
+#[test]
 fn what_was_not_read_settles_nothing() {
     let (link, unsettled) = on_its_way_out();
     let internal = present(2, &[("/phone", json!("2"))]);
