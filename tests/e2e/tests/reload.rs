@@ -60,3 +60,38 @@ async fn a_token_that_is_replaced_in_its_file_is_used_after_a_reload() -> Result
     causes(&house, ["none", "none"]).await?;
     reload(&house, &[]).await
 }
+
+#[tokio::test]
+async fn a_connection_whose_file_was_away_at_a_start_is_given_what_it_missed() -> Result<(), Error> {
+    let mut house = House::build(Plan::roomy(&SCOPES)).await?;
+    let acme = house.system_a("acme");
+    let kept = acme.create(&person("acme", 1)).await?.id;
+    house.quiet(SOON).await?;
+
+    house.stop().await?;
+    let (file, aside) = (house.folder.join("connections/acme.toml"), house.folder.join("acme.toml"));
+    std::fs::rename(&file, &aside)?;
+    house.start().await?;
+    // The feed goes on without it, and past these.
+    let acme = house.system_a("acme");
+    acme.patch(&kept, &json!({"job_title": "edited while its file was away"})).await?;
+    acme.create(&person("acme", 2)).await?;
+    house.system_a("globex").create(&person("globex", 3)).await?;
+    house.quiet(SOON).await?;
+    let records = async |scope: &str| -> Result<Vec<String>, Error> {
+        let records = house.control.dump(house.customer(scope)?.info.portal_id).await?.records;
+        Ok(records.iter().map(|record| format!("{record:?}")).collect())
+    };
+    assert_eq!(records("globex").await?.len(), 1, "the neighbour goes on");
+    assert_eq!(records("acme").await?.len(), 1);
+
+    std::fs::rename(&aside, &file)?;
+    house.post("/v1/connections/reload", &json!({})).await?;
+    until("what was missed is carried", SOON, async || {
+        let now = records("acme").await?;
+        let is_edited = now.iter().any(|record| record.contains("edited while its file was away"));
+        Ok(if now.len() == 2 && is_edited { Ok(()) } else { Err(format!("{now:?}")) })
+    })
+    .await?;
+    Ok(())
+}

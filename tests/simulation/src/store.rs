@@ -140,8 +140,13 @@ impl<E: Send + 'static> Store for Disk<E> {
         self.inner.ready(connection, class, after, limit)
     }
 
-    fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError> {
-        self.inner.delayed(until, limit)
+    fn delayed_after(
+        &self,
+        after: (Millis, u64),
+        until: Millis,
+        limit: usize,
+    ) -> Result<Vec<Hint>, StoreError> {
+        self.inner.delayed_after(after, until, limit)
     }
 
     fn next_due(&self) -> Result<Option<Millis>, StoreError> {

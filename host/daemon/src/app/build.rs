@@ -162,6 +162,7 @@ impl Engine {
         engine.load_archived().await;
         engine.scan_providers(Scan::First).await;
         engine.reload_connections(true).await.map_err(AppError::Build)?;
+        engine.pipeline.forget_absent().await?;
         engine.running.store(true, std::sync::atomic::Ordering::Relaxed);
         Ok(engine)
     }

@@ -98,6 +98,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
+    /// Who is not connected when the feed begins to be followed misses what it brings: a file that was wrong or was moved away while
+    /// the daemon was down, a provider that was not there. When such a connection comes, it is given what is there then.
+    ///
+    /// # Errors
+    /// The store is out of order.
+    pub async fn forget_absent(&self) -> Result<(), PipelineError> {
+        let mut commit = Commit::new();
+        for (name, _) in self.rooms.store.values_under("seed/", None, usize::MAX)? {
+            let id = name.strip_prefix("seed/").map(ConnectionId::from);
+            if id.is_some_and(|id| self.connection(&id).is_none()) {
+                commit.push(Op::DropValue(name));
+            }
+        }
+        if !commit.ops.is_empty() {
+            self.rooms.store.commit(commit, Until::Durable).await?;
+        }
+        Ok(())
+    }
+
     /// A connection leaves: when it comes back, to this scope or another, it is given what is there then.
     ///
     /// # Errors

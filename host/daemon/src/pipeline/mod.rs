@@ -30,6 +30,7 @@ mod again;
 mod clash;
 mod connection;
 mod create;
+mod delayed;
 pub mod dispatch;
 mod erase;
 mod exchange;
@@ -147,6 +148,7 @@ pub struct Pipeline<S, R, D, I, C> {
     connections: ArcSwap<BTreeMap<ConnectionId, Arc<Connection>>>,
     by_scope: ArcSwap<HashMap<ScopeId, Vec<Arc<Connection>>>>,
     dispatch: Mutex<dispatch::Dispatch>,
+    delayed: Mutex<delayed::Turn>,
     /// Creates that are under way.
     creates: Mutex<intent::Creates>,
     /// Entities whose last updates may be half done.
@@ -169,6 +171,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             connections: ArcSwap::default(),
             by_scope: ArcSwap::default(),
             dispatch: Mutex::new(dispatch::Dispatch::new(limits.per_connection)),
+            delayed: Mutex::default(),
             creates: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
@@ -306,7 +309,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// # Errors
     /// The store cannot be read.
     pub fn wake_delayed(&self) -> Result<(), StoreError> {
-        let due = self.rooms.store.delayed(self.rooms.clock.now(), 256)?;
+        let due = self.delayed.lock().due(&*self.rooms.store, self.rooms.clock.now())?;
         if !due.is_empty() {
             self.dispatch.lock().arrived(due);
         }

@@ -218,6 +218,12 @@ impl<S: Store> Reads for S {
             // The generator gives a number twice, which no daemon does: between the two there is no order.
             delayed.sort_by(|a, b| (a.due, a.seq, &a.connection).cmp(&(b.due, b.seq, &b.connection)));
             all.push(format!("delayed {delayed:?}"));
+            for after in delayed.iter().map(|hint| (hint.due, hint.seq)) {
+                let mut behind = self.delayed_after(after, until, 1000).unwrap();
+                behind.sort_by(|a, b| (a.due, a.seq, &a.connection).cmp(&(b.due, b.seq, &b.connection)));
+                let wanted = delayed.iter().filter(|hint| (hint.due, hint.seq) > after);
+                assert!(behind.iter().eq(wanted), "what is delayed behind {after:?}");
+            }
         }
         all.push(format!("held {:?}", self.held_links(None, 1000).unwrap()));
         all.push(format!("dead {:?}", self.dead(None, 1000).unwrap()));

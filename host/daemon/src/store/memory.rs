@@ -314,10 +314,15 @@ impl Store for MemoryStore {
         self.read(|state| state.ready.range(range).map(|(_, hint)| hint.clone()).take(limit).collect())
     }
 
-    fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError> {
+    fn delayed_after(
+        &self,
+        after: (Millis, u64),
+        until: Millis,
+        limit: usize,
+    ) -> Result<Vec<Hint>, StoreError> {
         self.read(|state| {
             let due = state.delayed.values().take_while(|hint| hint.due <= until);
-            due.take(limit).cloned().collect()
+            due.skip_while(|hint| (hint.due, hint.seq) <= after).take(limit).cloned().collect()
         })
     }
 

@@ -378,7 +378,17 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Hint>, StoreError>;
 
     /// Delayed hints whose time has come, earliest first, over all connections.
-    fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError>;
+    fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError> {
+        self.delayed_after((0, 0), until, limit)
+    }
+
+    /// Those of them behind a time and a number.
+    fn delayed_after(
+        &self,
+        after: (Millis, u64),
+        until: Millis,
+        limit: usize,
+    ) -> Result<Vec<Hint>, StoreError>;
 
     /// When the next delayed hint is due.
     fn next_due(&self) -> Result<Option<Millis>, StoreError>;

@@ -385,11 +385,19 @@ impl Store for SledStore {
         self.engine.values(&stretch, limit, |_, payload| hint(payload).map(Found::Take))
     }
 
-    fn delayed(&self, until: Millis, limit: usize) -> Result<Vec<Hint>, StoreError> {
+    fn delayed_after(
+        &self,
+        after: (Millis, u64),
+        until: Millis,
+        limit: usize,
+    ) -> Result<Vec<Hint>, StoreError> {
         if self.next_due()?.is_none_or(|due| due > until) {
             return Ok(Vec::new());
         }
-        let stretch = Stretch::prefix([keys::DELAYED].into());
+        let mut stretch = Stretch::prefix([keys::DELAYED].into());
+        let (due, seq) = after;
+        let from = Builder::new(keys::DELAYED).number(due).number(seq.saturating_add(1)).done();
+        stretch.from = Bound::Included(from);
         self.engine.values(&stretch, limit, |key, payload| {
             if Parser::new(key).number().is_some_and(|due| due > until) {
                 return Ok(Found::Stop);
