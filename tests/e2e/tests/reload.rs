@@ -65,7 +65,7 @@ async fn a_token_that_is_replaced_in_its_file_is_used_after_a_reload() -> Result
 async fn a_connection_whose_file_was_away_at_a_start_is_given_what_it_missed() -> Result<(), Error> {
     let mut house = House::build(Plan::roomy(&SCOPES)).await?;
     let acme = house.system_a("acme");
-    let kept = acme.create(&person("acme", 1)).await?.id;
+    let kept = acme.create(&person("acme", 1)).await?.id.ok_or("it was not taken")?;
     house.quiet(SOON).await?;
 
     house.stop().await?;
