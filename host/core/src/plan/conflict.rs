@@ -8,7 +8,7 @@ use crate::policy::{FieldPolicy, OnConflict};
 /// What contends on a group.
 pub(super) struct Contest<'a> {
     pub(super) group: &'a str,
-    /// The fields that differ, with the values that contend.
+    /// The fields that differ.
     pub(super) looks: &'a [Look<'a>],
     pub(super) policy: FieldPolicy,
     /// The internal version is the one that our own write made.
