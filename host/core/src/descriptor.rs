@@ -432,3 +432,51 @@ pub enum QuotaScope {
     /// All connections of an app.
     App,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_promised_of_an_edit_follows_from_the_condition_and_then_from_what_events_tell() {
+        use Guarantee::{Exact, FoundAfterwards, NarrowWindow, ToTheSecond};
+        for (condition, silent, told) in [
+            (Condition::Etag, Exact, Exact),
+            (Condition::Second, ToTheSecond, ToTheSecond),
+            (Condition::None, NarrowWindow, FoundAfterwards),
+        ] {
+            let of = |event_times| Abilities { condition, event_times, ..Abilities::default() }.guarantee();
+            assert_eq!((of(false), of(true)), (silent, told), "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn guarantees_are_told_by_the_words_that_they_are_kept_by() {
+        for guarantee in
+            [Guarantee::Exact, Guarantee::ToTheSecond, Guarantee::FoundAfterwards, Guarantee::NarrowWindow]
+        {
+            assert_eq!(serde_json::to_value(guarantee).unwrap(), guarantee.name());
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_proved_by_the_secret_that_its_scheme_names() {
+        for (scheme, secret) in [
+            (
+                json!({ "scheme": "hmac-sha256", "secret": "a", "message": "{body}", "header": "x", "encoding": "hex" }),
+                Some("a"),
+            ),
+            (json!({ "scheme": "basic", "secret": "b" }), Some("b")),
+            (json!({ "scheme": "token", "secret": "c", "place": "header:x" }), Some("c")),
+            (json!({ "scheme": "path" }), None),
+        ] {
+            assert_eq!(
+                serde_json::from_value::<Verify>(scheme.clone()).unwrap().secret(),
+                secret,
+                "{scheme}"
+            );
+        }
+    }
+}

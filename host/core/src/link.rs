@@ -522,6 +522,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_who_said_it_and_of_moves_is_written_down_and_nothing_that_is_not() {
+        let written = |link: &Link| {
+            let text = serde_json::to_value(link).unwrap();
+            assert_eq!(serde_json::from_value::<Link>(text.clone()).unwrap(), *link);
+            text
+        };
+        let mut link = Link::new(entity(), "c".into());
+        assert_eq!(written(&link).get("moves"), None);
+        link.moves = 3;
+        let (by, at) = (Some("other".to_owned()), Some(7));
+        link.held.insert(
+            "/phone".into(),
+            Held {
+                fields: BTreeSet::new(),
+                internal: Fields::new(),
+                external: Fields::new(),
+                since: 1,
+                why: String::new(),
+                internal_said: Said { by, at: None },
+                external_said: Said { by: None, at },
+            },
+        );
+        link.held
+            .insert("/city".into(), Held { internal_said: Said::default(), ..link.held["/phone"].clone() });
+        let text = written(&link);
+        assert_eq!(text["held"]["/city"].get("internal_said"), None);
+        assert_eq!(
+            (&text["moves"], &text["held"]["/phone"]["internal_said"]["by"]),
+            (&json!(3), &json!("other"))
+        );
+    }
+
+    #[test]
     fn the_key_of_a_record_is_its_id_until_it_is_made_again() {
         let mut link = Link::new(entity(), "c".into());
         assert_eq!(link.key(), "i1");

@@ -287,6 +287,11 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_can_be_undone_for_a_week_unless_it_is_said_otherwise() {
+        assert_eq!(Guard::default().undo_ms, 604_800_000);
+    }
+
+    #[test]
     fn what_is_recommended_creates_on_both_sides_and_bounds_loops_and_clocks() {
         let policy = ObjectPolicy::recommended();
         assert!(policy.create_external && policy.create_internal && policy.mapped.is_empty());

@@ -31,8 +31,9 @@ pub(super) fn smallest(
             if !allowed(terms, &candidate) || (bytes && mapping.renew().is_err()) {
                 continue;
             }
+            let first = if broken.law <= Law::Settles { Law::Written } else { broken.law };
             if let Err(Lawless::Broken(smaller)) = check::one(mapping, terms, &candidate)
-                && (smaller.law == broken.law || smaller.law < broken.law && broken.law <= Law::Settles)
+                && (first..=broken.law).contains(&smaller.law)
                 && (smaller.field == broken.field || bytes)
             {
                 broken = *smaller;

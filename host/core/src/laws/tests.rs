@@ -94,6 +94,10 @@ fn described_from(
     seed: u64,
     otherwise: impl Fn(&str, &mut FieldDescriptor),
 ) -> Result<Looked, Lawless> {
+    held_against(otherwise, |terms| check(mapping, terms, &[], seed, 300))
+}
+
+fn held_against<T>(otherwise: impl Fn(&str, &mut FieldDescriptor), then: impl FnOnce(&Terms<'_>) -> T) -> T {
     let fields = FIELDS.iter().map(|field| {
         let pointer = format!("/{field}");
         let mut described = FieldDescriptor { provider: vec![pointer.clone()], ..FieldDescriptor::default() };
@@ -118,8 +122,7 @@ fn described_from(
     };
     let canonical = CanonicalSchema::built_in("contact").unwrap().unwrap();
     let read = Schema::compile("people", &schema).unwrap();
-    let terms = Terms { object: "contact", described: &described, canonical: &canonical, read: &read };
-    check(mapping, &terms, &[], seed, 300)
+    then(&Terms { object: "contact", described: &described, canonical: &canonical, read: &read })
 }
 
 fn broken(mapping: &mut Copying) -> Broken {
@@ -139,6 +142,15 @@ fn a_sound_mapping_keeps_the_laws_on_records_of_every_kind() {
     let looked = checked(&mut Copying::sound()).unwrap();
     assert_eq!(looked.records, 300);
     assert_eq!(looked.refused, 0);
+}
+
+#[test]
+fn as_many_records_are_made_up_as_are_asked_for_and_the_same_ones_for_the_same_seed() {
+    let made =
+        |seed| held_against(|_, _| (), |terms| made_up(&mut Copying::sound(), terms, seed, 30)).unwrap();
+    assert_eq!(made(17).len(), 30);
+    assert_eq!(made(17), made(17));
+    assert_ne!(made(17), made(18));
 }
 
 #[test]

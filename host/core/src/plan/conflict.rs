@@ -8,7 +8,7 @@ use crate::policy::{FieldPolicy, OnConflict};
 /// What contends on a group.
 pub(super) struct Contest<'a> {
     pub(super) group: &'a str,
-    /// The fields that differ, with the values that contend.
+    /// The fields that differ.
     pub(super) looks: &'a [Look<'a>],
     pub(super) policy: FieldPolicy,
     /// The internal version is the one that our own write made.
@@ -89,13 +89,12 @@ fn newest(sides: &Sides<'_>, contest: &Contest<'_>) -> (Verdict, String) {
     let Some(external) = external else {
         return review("the CRM gives no time for the field");
     };
-    let apart = internal.abs_diff(external);
-    if apart <= sides.policy.clock_tolerance_ms {
-        return review("the edits are closer than the clocks can be trusted");
-    }
-    if internal > external {
-        (Verdict::Internal, format!("System A's edit is {apart} ms newer"))
+    let (here, there) = (internal.saturating_sub(external), external.saturating_sub(internal));
+    if here > sides.policy.clock_tolerance_ms {
+        (Verdict::Internal, format!("System A's edit is {here} ms newer"))
+    } else if there > sides.policy.clock_tolerance_ms {
+        (Verdict::External, format!("the CRM's edit is {there} ms newer"))
     } else {
-        (Verdict::External, format!("the CRM's edit is {apart} ms newer"))
+        review("the edits are closer than the clocks can be trusted")
     }
 }

@@ -124,9 +124,10 @@ fn merge_group(
         for look in &mut looks {
             recognise_rewrite(link, (sides.policy, policy), state, look);
         }
-        // A group goes as one: what the server made of one field is nobody's edit either where another field of it was edited.
+        // The server's word on what was sent is nobody's edit, however late it is seen: nothing to adopt where System A has moved on.
+        // A group goes as one, so that is so where another field of it was edited.
         if looks.iter().any(|look| look.internal_changed) {
-            for look in looks.iter_mut().filter(|look| look.external_changed && !look.internal_changed) {
+            for look in looks.iter_mut().filter(|look| look.external_changed) {
                 if is_rewrite(link, sides.policy, look.pointer, look.external)
                     && let Some(pair) = link.base.get_mut(look.pointer)
                 {
@@ -260,12 +261,7 @@ fn settle_late(
             .iter()
             .filter(|look| contends(look))
             .map(|look| match found.get(look.pointer) {
-                Some(overtaken) => Look {
-                    external: overtaken.value.as_ref(),
-                    internal_changed: !older(look),
-                    external_changed: true,
-                    ..*look
-                },
+                Some(_) => Look { internal_changed: !older(look), external_changed: true, ..*look },
                 None => Look { ..*look },
             })
             .collect();
@@ -344,18 +340,13 @@ fn recognise_rewrite(
     state: &State<'_>,
     look: &mut Look<'_>,
 ) {
-    let is_rewrite = is_rewrite(link, object, look.pointer, look.external);
-    let Some(pair) = link.base.get_mut(look.pointer) else { return };
     if !look.assumed {
-        // The server's word on what was sent is nobody's edit, however late it is seen: nothing to adopt where System A has moved on.
-        if is_rewrite && look.external_changed && look.internal_changed {
-            pair.external = look.external.cloned();
-            look.external_changed = false;
-        } else if !is_rewrite {
+        if !is_rewrite(link, object, look.pointer, look.external) {
             link.rewritten.remove(look.pointer);
         }
         return;
     }
+    let Some(pair) = link.base.get_mut(look.pointer) else { return };
     pair.assumed = false;
     if !(look.external_changed && state.rewrote(look.pointer)) {
         return;

@@ -21,6 +21,7 @@ fn a_smaller_text_is_one_of_the_simplest_a_half_or_without_its_first() {
     assert_eq!(simpler_still(&json!("odd")), [json!("o"), json!("dd"), json!("dd")]);
     assert_eq!(simpler(&json!("long"))[0], json!("a"), "the simplest comes first");
     assert!(simpler(&json!("a")).is_empty(), "nothing is simpler than the simplest");
+    assert!(simpler_still(&json!("x")).is_empty(), "a letter is no half of itself");
 }
 
 #[test]
@@ -151,4 +152,146 @@ fn no_more_steps_are_spent_than_were_given() {
     shrunk(&mut mapping, &record(), 600);
     assert!(0 < four && four < mapping.asked, "{one} {four} {}", mapping.asked);
     assert!(one <= 16 && four <= 64, "{one} {four}");
+}
+
+/// Makes a record smaller whose law is said to break at a field.
+fn shrunk_at(mapping: &mut dyn Mapping, law: Law, field: &str, example: Record) -> Broken {
+    let broken = Broken {
+        law,
+        object: "contact".to_owned(),
+        field: field.to_owned(),
+        way: crate::laws::Way::ToProvider,
+        expected: None,
+        found: None,
+        example,
+        after: None,
+    };
+    by_the_terms(|terms| match smallest(mapping, terms, broken, 600) {
+        Lawless::Broken(broken) => *broken,
+        Lawless::Fault(fault) => panic!("{fault}"),
+    })
+}
+
+#[test]
+fn a_record_is_made_smaller_for_the_field_at_which_the_law_broke() {
+    // With the other field it would be that one that is told.
+    let broken = shrunk_at(&mut Losing::default(), Law::Written, "/family_name", record());
+    assert_eq!(broken.field, "/family_name");
+    assert_eq!(broken.example.canonical, json!({"family_name": "a"}));
+}
+
+/// Reads the family name with an exclamation mark more than is written.
+struct Shouting;
+
+const NAMES: [&str; 3] = ["city", "family_name", "given_name"];
+
+impl Mapping for Shouting {
+    fn to_provider(&mut self, canonical: &Value, current: Option<&Value>) -> Result<Vec<u8>, Refusal> {
+        let mut document = current.cloned().unwrap_or_else(|| json!({"id": "x"}));
+        if let (Some(document), Some(canonical)) = (document.as_object_mut(), canonical.as_object()) {
+            document.retain(|name, _| !NAMES.contains(&name.as_str()));
+            document.extend(canonical.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        Ok(document.to_string().into_bytes())
+    }
+
+    fn to_canonical(&mut self, document: &Value) -> Result<Vec<u8>, Refusal> {
+        let mut canonical = json!({});
+        for name in NAMES {
+            if let Some(Value::String(text)) = document.get(name) {
+                let told = if name == "family_name" { format!("{text}!") } else { text.clone() };
+                canonical[name] = Value::String(told);
+            }
+        }
+        Ok(canonical.to_string().into_bytes())
+    }
+
+    fn renew(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_told_is_no_law_that_is_asked_later_nor_one_about_something_else() {
+    let lee = || json!({"id": "e1", "family_name": "Lee"});
+    let both = Record { canonical: json!({"family_name": "Lee"}), current: lee() };
+    // Only the CRM has it: what is read is written otherwise. That is no smaller way to say that what was written is not read.
+    let broken = shrunk_at(&mut Shouting, Law::Written, "/family_name", both);
+    assert_eq!((broken.law, broken.example.canonical), (Law::Written, json!({"family_name": "a"})));
+    // Members that are not mapped say nothing of fields.
+    let read = Record { canonical: json!({}), current: lee() };
+    let broken = shrunk_at(&mut Shouting, Law::Unmapped, "/family_name", read.clone());
+    assert_eq!((broken.law, broken.example), (Law::Unmapped, read));
+}
+
+#[test]
+fn which_of_the_two_simplest_texts_is_which_says_nothing() {
+    let of = |canonical: Value, current: Value| {
+        exchanged(&Record { canonical, current }).map(|record| (record.canonical, record.current))
+    };
+    assert_eq!(
+        of(json!({"n": "long", "x": ["b", 7, "a"]}), json!({"y": {"z": "a"}, "m": "long"})),
+        Some((json!({"n": "long", "x": ["a", 7, "b"]}), json!({"y": {"z": "b"}, "m": "long"})))
+    );
+    assert_eq!(of(json!({}), json!({"y": {"z": "b"}})), Some((json!({}), json!({"y": {"z": "a"}}))));
+    assert_eq!(of(json!({"x": "a"}), json!({"y": "b"})), None, "they are in their order");
+    assert_eq!(of(json!({"x": "c"}), json!({"y": 7})), None);
+}
+
+/// Answers otherwise once it has seen a city, and counts how often it starts anew.
+#[derive(Default)]
+struct Impressed {
+    has_seen: bool,
+    renewed: usize,
+}
+
+impl Mapping for Impressed {
+    fn to_provider(&mut self, canonical: &Value, current: Option<&Value>) -> Result<Vec<u8>, Refusal> {
+        let mut bytes = Shouting.to_provider(canonical, current)?;
+        self.has_seen |= canonical.get("city").is_some();
+        bytes.extend(self.has_seen.then_some(b' '));
+        Ok(bytes)
+    }
+
+    fn to_canonical(&mut self, document: &Value) -> Result<Vec<u8>, Refusal> {
+        let mut canonical = document.clone();
+        if let Some(canonical) = canonical.as_object_mut() {
+            canonical.retain(|name, _| NAMES.contains(&name.as_str()));
+        }
+        Ok(canonical.to_string().into_bytes())
+    }
+
+    fn renew(&mut self) -> Result<(), String> {
+        self.renewed += 1;
+        self.has_seen = false;
+        Ok(())
+    }
+}
+
+#[test]
+fn no_more_steps_are_spent_on_the_order_than_were_given() {
+    let current = || json!({"id": "e1"});
+    let seen = Record { canonical: json!({"city": "Ulm"}), current: current() };
+    let late = Record { canonical: json!({"given_name": "Annabella"}), current: current() };
+    let spent = |steps| {
+        let mut mapping = Impressed::default();
+        let broken = by_the_terms(|terms| {
+            let found = differs(&mut mapping, terms, &late, &seen).unwrap();
+            mapping.renewed = 0;
+            match order(&mut mapping, terms, found, &[&seen], steps) {
+                Lawless::Broken(broken) => *broken,
+                Lawless::Fault(fault) => panic!("{fault}"),
+            }
+        });
+        (broken, mapping.renewed)
+    };
+    let (none, at_first) = spent(0);
+    assert_eq!((&none.example, none.after.as_ref()), (&late, Some(&seen)));
+    // To look whether a pair shows it takes two fresh instances.
+    assert_eq!(at_first, 2);
+    assert!(spent(1).1 <= 4 && spent(3).1 <= 8, "{:?} {:?}", spent(1).1, spent(3).1);
+    let (smallest, renewed) = spent(600);
+    assert!(renewed > 8, "{renewed}");
+    assert_eq!(smallest.example.canonical, json!({}));
+    assert_eq!(smallest.after.unwrap().canonical, json!({"city": "a"}));
 }

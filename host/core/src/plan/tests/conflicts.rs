@@ -57,7 +57,8 @@ fn the_newest_edit_wins_only_beyond_the_clock_tolerance_and_by_field_times() {
     assert_eq!(ruling(&timed(Some(NOW - 10 - 2_001)), &|_| ()), Verdict::Internal);
     assert_eq!(ruling(&timed(Some(NOW - 10 + 2_001)), &|_| ()), Verdict::External);
     assert_eq!(ruling(&timed(Some(NOW - 10 - 2_000)), &|_| ()), Verdict::Review);
-    assert_eq!(ruling(&timed(Some(NOW)), &|_| ()), Verdict::Review);
+    assert_eq!(ruling(&timed(Some(NOW - 10 + 2_000)), &|_| ()), Verdict::Review);
+    assert_eq!(ruling(&timed(Some(NOW - 10)), &|_| ()), Verdict::Review);
     assert_eq!(ruling(&timed(None), &|_| ()), Verdict::Review, "a record's time proves nothing");
     // The internal time is that of our own write.
     assert_eq!(ruling(&timed(Some(NOW - 90_000)), &|link| link.own_internal = Some(2)), Verdict::Review);

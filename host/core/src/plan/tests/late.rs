@@ -325,6 +325,21 @@ fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
 }
 
 #[test]
+fn elements_that_are_given_back_are_counted_by_the_breaker_as_any_other_write_of_a_set() {
+    // System A takes its own element out again, so that what is sent is just what was overtaken.
+    let (link, policy, _) = overtaken_tags();
+    let internal = present(3, &[("/tags", json!(["old", "kept"]))]);
+    let plan = run(&link, &internal, &tags_seen(200, json!(["old", "kept", "ours"])), &policy);
+    assert_eq!(sent_out(&plan), one("/tags", json!(["kept", "theirs"])));
+    let answer =
+        ExternalWritten { stamp: Some(300), ..written(Some(&[("/tags", json!(["kept", "theirs"]))])) };
+    let write = plan.external.unwrap();
+    let link = after_external_write(&plan.link, &write, &internal, &answer, &policy, NOW + 7);
+    let counted = &link.alternations["/tags"];
+    assert_eq!((&counted.writes, &counted.restored), (&vec![(NOW + 7, Side::External)], &Vec::new()));
+}
+
+#[test]
 fn elements_that_were_overtaken_are_let_go_of_when_the_set_was_edited_again() {
     let (link, policy, internal) = overtaken_tags();
     let plan = run(&link, &internal, &tags_seen(300, json!(["old", "kept", "ours", "later"])), &policy);

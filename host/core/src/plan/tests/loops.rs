@@ -113,6 +113,9 @@ fn what_one_gave_and_the_others_were_handed_counts_once() {
     assert_eq!(counted(&y, &[x.clone(), z.clone()], External, 7), 2);
     // Being handed on once more is none.
     assert_eq!(counted(&z, &[x.clone(), y.clone()], External, 7), 1);
+    // What System A says by itself is one hand, however many it is handed to.
+    let told = ["p", "q", "r"].map(|name| with_writes(name, &[(1, External)]));
+    assert_eq!(counted(&with_writes("s", &[]), &told, External, 7), 1);
     // At the same moment what is given comes before what is handed on.
     let x = with_writes("x", &[(1, Internal), (4, External)]);
     let y = with_writes("y", &[(1, External), (4, Internal)]);
@@ -163,6 +166,17 @@ fn a_crm_that_overtakes_what_is_given_back_to_it_again_and_again_is_stopped() {
     // System A's value, three that were given back, and what System A was given meanwhile.
     assert_eq!(hub.crms[0].robot, Some(4));
     assert!(hub.writes <= 8, "{} writes", hub.writes);
+}
+
+#[test]
+fn a_breaker_that_is_turned_off_lets_everything_be_given_back() {
+    let mut link = with_writes("x", &[]);
+    link.alternations.entry("/a".into()).or_default().restored = vec![1, 2, 3];
+    let stopped = |loop_limit| {
+        let policy = ObjectPolicy { loop_limit, loop_window_ms: 100, ..policy() };
+        super::super::loops::restored_too_often(&link, "/a", &policy, 4).is_some()
+    };
+    assert_eq!([0, 3, 4].map(stopped), [false, true, false]);
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Records that come back, are not to be made again, or are written on a condition.
 
 use super::*;
-use crate::link::OwnWrite;
+use crate::link::{Doubt, OwnWrite};
 
 fn base() -> Link {
     agreed(&[("/phone", json!("1"))])
@@ -83,6 +83,10 @@ fn a_record_that_is_read_with_the_time_from_before_is_back_when_it_is_still_so_a
         let first = run(&buried, &internal, &read_at(NOW + 1, 50), &policy());
         assert_eq!(first.ask, Some(Ask::ReadExternalAt(NOW + 1 + wait)), "{}", first.reason);
         assert!(first.internal.is_none() && first.external.is_none());
+        assert_eq!(first.link.doubt, Some(Doubt { since: NOW + 1, looks: 1, last: NOW + 1 }));
+        let early = run(&first.link, &internal, &read_at(NOW + wait, 50), &policy());
+        assert_eq!(early.ask, Some(Ask::ReadExternalAt(NOW + 1 + wait)));
+        assert_eq!(early.link.doubt, Some(Doubt { since: NOW + 1, looks: 2, last: NOW + wait }));
         // It was the replica.
         let lagged = run(&first.link, &deleted(2), &gone(), &policy());
         assert!(quiet(&lagged) && lagged.link.doubt.is_none());
@@ -94,6 +98,24 @@ fn a_record_that_is_read_with_the_time_from_before_is_back_when_it_is_still_so_a
     }
     // An older time is that of a replica whenever it is read.
     assert!(quiet(&run(&buried, &deleted(2), &read_at(NOW + wait * 9, 49), &policy())));
+}
+
+#[test]
+fn a_record_that_comes_back_in_system_a_is_made_anew_beside_what_a_replica_or_an_early_read_shows() {
+    let buried = Link { external_stamp: Some(50), ..buried() };
+    for read in [read_at(NOW + 1, 49), read_at(NOW - 1, 60)] {
+        let plan = run(&buried, &present(3, &[("/phone", json!("5"))]), &read, &policy());
+        assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })), "{}", plan.reason);
+        assert_eq!(plan.link.external, None);
+    }
+}
+
+#[test]
+fn a_record_that_the_crm_never_had_is_not_looked_for_there_when_it_comes_back() {
+    let buried = Link { external: None, ..buried() };
+    let plan = run(&buried, &present(3, &[("/phone", json!("5"))]), &External::Touched, &policy());
+    assert_eq!(plan.ask, None, "{}", plan.reason);
+    assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })));
 }
 
 #[test]

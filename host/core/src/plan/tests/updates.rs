@@ -270,8 +270,12 @@ fn an_owed_field_that_is_given_up_stays_as_it_is_until_it_changes() {
     let internal = present(1, &[("/company", json!("c1"))]);
     let link = owe(&agreed(&[]), ["/company".to_owned()], NOW);
     let Internal::Present { fields: here, .. } = &internal else { unreachable!() };
-    let link = give_up_owed(&link, "/company", here, &Fields::new(), NOW);
-    assert!(quiet(&run(&link, &internal, &External::Unseen, &policy)));
+    let there = fields(&[("/company", json!("p9"))]);
+    let link = give_up_owed(&link, "/company", here, &there, NOW);
+    assert_eq!(pair(&link, "/company"), (Some(json!("c1")), Some(json!("p9"))));
+    for seen in [External::Unseen, read(&[("/company", json!("p9"))])] {
+        assert!(quiet(&run(&link, &internal, &seen, &policy)), "{seen:?}");
+    }
     let plan = run(&link, &present(2, &[("/company", json!("c2"))]), &External::Unseen, &policy);
     assert_eq!(sent_out(&plan), one("/company", json!("c2")));
 }

@@ -88,6 +88,20 @@ fn a_rewritten_field_is_not_written_along_with_its_group() {
 }
 
 #[test]
+fn a_field_is_looked_at_when_it_is_unfrozen_wherever_it_was_counted() {
+    // Frozen through another link of the entity: this one has not counted anything.
+    let thawed = unfreeze(&frozen("/phone"), "/phone", NOW);
+    assert_eq!(thawed, Link { look: true, committed_at: NOW, ..link() });
+    let without_record = unfreeze(&Link { external: None, ..frozen("/phone") }, "/phone", NOW);
+    assert!(without_record.frozen.is_empty() && !without_record.look, "there is nothing to look at");
+    // Counted here and frozen elsewhere: it has been followed all the time.
+    let mut counted = link();
+    counted.alternations.entry("/phone".into()).or_default().writes.push((1, Side::External));
+    assert_eq!(unfreeze(&counted, "/phone", NOW), Link { committed_at: NOW, ..link() });
+    assert_eq!(unfreeze(&link(), "/phone", NOW), link());
+}
+
+#[test]
 fn a_frozen_field_keeps_its_halves_while_the_sides_differ() {
     let plan = run(&frozen("/phone"), &here(&[("/phone", json!("2"))]), &there(&[]), &policy());
     assert!(quiet(&plan));
