@@ -10,6 +10,12 @@ use crate::requests::value_of;
 /// HubSpot's ids are numbers of some eleven digits; what is longer than this is none, and names no other record.
 const LONGEST_ID: usize = 64;
 
+/// The property that names the records which a merge made this one of, its own id among them where it kept it. An account that does
+/// not have it shows none, and merges are told by webhooks and reads alone.
+pub(crate) const MERGED: &str = "hs_merged_object_ids";
+/// So many of them are looked at.
+const MOST_MERGED: usize = 100;
+
 /// How much of a record an answer holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -55,6 +61,20 @@ impl HubSpot {
         let property = self.settings.key_property.as_deref()?;
         value_of(record, property).filter(|key| !key.is_empty()).map(str::to_owned)
     }
+}
+
+/// Whoever lives on in this record since a merge.
+pub(crate) fn merged_into(record: &Node<'_>, id: &str) -> Vec<Observed> {
+    let mut losers: Vec<&str> = Vec::new();
+    for loser in value_of(record, MERGED).unwrap_or_default().split(';').map(str::trim) {
+        let is_id =
+            (1..=LONGEST_ID).contains(&loser.len()) && loser.bytes().all(|digit| digit.is_ascii_digit());
+        if is_id && loser != id && !losers.contains(&loser) && losers.len() < MOST_MERGED {
+            losers.push(loser);
+        }
+    }
+    let to = || Reference { object: OBJECT.to_owned(), id: id.to_owned() };
+    losers.into_iter().map(|loser| Observed::new(OBJECT, loser, State::Moved(to()))).collect()
 }
 
 /// A record that is not there any more.
