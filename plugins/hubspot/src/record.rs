@@ -63,18 +63,29 @@ impl HubSpot {
     }
 }
 
-/// Whoever lives on in this record since a merge.
+/// Whoever lives on in this record since a merge. The first that is named counts as the primary one, and the others lead to it, so that
+/// whoever is linked to it is linked to what came of the merge, in whatever order they are looked at. HubSpot does not say in which
+/// order it names them: at the worst the two records change places, and a person is asked about the other one.
 pub(crate) fn merged_into(record: &Node<'_>, id: &str) -> Vec<Observed> {
-    let mut losers: Vec<&str> = Vec::new();
-    for loser in value_of(record, MERGED).unwrap_or_default().split(';').map(str::trim) {
-        let is_id =
-            (1..=LONGEST_ID).contains(&loser.len()) && loser.bytes().all(|digit| digit.is_ascii_digit());
-        if is_id && loser != id && !losers.contains(&loser) && losers.len() < MOST_MERGED {
-            losers.push(loser);
+    let mut named: Vec<&str> = Vec::new();
+    for one in value_of(record, MERGED).unwrap_or_default().split(';').map(str::trim) {
+        let is_id = (1..=LONGEST_ID).contains(&one.len()) && one.bytes().all(|digit| digit.is_ascii_digit());
+        if is_id && !named.contains(&one) && named.len() < MOST_MERGED {
+            named.push(one);
         }
     }
-    let to = || Reference { object: OBJECT.to_owned(), id: id.to_owned() };
-    losers.into_iter().map(|loser| Observed::new(OBJECT, loser, State::Moved(to()))).collect()
+    // Merges of before 2025 kept the primary record.
+    let primary = if named.contains(&id) { id } else { named.first().copied().unwrap_or(id) };
+    let moved = |from: &str, to: &str| {
+        let to = Reference { object: OBJECT.to_owned(), id: to.to_owned() };
+        Observed::new(OBJECT, from, State::Moved(to))
+    };
+    let losers = named.into_iter().filter(|one| *one != primary);
+    let mut rows: Vec<Observed> = losers.map(|loser| moved(loser, primary)).collect();
+    if primary != id {
+        rows.push(moved(primary, id));
+    }
+    rows
 }
 
 /// A record that is not there any more.

@@ -304,12 +304,17 @@ fn a_merge_that_no_webhook_told_of_is_told_by_the_record_that_came_of_it() {
     let results = json!({ "results": [
         contact("7", &json!({ "hs_merged_object_ids": null })),
         contact("90", &json!({ "hs_merged_object_ids": "12; 13;12;90;;x13" })),
+        contact("91", &json!({ "hs_merged_object_ids": "14;15;16" })),
     ]});
     let expected = [
         ("7".to_owned(), None),
         ("12".to_owned(), Some("90".to_owned())),
         ("13".to_owned(), Some("90".to_owned())),
         ("90".to_owned(), None),
+        ("15".to_owned(), Some("14".to_owned())),
+        ("16".to_owned(), Some("14".to_owned())),
+        ("14".to_owned(), Some("91".to_owned())),
+        ("91".to_owned(), None),
     ];
     let mut crm = Crm::default();
     let mut cursor = None;
