@@ -17,7 +17,7 @@ struct Hall {
 
 fn hall() -> Hall {
     let (store, metrics) = (Arc::new(MemoryStore::default()), Arc::new(Metrics::new()));
-    let arrived = Arc::new(parking_lot::Mutex::default());
+    let arrived: Arc<parking_lot::Mutex<Vec<Hint>>> = Arc::default();
     let hints = Arc::clone(&arrived);
     let intake = Intake::new(
         store.clone(),
