@@ -101,5 +101,9 @@ try-provider FOLDER CONNECTION:
     component=$(grep -o '"[^"]*\.wasm"' <<< "$built" | tail -1 | tr -d '"')
     cd "{{invocation_directory()}}" && "$tandem" provider try "$component" --connection "{{CONNECTION}}"
 
+# Writes the tables of fields in docs/providers, each as the provider's mapping says it.
+fields: guests build
+    for page in docs/providers/*.md; do ./target/debug/tandem provider fields "target/wasm32-wasip2/guest/provider_$(basename "$page" .md).wasm" --into "$page"; done
+
 # What CI runs.
 ci: test

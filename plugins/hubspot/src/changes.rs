@@ -5,6 +5,8 @@
 //! ids. The index lags behind: each look begins some seconds before the newest row of the last one, and rows that were
 //! shown already are left out. Times are HubSpot's own throughout; the host's clock is used once, for the very first look.
 //!
+//! A merge makes a new contact, which names those that it came of: they are shown as moved before it.
+//!
 //! Archived contacts never appear in a search, and their listing cannot be asked for a time: it is gone through whole, now
 //! and then. Webhooks tell of deletions at once.
 
@@ -19,11 +21,13 @@ use tandem_provider::{
 };
 
 use crate::HubSpot;
-use crate::record::{Extent, gone, stamp_of};
+use crate::record::{Extent, gone, merged_into, stamp_of};
 use crate::requests::{LIST_PAGE, SEARCH_PAGE};
 
 /// Rows of one query that search shows.
 const SEARCH_CAP: u32 = 10_000;
+/// Records that live on in others since a merge and are shown on one page, at the most.
+const MOVED: usize = 400;
 /// Rows that are remembered so as not to be shown twice. What is forgotten is shown again, which does no harm.
 const REMEMBERED: usize = 1_500;
 /// Version of the cursors.
@@ -177,7 +181,7 @@ impl HubSpot {
                 }
                 cursor.seen.insert(observed.id.clone(), stamp);
             }
-            shown.push(observed);
+            show(row, observed, &mut shown);
         }
         trim(&mut cursor.seen, cursor.newest.saturating_sub(self.settings.settle_ms));
         shown
@@ -284,11 +288,23 @@ impl HubSpot {
         let Some(rows) = body.get("results").and_then(Node::as_list) else {
             return unreadable(operation, "the answer has no results").into();
         };
-        let rows = rows.iter().filter_map(|row| self.observe(row, Extent::Asked)).collect();
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Some(observed) = self.observe(row, Extent::Asked) {
+                show(row, observed, &mut shown);
+            }
+        }
         let after = next_after(&body);
         let more = after.is_some();
-        page(rows, &Walk { v: VERSION, after, done: !more }, more)
+        page(shown, &Walk { v: VERSION, after, done: !more }, more)
     }
+}
+
+/// A row, behind those that live on in it since a merge.
+fn show(row: &Node<'_>, observed: Observed, shown: &mut Vec<Observed>) {
+    let moved = shown.iter().filter(|row| matches!(row.state, State::Moved(_))).count();
+    shown.extend(merged_into(row, &observed.id).into_iter().take(MOVED.saturating_sub(moved)));
+    shown.push(observed);
 }
 
 /// Forgets rows that are older than `since`, and the oldest when there are too many.

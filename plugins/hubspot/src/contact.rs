@@ -1,12 +1,14 @@
 //! The contact: canonical fields and HubSpot's default properties.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use tandem_provider::json::Node;
 use tandem_provider::log;
 use tandem_provider::mapping::{Converter, Table};
 use tandem_provider::{Mapping, Problem};
 
-use crate::settings::{Facts, Settings};
+use crate::settings::{Facts, Property, Settings};
 
 /// The canonical object.
 pub(crate) const OBJECT: &str = "contact";
@@ -59,6 +61,9 @@ pub(crate) fn mapping(settings: &Settings, facts: &Facts) -> Result<Mapping, Vec
         for field in mapping.mapped().filter(|field| !known.contains_key(field.name)) {
             log::warn(&format!("{}: the account has no property {}", field.canonical, field.name));
         }
+        for missing in missing_options(&mapping, settings, known) {
+            log::warn(&missing);
+        }
         mapping = mapping
             .only_where(|name| known.contains_key(name))
             .read_only_where(|name| known.get(name).is_some_and(|property| property.read_only));
@@ -72,6 +77,34 @@ pub(crate) fn mapping(settings: &Settings, facts: &Facts) -> Result<Mapping, Vec
         }
     }
     if problems.is_empty() { Ok(mapping) } else { Err(problems) }
+}
+
+/// Options of the settings, and stages, that the account's property does not have. HubSpot refuses them record by record; better said at
+/// once.
+fn missing_options(
+    mapping: &Mapping,
+    settings: &Settings,
+    known: &BTreeMap<String, Property>,
+) -> Vec<String> {
+    let own = settings.custom.as_object().into_iter().flatten().filter_map(|(pointer, entry)| {
+        let values = entry.get("options")?.as_object()?.values().filter_map(Value::as_str).collect();
+        Some((pointer.as_str(), entry.get("property")?.as_str()?, values))
+    });
+    let stage = mapping.mapped().find(|field| field.canonical == "/lifecycle_stage" && field.writes);
+    let stages = stage.map(|field| (field.canonical, field.name, STAGES.map(|(_, value)| value).to_vec()));
+    let mut missing = Vec::new();
+    for (pointer, name, values) in own.chain(stages) {
+        let values: Vec<&str> = values;
+        // Whatever is no list of options takes any value.
+        let Some(options) = known.get(name).map(|it| &it.options).filter(|options| !options.is_empty())
+        else {
+            continue;
+        };
+        for value in values.into_iter().filter(|value| !options.iter().any(|option| option == value)) {
+            missing.push(format!("{pointer}: the account's property {name} has no option {value}"));
+        }
+    }
+    missing
 }
 
 fn usual() -> Mapping {
@@ -145,19 +178,21 @@ fn usual() -> Mapping {
         .text()
 }
 
-/// The default stages. Accounts may have more; they read as "other" and stay.
+/// The default stages: the canonical word, and HubSpot's value.
+const STAGES: [(&str, &str); 8] = [
+    ("subscriber", "subscriber"),
+    ("lead", "lead"),
+    ("marketing_qualified_lead", "marketingqualifiedlead"),
+    ("sales_qualified_lead", "salesqualifiedlead"),
+    ("opportunity", "opportunity"),
+    ("customer", "customer"),
+    ("evangelist", "evangelist"),
+    ("other", "other"),
+];
+
+/// Accounts may have more stages; they read as "other" and stay.
 fn stages() -> Table {
-    Table::new(&[
-        ("subscriber", "subscriber"),
-        ("lead", "lead"),
-        ("marketing_qualified_lead", "marketingqualifiedlead"),
-        ("sales_qualified_lead", "salesqualifiedlead"),
-        ("opportunity", "opportunity"),
-        ("customer", "customer"),
-        ("evangelist", "evangelist"),
-        ("other", "other"),
-    ])
-    .otherwise("other")
+    Table::new(&STAGES).otherwise("other")
 }
 
 /// HubSpot's language codes are in lower case (`zh-hant`, `de-at`); canonical ones follow RFC 5646 (`zh-Hant`, `de-AT`).
@@ -198,6 +233,30 @@ fn language_tag(tag: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_that_the_account_does_not_have_are_named() {
+        let settings = json!({ "custom": {
+            "/custom/tier": { "property": "tier", "type": "enumeration", "options": { "gold": "g", "tin": "t" } },
+            "/custom/area": { "property": "area", "type": "enumeration", "options": { "north": "n" } },
+        }});
+        let options = |options: &[&str]| json!({ "type": "enumeration", "options": options });
+        let without = STAGES.map(|(_, value)| value).into_iter().filter(|value| *value != "evangelist");
+        let facts = json!({ "objects": { "contact": { "properties": {
+            "tier": options(&["g", "s"]),
+            "area": options(&[]),
+            "lifecyclestage": options(&without.collect::<Vec<_>>()),
+        }}}});
+        let (settings, facts) = (Settings::read(&settings).unwrap(), Facts::read(&facts));
+        let mapping = mapping(&settings, &facts).unwrap();
+        assert_eq!(
+            missing_options(&mapping, &settings, facts.properties(OBJECT).unwrap()),
+            [
+                "/custom/tier: the account's property tier has no option t",
+                "/lifecycle_stage: the account's property lifecyclestage has no option evangelist",
+            ]
+        );
+    }
 
     #[test]
     fn language_tags_get_their_usual_case() {

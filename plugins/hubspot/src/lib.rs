@@ -76,7 +76,7 @@ impl Provider for HubSpot {
         let path = settings.api_version.objects(contact::NAME);
         let mut wanted: Vec<&str> =
             contacts.mapped().filter(|field| field.reads).map(|field| field.name).collect();
-        wanted.push("lastmodifieddate");
+        wanted.extend(["lastmodifieddate", record::MERGED]);
         wanted.extend(settings.key_property.as_deref());
         let wanted = wanted.join(",");
         let app_id = settings.app_id.take().map(settings::Id::into_text);

@@ -260,6 +260,8 @@ struct Object {
 pub(crate) struct Property {
     pub(crate) unique: bool,
     pub(crate) read_only: bool,
+    /// The values of its options. Empty: it has none, or takes any.
+    pub(crate) options: Vec<String>,
 }
 
 impl Facts {

@@ -36,8 +36,11 @@ pub(crate) fn descriptor() -> Descriptor {
             ("static".to_owned(), token),
             ("oauth2".to_owned(), AuthScheme::oauth2(refresh)),
         ]),
-        // Each connection has a webhook of its own.
-        webhooks: Some(Webhooks::verified_by(Verify::Basic { secret: watch::BASIC_SECRET.to_owned() })),
+        // Those that are registered here are each connection's own; an app may have one address for all companies.
+        webhooks: Some(Webhooks {
+            account: Some("/meta/company_id".to_owned()),
+            ..Webhooks::verified_by(Verify::Basic { secret: watch::BASIC_SECRET.to_owned() })
+        }),
         rules: false,
         secrets: BTreeMap::from([(
             "watch".to_owned(),

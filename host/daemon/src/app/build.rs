@@ -21,7 +21,7 @@ use crate::admin::view::Reloaded;
 use crate::config::{Config, ConnectionConfig, Connections, ObjectConfig};
 use crate::credentials::{Credentials, FileTokens};
 use crate::delivery::{Client, ClientConfig};
-use crate::intake::{Door, Intake, Route};
+use crate::intake::{Door, Intake, Route, Strangers};
 use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
 use crate::provider::{Binding, Providers, Setup, Trial};
@@ -555,10 +555,10 @@ impl Engine {
         }
     }
 
-    /// Doors for all apps and connections that have webhooks.
+    /// Doors for all connections that have webhooks, and for the apps whose webhooks say whose they are.
     pub(super) fn open_doors(&self) {
         let files = self.files.lock();
-        let mut doors: HashMap<String, Arc<Door>> = HashMap::new();
+        let mut doors = Vec::new();
         let mut accounts: BTreeMap<String, HashMap<String, ConnectionId>> = BTreeMap::new();
         for file in files.values() {
             let Some(version) = self.runtime.version(&file.provider) else { continue };
@@ -566,25 +566,31 @@ impl Engine {
             if let (Some(app), Some(account)) = (&file.app, &file.account) {
                 accounts.entry(app.name.clone()).or_default().insert(account.clone(), file.id.clone());
             }
-            let door = Door {
+            doors.push(Door {
+                path: format!("connection/{}", file.id),
                 provider: file.provider.clone(),
                 secrets: super::directory::webhook_secrets(&webhooks, |name| file.secret(name)),
                 webhooks,
                 route: Route::Connection(file.id.clone()),
-            };
-            doors.insert(format!("connection/{}", file.id), Arc::new(door));
+                strangers: Strangers::default(),
+            });
         }
         drop(files);
         for (name, app) in &self.config.apps {
             let Some(version) = self.runtime.version(&app.provider) else { continue };
             let Some(webhooks) = version.descriptor.webhooks.clone() else { continue };
-            let door = Door {
+            // Without a place for the account nothing that came in could be anybody's: there is no such address, then.
+            if webhooks.account.is_none() {
+                continue;
+            }
+            doors.push(Door {
+                path: format!("app/{name}"),
                 provider: app.provider.clone(),
                 secrets: super::directory::webhook_secrets(&webhooks, |secret| app.secret(secret)),
                 webhooks,
                 route: Route::Accounts(accounts.remove(name).unwrap_or_default()),
-            };
-            doors.insert(format!("app/{name}"), Arc::new(door));
+                strangers: Strangers::default(),
+            });
         }
         self.intake.open(doors);
     }

@@ -31,6 +31,9 @@ pub(super) enum Command {
     /// Run the daemon until SIGTERM or SIGINT
     ///
     /// When it is ready it prints one line with the address of its API; with --json the line is {"api":"http://…"}.
+    ///
+    /// Webhooks come in at /hooks/app/NAME for all accounts of [apps.NAME] in the main file: each event goes to the connection whose
+    /// file has this app and the account that the event names. /hooks/connection/NAME is the address of one connection.
     Run(Run),
 
     /// Check the configuration and the providers without side effects
@@ -525,6 +528,9 @@ pub(super) enum Provider {
     /// Take a component through the daemon's own admission, with thousands of made-up records. Needs no daemon
     Check(ProviderCheck),
 
+    /// Show what a component maps, as a table in Markdown: places, directions, normalisers. Needs no daemon
+    Fields(ProviderFields),
+
     /// Look at the folder of providers again, also at files that were refused
     Reload,
 
@@ -598,6 +604,28 @@ pub(super) struct ProviderCheck {
     pub(super) settings: Option<PathBuf>,
 
     /// Try with the settings of this connection of the configuration
+    #[arg(long)]
+    pub(super) connection: Option<String>,
+
+    /// JSON with facts as probe and discover give them
+    #[arg(long, value_name = "PATH")]
+    pub(super) facts: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProviderFields {
+    /// The component
+    pub(super) file: PathBuf,
+
+    /// Write the table into this page, between its lines `<!-- fields -->` and `<!-- end of fields -->`
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["connection", "settings", "facts"])]
+    pub(super) into: Option<PathBuf>,
+
+    /// JSON with the settings of a connection
+    #[arg(long, value_name = "PATH", conflicts_with = "connection")]
+    pub(super) settings: Option<PathBuf>,
+
+    /// The settings of this connection of the configuration
     #[arg(long)]
     pub(super) connection: Option<String>,
 

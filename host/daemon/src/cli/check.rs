@@ -224,6 +224,8 @@ fn against(connection: &ConnectionConfig, view: &View) -> (Vec<String>, Vec<Stri
     let missing = missing.filter(|name| connection.secret(name).is_none()).map(|name| {
         format!("webhooks are refused until there is a secret {name:?}: add it to [secrets], or to the app; polling works without")
     });
+    let unrouted =
+        view.descriptor.webhooks.as_ref().and_then(|webhooks| without_account(connection, webhooks));
     let guarantees = connection.enabled().filter_map(|(name, _)| {
         let guarantee = descriptor.objects.get(name.as_str())?.abilities.guarantee();
         Some(format!(
@@ -231,7 +233,7 @@ fn against(connection: &ConnectionConfig, view: &View) -> (Vec<String>, Vec<Stri
             in_words(guarantee)
         ))
     });
-    (problems, missing.into_iter().chain(guarantees).collect())
+    (problems, missing.into_iter().chain(unrouted).chain(guarantees).collect())
 }
 
 fn in_words(guarantee: Guarantee) -> &'static str {
@@ -243,6 +245,17 @@ fn in_words(guarantee: Guarantee) -> &'static str {
         }
         Guarantee::NarrowWindow => "overwritten (narrow-window)",
     }
+}
+
+/// What comes in at an app's address is routed by the account that it names.
+fn without_account(connection: &ConnectionConfig, webhooks: &Webhooks) -> Option<String> {
+    let app =
+        connection.app.as_ref().filter(|_| webhooks.account.is_some() && connection.account.is_none())?;
+    Some(format!(
+        "account: missing, so that webhooks at /hooks/app/{} do not reach this connection: add account, the CRM's id of the account; \
+         /hooks/connection/{} and polling work without",
+        app.name, connection.id
+    ))
 }
 
 fn webhook_secret(webhooks: &Webhooks) -> Option<&str> {

@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod deletes;
 mod failure;
+mod fields;
 mod live;
 mod map;
 mod matches;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Provider(args::Provider::New(asked)) => new::new(&asked, cli.json),
         Command::Provider(args::Provider::Test(asked)) => cases::test(&config, &asked, cli.json),
         Command::Provider(args::Provider::Check(asked)) => provider::check(&config, &asked, cli.json),
+        Command::Provider(args::Provider::Fields(asked)) => fields::fields(&config, &asked, cli.json),
         online => on_one_thread(online::ask(&config, online, cli.json)),
     };
     match done.and_then(|text| print(&text)) {

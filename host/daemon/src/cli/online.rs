@@ -132,7 +132,12 @@ async fn answer(client: &Client, command: Command) -> Result<(Value, String), Fa
         Command::Run(_)
         | Command::Check(_)
         | Command::Map(_)
-        | Command::Provider(args::Provider::Check(_) | args::Provider::New(_) | args::Provider::Test(_))
+        | Command::Provider(
+            args::Provider::Check(_)
+            | args::Provider::Fields(_)
+            | args::Provider::New(_)
+            | args::Provider::Test(_),
+        )
         | Command::Rules(_)
         | Command::Version => Err(Failure::because("this command asks no daemon")),
     }

@@ -4,7 +4,8 @@
 //! anything is read from it; an account that nobody knows is taken in by nobody (and answered as delivered, so that the CRM
 //! does not switch the webhook off). This room never calls a provider and decides nothing.
 //!
-//! A door is an address: `/hooks/app/NAME` receives for all connections of an app, `/hooks/connection/NAME` for one.
+//! A door is an address: `/hooks/app/NAME` receives for all connections of an app, `/hooks/connection/NAME` for one. Behind an app's door
+//! each event goes to the connection of the account that it names, at the place that the provider's descriptor says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,10 +31,17 @@ use crate::store::{Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, S
 use crate::telemetry::{Metrics, Stage};
 
 mod events;
+mod strangers;
+#[cfg(test)]
+mod tests;
 mod xml;
+
+pub use strangers::Strangers;
 
 /// Where deliveries of an app or a connection come in.
 pub struct Door {
+    /// Its path below `/hooks/`.
+    pub path: String,
     /// The provider, for metrics.
     pub provider: ProviderId,
     /// How deliveries are verified, routed and answered.
@@ -42,6 +50,8 @@ pub struct Door {
     pub secrets: Vec<SecretString>,
     /// Whose deliveries they are.
     pub route: Route,
+    /// Events that are nobody's.
+    pub strangers: Strangers,
 }
 
 /// Whose deliveries come in at a door.
@@ -91,8 +101,9 @@ impl<S: Store> Intake<S> {
         }
     }
 
-    /// Puts these doors in place of all others, by path below `/hooks/`.
-    pub fn open(&self, doors: HashMap<String, Arc<Door>>) {
+    /// Puts these doors in place of all others.
+    pub fn open(&self, doors: Vec<Door>) {
+        let doors = doors.into_iter().map(|door| (door.path.clone(), Arc::new(door))).collect();
         self.doors.store(Arc::new(doors));
     }
 
@@ -125,6 +136,15 @@ impl<S: Store> Intake<S> {
         verify(&door.webhooks.verify, &door.secrets, &incoming, now)
             .map_err(|error| Refusal::Signature(error.to_string()))?;
         let stored = self.split(door, path_and_query, headers, body, now)?;
+        if let Some(told) = door.strangers.tell(now) {
+            tracing::warn!(
+                door = %door.path,
+                events = told.events,
+                accounts = told.accounts,
+                "events of accounts that no connection has are answered and dropped; name the account in a connection's file, \
+                 with app and account, or end the app's installation there"
+            );
+        }
         if stored.is_empty() {
             return Ok(());
         }
@@ -187,11 +207,8 @@ impl<S: Store> Intake<S> {
                 .map_err(|error| Refusal::Malformed(format!("the body is not proper XML: {error}")))?;
             let target = match &door.route {
                 Route::Connection(connection) => Some(connection),
-                Route::Accounts(accounts) => read.account.and_then(|account| accounts.get(&account)),
+                Route::Accounts(accounts) => self.connection_of(door, accounts, read.account.as_deref()),
             };
-            if target.is_none() {
-                self.metrics.webhook(&door.provider, "unroutable");
-            }
             return Ok(target.into_iter().map(|connection| store(connection, read.body.clone())).collect());
         }
         if let (Route::Accounts(accounts), Some(pointer), true) =
@@ -204,6 +221,10 @@ impl<S: Store> Intake<S> {
         }
         let mut value: Value = serde_json::from_slice(body)
             .map_err(|error| Refusal::Malformed(format!("the body is not JSON: {error}")))?;
+        if let (Some(connection), None, false) = (connection, blank().next(), webhooks.array) {
+            // Nothing is taken out of it: numbers stay as they were written.
+            return Ok(vec![store(connection, body.to_vec())]);
+        }
         let events: Vec<Value> = match &mut value {
             Value::Array(events) if webhooks.array => std::mem::take(events),
             _ if webhooks.array => {
@@ -217,14 +238,11 @@ impl<S: Store> Intake<S> {
                 (_, Some(connection)) => Some(connection.clone()),
                 (Route::Accounts(accounts), None) => {
                     let account = webhooks.account.as_deref().and_then(|pointer| account_at(&event, pointer));
-                    account.and_then(|account| accounts.get(&account).cloned())
+                    self.connection_of(door, accounts, account.as_deref()).cloned()
                 }
                 (Route::Connection(connection), None) => Some(connection.clone()),
             };
-            let Some(target) = target else {
-                self.metrics.webhook(&door.provider, "unroutable");
-                continue;
-            };
+            let Some(target) = target else { continue };
             for pointer in blank() {
                 if let Some(secret) = event.pointer_mut(pointer) {
                     *secret = Value::Null;
@@ -251,6 +269,21 @@ impl<S: Store> Intake<S> {
 }
 
 impl<S: Store> Intake<S> {
+    /// The connection of an account. None: nobody's, which is counted and told of.
+    fn connection_of<'a>(
+        &self,
+        door: &Door,
+        accounts: &'a HashMap<String, ConnectionId>,
+        account: Option<&str>,
+    ) -> Option<&'a ConnectionId> {
+        let connection = account.and_then(|account| accounts.get(account));
+        if connection.is_none() {
+            self.metrics.webhook(&door.provider, "unroutable");
+            door.strangers.note(account);
+        }
+        connection
+    }
+
     /// Events by the connections of their accounts.
     fn sort(
         &self,
@@ -261,10 +294,7 @@ impl<S: Store> Intake<S> {
     ) -> Vec<StoredDelivery> {
         let mut bodies: Vec<(&ConnectionId, Vec<u8>)> = Vec::new();
         for event in events {
-            let Some(target) = event.account.and_then(|account| accounts.get(&account)) else {
-                self.metrics.webhook(&door.provider, "unroutable");
-                continue;
-            };
+            let Some(target) = self.connection_of(door, accounts, event.account.as_deref()) else { continue };
             match bodies.iter_mut().find(|(connection, _)| *connection == target) {
                 Some((_, body)) => {
                     body.push(b',');

@@ -1,8 +1,10 @@
-//! Stored webhooks: what they say of which records. A provider's fault delays them and loses none.
+//! Stored webhooks: what they say of which records. A provider's fault delays them and loses none, and an event that cannot be read
+//! holds up no other that came with it.
 
 use std::sync::Arc;
 
-use tandem_core::exchange::{Context, Observed, Problem};
+use serde::de::IgnoredAny;
+use tandem_core::exchange::{Context, Delivery, Observed, Problem};
 use tandem_core::id::{ExternalId, ObjectName};
 use tandem_core::redact::redact_one;
 
@@ -10,8 +12,8 @@ use super::settle::End;
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
-use crate::provider::Runtime;
-use crate::store::{Class, Commit, Hint, Op, Store, Subject};
+use crate::provider::{FaultKind, Runtime};
+use crate::store::{Class, Commit, Hint, Op, Store, StoredDelivery, Subject};
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     pub(super) async fn read_delivery(
@@ -40,6 +42,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let rows = match read {
             Ok(Ok(rows)) => rows,
             Ok(Err(problem)) => {
+                if let Some(apart) = self.apart(connection, seq)? {
+                    return Ok(End::Done(apart));
+                }
                 return Ok(End::SetAside {
                     point: "provider-in",
                     problems: vec![problem],
@@ -47,7 +52,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     commit,
                 });
             }
-            Err(fault) => return self.failed(connection, fault.into(), None, commit),
+            Err(fault) => {
+                let is_of_the_delivery = !matches!(
+                    fault.kind,
+                    FaultKind::Broken { .. } | FaultKind::Absent { .. } | FaultKind::Configure { .. }
+                );
+                if is_of_the_delivery && let Some(apart) = self.apart(connection, seq)? {
+                    self.rooms.metrics.fault(&self.provider_of(connection), fault.kind.label());
+                    return Ok(End::Done(apart));
+                }
+                return self.failed(connection, fault.into(), None, commit);
+            }
         };
         let rows = self.follow_merges(connection, rows)?;
         let hints = self.hints_of(connection, rows, Class::Live, "webhook", received_at);
@@ -57,6 +72,43 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             commit.push(Op::AddHint(hint));
         }
         Ok(End::Done(commit))
+    }
+
+    /// A delivery of several events that could not be read: each becomes a delivery of its own, so that it is tried again, or set
+    /// aside, alone. None: there is only one.
+    fn apart(&self, connection: &Connection, seq: u64) -> Result<Option<Commit>, PipelineError> {
+        let webhooks = connection.binding.view().descriptor.webhooks.as_ref();
+        if !webhooks.is_some_and(|webhooks| webhooks.array) {
+            return Ok(None);
+        }
+        let Some(stored) = self.rooms.store.delivery(seq)? else { return Ok(None) };
+        let Some(events) = elements(&stored.delivery.body).filter(|events| events.len() > 1) else {
+            return Ok(None);
+        };
+        let mut commit = Commit::new();
+        for event in events {
+            let seq = self.rooms.store.next_seq();
+            let body = [b"[", event, b"]"].concat();
+            commit.push(Op::AddDelivery(StoredDelivery {
+                seq,
+                delivery: Delivery { body, ..stored.delivery.clone() },
+                ..stored.clone()
+            }));
+            commit.push(Op::AddHint(Hint {
+                seq: self.rooms.store.next_seq(),
+                connection: stored.connection.clone(),
+                object: "".into(),
+                subject: Subject::Delivery(seq),
+                class: Class::Interactive,
+                noticed_at: stored.received_at,
+                due: 0,
+                attempts: 0,
+                cause: "webhook".into(),
+                observed: None,
+            }));
+        }
+        commit.push(Op::DropDelivery(stored.seq));
+        Ok(Some(commit))
     }
 
     /// Observations as hints of a connection. Objects that it does not keep are left out.
@@ -114,7 +166,44 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 }
 
+/// The elements of an array as they were written. None: it is no array of JSON.
+fn elements(body: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut elements = Vec::new();
+    let mut rest = body.trim_ascii().strip_prefix(b"[")?.trim_ascii_start();
+    if rest == b"]" {
+        return Some(elements);
+    }
+    loop {
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+        values.next()?.ok()?;
+        let (element, after) = rest.split_at_checked(values.byte_offset())?;
+        elements.push(element);
+        rest = after.trim_ascii_start();
+        match rest.split_first()? {
+            (b',', next) => rest = next.trim_ascii_start(),
+            (b']', []) => return Some(elements),
+            _ => return None,
+        }
+    }
+}
+
 /// One problem in words.
 pub(super) fn problem(code: &str, message: String) -> Problem {
     Problem { code: code.into(), message, pointer: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_elements_of_an_array_are_its_own_bytes() {
+        let body = br#" [ {"a":"],["} ,12345678901234567890.10,[1,[2]], "x" ] "#;
+        let expected: [&[u8]; 4] = [br#"{"a":"],["}"#, b"12345678901234567890.10", b"[1,[2]]", br#""x""#];
+        assert_eq!(elements(body).unwrap(), expected);
+        assert_eq!(elements(b"[]").unwrap().len(), 0);
+        for body in [&b""[..], b"{}", b"[", b"[1", b"[1,]", b"[1 2]", b"[1]x", b"[,1]"] {
+            assert_eq!(elements(body), None, "{}", String::from_utf8_lossy(body));
+        }
+    }
 }

@@ -97,7 +97,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             answer => return Ok(not_before(&self.waits(connection, answer, None, Commit::new()), now)),
         };
         let mut rows = Vec::new();
-        for row in page.rows {
+        for row in self.follow_merges(connection, page.rows)? {
             if !self.is_known(connection, &row)? {
                 rows.push(row);
             }
@@ -162,9 +162,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(self.rooms.store.value(&Self::cursor_name(connection, object, kind))?.is_some())
     }
 
-    /// A row that is no newer than what the link has seen says nothing.
+    /// A row that is no newer than what the link has seen says nothing; nor does one of a record that has moved and that nobody is
+    /// linked to, since the record that it moved to has a row of its own.
     fn is_known(&self, connection: &Connection, row: &Observed) -> Result<bool, PipelineError> {
-        if !matches!(row.state, State::Whole(_)) {
+        if !matches!(row.state, State::Whole(_) | State::Moved(_)) {
             return Ok(false);
         }
         let external = ExternalKey {
@@ -172,7 +173,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             object: ObjectName::from(row.object.as_str()),
             id: ExternalId::from(row.id.as_str()),
         };
-        let Some(entity) = self.rooms.store.entity_of(&external)? else { return Ok(false) };
+        let is_moved = matches!(row.state, State::Moved(_));
+        let Some(entity) = self.rooms.store.entity_of(&external)? else { return Ok(is_moved) };
+        if is_moved {
+            return Ok(false);
+        }
         let Some(link) = self.rooms.store.link(&entity, &connection.id)? else { return Ok(false) };
         // Of two edits in one second the second one leaves the stamp as it was: its row is planned, and dismissed by its values.
         let coarse = connection

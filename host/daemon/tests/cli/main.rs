@@ -8,6 +8,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod fields;
 mod kit;
 mod live;
 mod offline;

@@ -32,6 +32,8 @@ fn every_command_explains_itself() {
     let house = House::new(&[]);
     for (command, line) in [
         (&["run"][..], "--until-stdin-closes"),
+        (&["run"], "/hooks/app/NAME for all accounts of [apps.NAME]"),
+        (&["provider", "fields"], "--into <PATH>"),
         (&["check"], "--live"),
         (&["pause"], "--direction <DIRECTION>"),
         (&["explain"], "System A's with --scope, the CRM's with --connection"),
@@ -43,6 +45,25 @@ fn every_command_explains_itself() {
         let help = house.tandem(&[command, &["--help"]].concat()).ok();
         assert!(help.contains(line), "{command:?}: {line} is missing in\n{help}");
         assert!(help.contains("--json"), "{command:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_the_webhooks_of_its_app_cannot_reach_is_named() {
+    let house = with_ledger();
+    let app = "\n[apps.books]\nprovider = 'ledger'\n";
+    house.write("tandem.toml", (house.main() + app).as_bytes());
+    let said = |head: &str| {
+        house.write("connections/acme-ledger.toml", (head.to_owned() + CONNECTION).as_bytes());
+        house.tandem(&["check"]).ok()
+    };
+    let told =
+        "account: missing, so that webhooks at /hooks/app/books do not reach this connection: add account";
+    let without = said("app = 'books'\n");
+    assert!(without.contains(told) && without.contains("/hooks/connection/acme-ledger"), "{without}");
+    for head in ["", "app = 'books'\naccount = '7'\n"] {
+        let with = said(head);
+        assert!(!with.contains("/hooks/app/"), "{with}");
     }
 }
 

@@ -284,3 +284,60 @@ fn a_refused_page_loses_no_place() {
     let (_, reply) = run(&provider, &operation, &[answer(200, &json!({ "nothing": 1 }))]);
     assert!(matches!(reply.answer, Answer::Again { .. }));
 }
+
+/// What a page of a listing says of each record: its id, and where it lives on.
+fn told(reply: Reply) -> Vec<(String, Option<String>)> {
+    let Answer::Page(page) = reply.answer else { panic!("{:?}", reply.answer) };
+    page.rows
+        .into_iter()
+        .map(|row| match row.state {
+            State::Moved(to) => (row.id, Some(to.id)),
+            State::Whole(_) => (row.id, None),
+            state => panic!("{state:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_merge_that_no_webhook_told_of_is_told_by_the_record_that_came_of_it() {
+    let provider = quiet();
+    let results = json!({ "results": [
+        contact("7", &json!({ "hs_merged_object_ids": null })),
+        contact("90", &json!({ "hs_merged_object_ids": "12; 13;12;90;;x13" })),
+        contact("91", &json!({ "hs_merged_object_ids": "14;15;16" })),
+    ]});
+    let expected = [
+        ("7".to_owned(), None),
+        ("12".to_owned(), Some("90".to_owned())),
+        ("13".to_owned(), Some("90".to_owned())),
+        ("90".to_owned(), None),
+        ("15".to_owned(), Some("14".to_owned())),
+        ("16".to_owned(), Some("14".to_owned())),
+        ("14".to_owned(), Some("91".to_owned())),
+        ("91".to_owned(), None),
+    ];
+    let mut crm = Crm::default();
+    let mut cursor = None;
+    look(&provider, &mut crm, &mut cursor, NOW - 3_600_000);
+    let changes = Operation::Changes(Listing { object: "contact".into(), cursor, limit: 100 });
+    let (requests, reply) = run(&provider, &changes, &[answer(200, &results)]);
+    let asked = body(&requests[0]);
+    assert!(asked["properties"].as_array().unwrap().contains(&json!("hs_merged_object_ids")));
+    assert_eq!(told(reply), expected);
+    let walk = Operation::Walk(Listing { object: "contact".into(), cursor: None, limit: 100 });
+    let (_, reply) = run(&provider, &walk, &[answer(200, &results)]);
+    assert_eq!(told(reply), expected);
+}
+
+#[test]
+fn a_record_of_very_many_merges_fills_no_page() {
+    let many = |from: u64| (from..from + 5_000).map(|id| id.to_string()).collect::<Vec<_>>().join(";");
+    let rows: Vec<Value> = (1..=8)
+        .map(|id| contact(&id.to_string(), &json!({ "hs_merged_object_ids": many(id * 10_000) })))
+        .collect();
+    let walk = Operation::Walk(Listing { object: "contact".into(), cursor: None, limit: 100 });
+    let (_, reply) = run(&plain(), &walk, &[answer(200, &json!({ "results": rows }))]);
+    let rows = told(reply);
+    assert_eq!(rows.iter().filter(|(_, to)| to.is_none()).count(), 8);
+    assert_eq!(rows.len(), 408);
+}
