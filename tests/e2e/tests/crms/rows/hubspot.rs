@@ -72,9 +72,8 @@ impl Row for HubSpot {
     const RENEWAL: &'static str = "oauth.token";
     const AT_ONCE: u64 = 8;
     const PERMITTED: u32 = 40;
-    const LEARNED_ANEW: u64 = 0;
     const UNIT: &'static str = "calls";
-    const LIMIT: &'static str = "daily";
+    const LIMIT: Option<&'static str> = Some("daily");
     const UNTOLD_DELETIONS: Option<&'static str> = None;
 
     fn prepare(_plan: &mut Plan) {

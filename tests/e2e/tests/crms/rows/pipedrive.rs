@@ -63,9 +63,8 @@ impl Row for Pipedrive {
     const RENEWAL: &'static str = "oauth.token";
     const AT_ONCE: u64 = 8;
     const PERMITTED: u32 = 600;
-    const LEARNED_ANEW: u64 = 0;
     const UNIT: &'static str = "tokens";
-    const LIMIT: &'static str = "daily";
+    const LIMIT: Option<&'static str> = None;
     const UNTOLD_DELETIONS: Option<&'static str> = None;
 
     fn prepare(plan: &mut Plan) {

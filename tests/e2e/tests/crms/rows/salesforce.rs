@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tandem_e2e::crm::{Crm, Dialect};
 use tandem_e2e::house::{House, Plan};
-use tandem_e2e::rest::write_whole;
 use tandem_e2e::round::Guarantee;
 use tandem_e2e::salesforce::{self, Customer};
 use tandem_e2e::{Error, until};
@@ -39,6 +38,7 @@ fn org(wanted: &Wanted) -> salesforce::Wanted {
     org.connection.clone_from(&wanted.connection);
     if let Some(daily) = wanted.permitted {
         org.org.limits = SalesforceLimits { daily, ..SalesforceLimits::default() };
+        org = org.policy(&format!("{}\n[quotas.requests]\nlimit = {daily}\n", wanted.policy));
     }
     org.org.settings.rotate_refresh_tokens = wanted.renewed;
     if wanted.customs {
@@ -64,10 +64,8 @@ impl Row for Salesforce {
     const RENEWAL: &'static str = "salesforce.token";
     const AT_ONCE: u64 = 5;
     const PERMITTED: u32 = 60;
-    /// The connection's file does not say the limit: it comes with every answer, and after a restart with the first ones.
-    const LEARNED_ANEW: u64 = Self::AT_ONCE;
     const UNIT: &'static str = "calls";
-    const LIMIT: &'static str = "requests";
+    const LIMIT: Option<&'static str> = Some("requests");
     const UNTOLD_DELETIONS: Option<&'static str> = Some("outbound messages tell of none");
 
     fn prepare(plan: &mut Plan) {
@@ -121,14 +119,10 @@ impl Row for Salesforce {
         Ok(house.control.expire_salesforce_sessions(self.0.number()).await?)
     }
 
-    /// The limit comes with every answer, so that the connection's file need not say it; only that there is more again is said,
-    /// since nothing is asked while there is none.
     async fn permit(&self, house: &House, wanted: &Wanted) -> Result<(), Error> {
-        let limits = org(wanted).org.limits;
-        house.control.set_salesforce_limits(self.0.number(), &limits).await?;
-        let path = house.connection_path(&wanted.connection);
-        let text = std::fs::read_to_string(&path)?;
-        write_whole(&path, &format!("{text}\n[quotas.requests]\nlimit = {}\n", limits.daily))
+        let org = org(wanted);
+        house.control.set_salesforce_limits(self.0.number(), &org.org.limits).await?;
+        house.connect_salesforce(&self.0, &org)
     }
 
     async fn customs(&self) -> Result<Vec<Custom>, Error> {
