@@ -15,7 +15,7 @@ use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::Writer;
 
 use crate::rows::{Counted, HubSpot, Pipedrive, Row, Salesforce, Wanted};
-use crate::stage::{LONG, SCOPE, ensure, numbered, torture};
+use crate::stage::{SCOPE, ensure, long, numbered, torture};
 
 const RECORDS: usize = 6;
 
@@ -50,7 +50,7 @@ impl<R: Row> Account<R> {
 
     /// Waits until the records are there.
     async fn has_everybody(&mut self, house: &House) -> Result<(), Error> {
-        self.ids = until(&format!("everybody is in {}", R::CRM), LONG, async || {
+        self.ids = until(&format!("everybody is in {}", R::CRM), long(), async || {
             let mut ids = BTreeMap::new();
             for contact in self.crm.dump().await? {
                 let seen = self.crm.canonical(&contact);
@@ -91,7 +91,7 @@ impl<R: Row> Account<R> {
         let looks = json!({ "connection": self.connection, "object": "contact", "records": "all" });
         let looks = house.post("/v1/look", &looks).await?;
         ensure(looks["count"] == json!(RECORDS), || format!("{looks} looks at {}", R::CRM))?;
-        until("what changed is asked for twice more", LONG, async || {
+        until("what changed is asked for twice more", long(), async || {
             let now = self.crm.polls().await?;
             Ok(if now >= polls + 2 { Ok(()) } else { Err(format!("{} polls", now - polls)) })
         })
@@ -189,7 +189,7 @@ async fn play(house: &House) -> Result<(), Error> {
         ledger.note(SCOPE, &person, Side::SystemA, Act::Wrote(members))?;
         internal.insert(person, made.id.ok_or("not taken")?);
     }
-    house.quiet(LONG).await?;
+    house.quiet(long()).await?;
     hubspot.has_everybody(house).await?;
     salesforce.has_everybody(house).await?;
     pipedrive.has_everybody(house).await?;
@@ -221,7 +221,7 @@ async fn play(house: &House) -> Result<(), Error> {
     hubspot.looked_through(house).await?;
     salesforce.looked_through(house).await?;
     pipedrive.looked_through(house).await?;
-    house.quiet(LONG).await?;
+    house.quiet(long()).await?;
     let after = written().await?;
     ensure(after == before, || format!("written after quiet: {before:?}, then {after:?}"))?;
     let records = house.system_a(SCOPE).list().await?;

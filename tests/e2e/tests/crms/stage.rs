@@ -20,13 +20,16 @@ use tandem_simulator::control::types::{FaultKind, FaultOrder, NotedWrite, WriteK
 use crate::rows::{Counted, Row, Wanted};
 
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// For what a whole account takes.
-pub(crate) const LONG: Duration = Duration::from_secs(240);
 
 pub(crate) const SCOPE: &str = "acme";
 
 pub(crate) fn torture() -> bool {
     std::env::var_os("TANDEM_TORTURE").is_some_and(|value| value == "1")
+}
+
+/// For what a whole account takes.
+pub(crate) fn long() -> Duration {
+    Duration::from_secs(if torture() { 1_200 } else { 240 })
 }
 
 pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), Error> {
@@ -308,7 +311,7 @@ impl<R: Row> Stage<R> {
     // ---- what is seen ----
 
     pub(crate) async fn quiet(&self) -> Result<(), Error> {
-        self.house.quiet(LONG).await
+        self.house.quiet(long()).await
     }
 
     /// Everything was carried over and nobody acts: what comes later is said in knowledge of it.
@@ -413,7 +416,7 @@ impl<R: Row> Stage<R> {
 
     /// Waits until so many records are in the CRM.
     pub(crate) async fn all_come_there(&self, many: usize) -> Result<(), Error> {
-        until(&format!("all {many} are in the CRM"), LONG, async || {
+        until(&format!("all {many} are in the CRM"), long(), async || {
             let live = self.counted().await?.live;
             Ok(if live == many { Ok(()) } else { Err(format!("{live}: {}", self.status().await?)) })
         })

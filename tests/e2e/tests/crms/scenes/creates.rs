@@ -11,7 +11,7 @@ use crate::stage::{SCOPE, SOON, Shared, numbered, scene, valued};
 /// Every other one has no address: there is only Tandem's key to find them by.
 fn with_and_without_address(number: usize) -> Value {
     let mut document = numbered(number);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         document["email"] = Value::Null;
     }
     valued(&document)

@@ -8,13 +8,13 @@ use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
 use crate::rows::{Row, Wanted};
-use crate::stage::{LONG, SCOPE, Shared, Stage, ensure, numbered, scene};
+use crate::stage::{SCOPE, Shared, Stage, ensure, long, numbered, scene};
 
 const MANY: usize = 60;
 
 async fn limit_is_reached<R: Row>(stage: &Stage<R>) -> Result<u64, Error> {
     let permitted = u64::from(R::PERMITTED);
-    until("nine tenths of the day are spent, and the rest waits", LONG, async || {
+    until("nine tenths of the day are spent, and the rest waits", long(), async || {
         let (status, counted) = (stage.status().await?, stage.counted().await?);
         let count = |name: &str| status[name].as_u64().unwrap_or(0);
         let waits = count("waiting") + count("delayed") > 0;

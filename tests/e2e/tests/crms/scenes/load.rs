@@ -7,7 +7,7 @@ use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::WriteKind;
 
 use crate::rows::{Row, Wanted};
-use crate::stage::{LONG, SCOPE, Shared, ensure, scene_before_connection, torture, valued};
+use crate::stage::{SCOPE, Shared, ensure, long, scene_before_connection, torture, valued};
 
 pub(crate) async fn an_initial_load_links_those_that_match_and_doubles_none<R: Row>() -> Result<(), Error> {
     let many: usize = if torture() { 2_000 } else { 60 };
@@ -18,7 +18,7 @@ pub(crate) async fn an_initial_load_links_those_that_match_and_doubles_none<R: R
             json!({ "email": address, "given_name": "Pat", "family_name": format!("Person {number}"),
                 "job_title": format!("Pilot {number}"), "city": format!("City {number}") })
         };
-        let is_whole = |number: usize| number % 2 == 0 || number >= many;
+        let is_whole = |number: usize| number.is_multiple_of(2) || number >= many;
         let without = |mut document: Value, member: &str, number: usize| {
             if !is_whole(number) {
                 document[member] = Value::Null;
@@ -37,7 +37,7 @@ pub(crate) async fn an_initial_load_links_those_that_match_and_doubles_none<R: R
 
         let began = Instant::now();
         stage.connect().await?;
-        until("everybody is linked and whole", LONG, async || {
+        until("everybody is linked and whole", long(), async || {
             let records = stage.house.system_a(SCOPE).list().await?;
             let whole = records.iter().filter(|record| record.document["city"].is_string()).count();
             let there = stage.everybody_there().await?;
