@@ -31,12 +31,13 @@ demo *ARGS: guests build
 test *ARGS: guests build
     cargo test --locked --workspace --no-fail-fast {{ARGS}}
 
-# Runs the crash and power-loss tests and those of swapped providers with their full counts.
+# Runs the crash and power-loss tests, those of swapped providers and the scenario of all CRMs with their full counts.
 torture: guests build
     TANDEM_TORTURE=1 cargo test --locked --workspace --test store_power_loss -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked --workspace --test power_loss -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked --workspace --test crash -- --nocapture --test-threads 1
     TANDEM_TORTURE=1 cargo test --locked --workspace --test providers -- --nocapture --test-threads 1
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test crms -- --nocapture --test-threads 1
 
 # Simulates the whole engine on virtual time, a world for each seed: `just simulate 1000000 --threads 2`; `just simulate --trace SEED` shows one.
 # Our own crates are built at full optimisation for it; assertions stay on.

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tandem_simulator::control::Client as Control;
-use tandem_simulator::control::types::NotedWrite;
+use tandem_simulator::control::salesforce::SalesforceImport;
+use tandem_simulator::control::types::{NotedWrite, PersonDeed, PipedriveDeed};
 
 use crate::Error;
-use crate::account::{Account, Contact, RestPeople};
+use crate::account::{Account, Contact, PROPERTIES, RestPeople};
 use crate::{pipedrive, salesforce};
 
 /// How a CRM calls what the canonical document has: written from the documentation of HubSpot's contact properties, and of the
@@ -119,10 +120,7 @@ impl Crm {
     /// # Errors
     /// It is refused, or a member has no name there.
     pub async fn edit(&self, id: &str, members: &[(&str, &str)]) -> Result<(), Error> {
-        let named: Vec<(&str, &str)> = members
-            .iter()
-            .map(|(member, value)| Ok((self.name_of(member)?, *value)))
-            .collect::<Result<_, Error>>()?;
+        let named = self.named(members)?;
         match &self.kind {
             Kind::HubSpot { portal, .. } => {
                 self.control.person_edits(*portal, id.parse()?, &named).await?;
@@ -133,16 +131,135 @@ impl Crm {
                 self.control.rest_person_edits(account, id, &Value::Object(members)).await?;
             }
             Kind::Salesforce { org, .. } => {
-                // What is empty is null there.
-                let value = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
-                let members = named.into_iter().map(|(name, text)| (name.to_owned(), value(text))).collect();
-                self.control.salesforce_person_edits(*org, id, Value::Object(members)).await?;
+                let values = Value::Object(nulled(&named));
+                self.control.salesforce_person_edits(*org, id, values).await?;
             }
             Kind::Pipedrive { company, .. } => {
                 pipedrive::edit(&self.control, *company, id.parse()?, &named).await?;
             }
         }
         Ok(())
+    }
+
+    /// Somebody who works there makes a record with these members; gives its id.
+    ///
+    /// # Errors
+    /// It is refused, or a member has no name there.
+    pub async fn make(&self, members: &[(&str, &str)]) -> Result<String, Error> {
+        let named = self.named(members)?;
+        let made = match &self.kind {
+            Kind::HubSpot { portal, .. } => {
+                return Ok(self.control.person_creates(*portal, &named).await?.id.to_string());
+            }
+            Kind::Salesforce { org, .. } => {
+                let values = Value::Object(nulled(&named));
+                return Ok(self.control.salesforce_person_creates(*org, values).await?.id);
+            }
+            Kind::Rest { account, .. } => {
+                let made = self.control.rest_person_creates(account, &Value::Object(nulled(&named))).await?;
+                made.get("Id").cloned()
+            }
+            Kind::Pipedrive { company, .. } => {
+                let given = pipedrive::save(&json!({}), &named);
+                self.control.pipedrive_person_creates(*company, given).await?.get("id").cloned()
+            }
+        };
+        match made {
+            Some(Value::String(id)) => Ok(id),
+            Some(id) => Ok(id.to_string()),
+            None => Err("what was made has no id".into()),
+        }
+    }
+
+    /// Somebody who works there imports people. Quietly: nobody is told of it, as before a connection is set up.
+    ///
+    /// # Errors
+    /// Somebody is refused, a member has no name there, or the account has no import.
+    pub async fn import(&self, people: &[Vec<(&str, String)>], quietly: bool) -> Result<(), Error> {
+        let mut named = Vec::new();
+        for person in people {
+            let members: Vec<(&str, &str)> =
+                person.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let pairs = self.named(&members)?;
+            named.push(pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect::<Vec<_>>());
+        }
+        let properties = |person: Vec<(&str, String)>| {
+            person.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        };
+        let refused = match &self.kind {
+            Kind::HubSpot { portal, .. } if quietly => {
+                let records = named.into_iter().map(properties).collect();
+                self.control.person_imports(*portal, records, true).await?.refused
+            }
+            Kind::HubSpot { portal, .. } => {
+                let create = |person| PersonDeed::Create { portal: *portal, properties: properties(person) };
+                self.control.people_act(named.into_iter().map(create).collect()).await?.refused
+            }
+            Kind::Salesforce { org, .. } => {
+                let values = |person: Vec<(&str, String)>| {
+                    nulled(&person.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>())
+                };
+                let import =
+                    SalesforceImport { records: named.into_iter().map(values).collect(), quiet: quietly };
+                self.control.salesforce_person_imports(*org, &import).await?.refused
+            }
+            Kind::Pipedrive { company, .. } => {
+                if quietly && !self.control.pipedrive_webhooks(*company).await?.is_empty() {
+                    return Err("the account has webhooks, so that nothing happens there quietly".into());
+                }
+                let create = |person: Vec<(&str, String)>| {
+                    let pairs: Vec<(&str, &str)> =
+                        person.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                    let members = match pipedrive::save(&json!({}), &pairs) {
+                        Value::Object(members) => members,
+                        _ => Map::new(),
+                    };
+                    PipedriveDeed::Create { company_id: *company, members }
+                };
+                self.control.pipedrive_people_act(named.into_iter().map(create).collect()).await?.refused
+            }
+            Kind::Rest { .. } => return Err("a REST account has no import".into()),
+        };
+        if refused.is_empty() { Ok(()) } else { Err(format!("refused: {refused:?}").into()) }
+    }
+
+    /// Somebody who works there deletes a record.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn delete(&self, id: &str) -> Result<(), Error> {
+        match &self.kind {
+            Kind::HubSpot { portal, .. } => drop(self.control.person_deletes(*portal, id.parse()?).await?),
+            Kind::Rest { account, .. } => drop(self.control.rest_person_deletes(account, id).await?),
+            Kind::Salesforce { org, .. } => drop(self.control.salesforce_person_deletes(*org, id).await?),
+            Kind::Pipedrive { company, .. } => {
+                self.control.pipedrive_person_deletes(*company, id.parse()?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody who works there takes a deleted record back.
+    ///
+    /// # Errors
+    /// It is refused, or what is deleted there is gone for good.
+    pub async fn restore(&self, id: &str) -> Result<(), Error> {
+        match &self.kind {
+            Kind::HubSpot { portal, .. } => drop(self.control.person_restores(*portal, id.parse()?).await?),
+            Kind::Salesforce { org, .. } => {
+                self.control.salesforce_person_undeletes(*org, id).await?;
+            }
+            Kind::Pipedrive { company, .. } => {
+                self.control.pipedrive_person_restores(*company, id.parse()?).await?;
+            }
+            Kind::Rest { .. } => return Err("what is deleted in a REST account is gone for good".into()),
+        }
+        Ok(())
+    }
+
+    /// Pairs by the account's names.
+    fn named<'a>(&self, members: &[(&str, &'a str)]) -> Result<Vec<(&'static str, &'a str)>, Error> {
+        members.iter().map(|(member, value)| Ok((self.name_of(member)?, *value))).collect()
     }
 
     /// The account's name of a member.
@@ -164,6 +281,45 @@ impl Crm {
             Kind::Salesforce { api, .. } => api.list().await,
             Kind::Pipedrive { api, .. } => api.list().await,
         }
+    }
+
+    /// Everybody who is not deleted, as the simulator has them: it costs no call, and no limit holds it up.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn dump(&self) -> Result<Vec<Contact>, Error> {
+        Ok(match &self.kind {
+            Kind::HubSpot { portal, .. } => {
+                let records = self.control.dump(*portal).await?.records.into_iter();
+                let known = |(name, value): &(String, String)| {
+                    PROPERTIES.contains(&name.as_str()) && !value.is_empty()
+                };
+                let live = records.filter(|record| !record.archived);
+                live.map(|record| Contact {
+                    id: record.id.to_string(),
+                    properties: record.properties.into_iter().filter(known).collect(),
+                })
+                .collect()
+            }
+            Kind::Rest { api, .. } => api.list().await?,
+            Kind::Salesforce { org, .. } => {
+                let records = self.control.salesforce_contacts(*org).await?;
+                let live = records.iter().filter(|record| !record.deleted);
+                live.map(|record| {
+                    let mut row = json!(record.values);
+                    if let Some(members) = row.as_object_mut() {
+                        members.insert("Id".to_owned(), record.id.as_str().into());
+                    }
+                    salesforce::contact(&row)
+                })
+                .collect()
+            }
+            Kind::Pipedrive { company, .. } => {
+                let persons = self.control.pipedrive_dump(*company).await?.persons;
+                let live = persons.iter().filter(|person| person.get("is_deleted") != Some(&json!(true)));
+                live.map(pipedrive::contact).collect()
+            }
+        })
     }
 
     /// Every write of a record since the account keeps its journal, oldest first.
@@ -213,4 +369,10 @@ impl Crm {
             })
             .collect()
     }
+}
+
+/// Pairs as members; what is empty is null.
+fn nulled(named: &[(&str, &str)]) -> Map<String, Value> {
+    let value = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+    named.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect()
 }

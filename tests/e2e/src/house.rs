@@ -271,8 +271,13 @@ impl House {
         self.daemon = Some(daemon);
         self.starts += 1;
         if self.starts == 1 {
-            let target = format!("{}/hooks/app/hubspot", self.base);
-            self.control.set_webhooks(self.app.app_id, json!({ "targetUrl": target })).await?;
+            // What HubSpot signs is the public address; the simulator connects to the daemon in its place.
+            let public = self.plan.public_url.as_ref();
+            let settings = json!({
+                "targetUrl": format!("{}/hooks/app/hubspot", public.unwrap_or(&self.base)),
+                "connectTo": public.map(|_| self.base.trim_start_matches("http://")),
+            });
+            self.control.set_webhooks(self.app.app_id, settings).await?;
         }
         let url = format!("{}/readyz", self.base);
         until("the daemon is ready", Duration::from_secs(30), async || {
@@ -488,7 +493,7 @@ impl House {
 }
 
 /// A text property with unique values, in the form of HubSpot's Properties API.
-fn key_property() -> serde_json::Map<String, Value> {
+pub(crate) fn key_property() -> serde_json::Map<String, Value> {
     let property = json!({
         "name": "tandem_key", "label": "Tandem key", "groupName": "contactinformation",
         "type": "string", "fieldType": "text", "hasUniqueValue": true,

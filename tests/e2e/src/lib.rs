@@ -6,6 +6,7 @@ pub mod account;
 pub mod crm;
 pub mod feed;
 pub mod house;
+pub mod hubspot;
 pub mod judge;
 pub mod ledger;
 pub mod marker;

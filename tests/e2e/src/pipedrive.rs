@@ -14,9 +14,8 @@ use tandem_simulator::pipedrive::control::{
 };
 
 use crate::account::Contact;
-use crate::crm::{Crm, Dialect};
+use crate::crm::Crm;
 use crate::house::{House, Plan};
-use crate::judge::{Evidence, Seen};
 use crate::rest::write_whole;
 use crate::{Error, process, until};
 
@@ -87,7 +86,9 @@ pub fn field(name: &str, kind: &str, options: &[&str]) -> Map<String, Value> {
 /// What a customer's account and connection are made from.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The scope in System A, and the connection's name.
+    /// The connection's name.
+    pub connection: String,
+    /// The scope in System A.
     pub scope: String,
     /// The account; the app and the key field are put in.
     pub account: NewPipedriveAccounts,
@@ -105,7 +106,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// An account with contact sync and larger limits than real ones have, that notes what is written to it, tells of changes at
-    /// once, and is hardly ever polled.
+    /// once, and is hardly ever polled. Its connection is called as the scope is.
     #[must_use]
     pub fn new(scope: &str) -> Self {
         let settings = PipedriveSettings {
@@ -118,6 +119,7 @@ impl Wanted {
         let quota =
             PipedriveQuota { token_burst: 20_000, oauth_burst: 20_000, search_burst: 1_000, daily: None };
         Self {
+            connection: scope.to_owned(),
             scope: scope.to_owned(),
             account: NewPipedriveAccounts { quota, settings, ..NewPipedriveAccounts::default() },
             app: false,
@@ -166,7 +168,9 @@ impl Wanted {
 
 /// A customer.
 pub struct Customer {
-    /// The scope in System A, and the connection's name.
+    /// The connection's name.
+    pub connection: String,
+    /// The scope in System A.
     pub scope: String,
     /// The account as it was made.
     pub account: PipedriveAccount,
@@ -186,13 +190,13 @@ impl Customer {
     /// Where its webhooks are sent to.
     #[must_use]
     pub fn callback(&self) -> String {
-        format!("{PUBLIC_URL}/hooks/connection/{}", self.scope)
+        format!("{PUBLIC_URL}/hooks/connection/{}", self.connection)
     }
 
     /// The name that its webhooks show.
     #[must_use]
     pub fn webhook_user(&self) -> String {
-        format!("pipedrive-of-{}", self.scope)
+        format!("pipedrive-of-{}", self.connection)
     }
 
     /// The key of the field that Tandem alone writes.
@@ -233,9 +237,9 @@ impl House {
             base: account.api_domain.clone(),
             token: account.api_token.clone(),
         };
-        let scope = wanted.scope.clone();
-        let webhook_password = format!("password-of-the-webhooks-of-{scope}-7431");
-        Ok(Customer { scope, account, webhook_password, api })
+        let (connection, scope) = (wanted.connection.clone(), wanted.scope.clone());
+        let webhook_password = format!("password-of-the-webhooks-of-{connection}-7431");
+        Ok(Customer { connection, scope, account, webhook_password, api })
     }
 
     /// Writes the secrets and the file of a customer's connection.
@@ -243,12 +247,12 @@ impl House {
     /// # Errors
     /// They cannot be written.
     pub fn connect_pipedrive(&self, customer: &Customer, wanted: &Wanted) -> Result<(), Error> {
-        let Customer { scope, account, webhook_password, .. } = customer;
+        let Customer { connection, scope, account, webhook_password, .. } = customer;
         let user = customer.webhook_user();
-        self.secret(scope, if wanted.app { &account.refresh_token } else { &account.api_token })?;
-        self.secret(&format!("{scope}.webhook"), &format!("{user}:{webhook_password}"))?;
-        self.secret(&format!("{scope}.webhook-user"), &user)?;
-        self.secret(&format!("{scope}.webhook-password"), webhook_password)?;
+        self.secret(connection, if wanted.app { &account.refresh_token } else { &account.api_token })?;
+        self.secret(&format!("{connection}.webhook"), &format!("{user}:{webhook_password}"))?;
+        self.secret(&format!("{connection}.webhook-user"), &user)?;
+        self.secret(&format!("{connection}.webhook-password"), webhook_password)?;
         let quota = &wanted.account.quota;
         let (credential, head, settings, burst) = if wanted.app {
             let settings = format!("app = \"oauth\"\nbase_url = \"{}\"", self.api);
@@ -259,10 +263,10 @@ impl House {
         };
         let text = format!(
             "provider = \"pipedrive\"\nscope = \"{scope}\"\n{head}\nhosts = [\"127.0.0.1\"]\nallow_loopback = true\n\
-             auth = {{ {credential} = {{ file = \"../secrets/{scope}\" }} }}\nregister_webhooks = {pushes}\n\
-             [secrets]\nwebhook = {{ file = \"../secrets/{scope}.webhook\" }}\n\
-             webhook_user = {{ file = \"../secrets/{scope}.webhook-user\" }}\n\
-             webhook_password = {{ file = \"../secrets/{scope}.webhook-password\" }}\n\
+             auth = {{ {credential} = {{ file = \"../secrets/{connection}\" }} }}\nregister_webhooks = {pushes}\n\
+             [secrets]\nwebhook = {{ file = \"../secrets/{connection}.webhook\" }}\n\
+             webhook_user = {{ file = \"../secrets/{connection}.webhook-user\" }}\n\
+             webhook_password = {{ file = \"../secrets/{connection}.webhook-password\" }}\n\
              [quotas.burst]\nlimit = {burst}\n[quotas.search]\nlimit = {search}\n[quotas.daily]\nlimit = {daily}\n\
              [settings]\n{settings}\nkey_field = \"{key}\"\npoll_every_ms = {poll}\nsettle_ms = 500\n{more}\n\
              [objects.contact]\n{policy}\n",
@@ -274,7 +278,7 @@ impl House {
             more = wanted.settings,
             policy = wanted.policy,
         );
-        write_whole(&self.connection_path(scope), &text)
+        write_whole(&self.connection_path(connection), &text)
     }
 
     /// A customer who is connected, whose webhook stands and whose account was gone through once: what is made after that is told by
@@ -299,19 +303,27 @@ impl House {
         pushes: bool,
         deadline: Duration,
     ) -> Result<(), Error> {
-        until(&format!("{} runs and its account was gone through", customer.scope), deadline, async || {
-            // It is known once its file was read and its provider is loaded.
-            let status = match self.get(&format!("/v1/status?connection={}", customer.scope)).await {
-                Ok(status) => status,
-                Err(error) => return Ok(Err(error.to_string())),
-            };
-            let row = status.pointer("/connections/0").cloned().unwrap_or_default();
-            let counts = self.control.pipedrive_counts(customer.company()).await?;
-            let walked = counts.calls("persons.list") > 0 && counts.calls("person-fields.list") > 0;
-            let told = !pushes || !self.control.pipedrive_webhooks(customer.company()).await?.is_empty();
-            let runs = row.get("state") == Some(&json!("running"));
-            Ok(if runs && walked && told { Ok(()) } else { Err(format!("{row} {:?}", counts.operations)) })
-        })
+        until(
+            &format!("{} runs and its account was gone through", customer.connection),
+            deadline,
+            async || {
+                // It is known once its file was read and its provider is loaded.
+                let status = match self.get(&format!("/v1/status?connection={}", customer.connection)).await {
+                    Ok(status) => status,
+                    Err(error) => return Ok(Err(error.to_string())),
+                };
+                let row = status.pointer("/connections/0").cloned().unwrap_or_default();
+                let counts = self.control.pipedrive_counts(customer.company()).await?;
+                let walked = counts.calls("persons.list") > 0 && counts.calls("person-fields.list") > 0;
+                let told = !pushes || !self.control.pipedrive_webhooks(customer.company()).await?.is_empty();
+                let runs = row.get("state") == Some(&json!("running"));
+                Ok(if runs && walked && told {
+                    Ok(())
+                } else {
+                    Err(format!("{row} {:?}", counts.operations))
+                })
+            },
+        )
         .await
     }
 
@@ -319,23 +331,6 @@ impl House {
     #[must_use]
     pub fn pipedrive_crm(&self, customer: &Customer) -> Crm {
         Crm::pipedrive(&self.control, customer.company(), &customer.api)
-    }
-
-    /// Everything that the judge looks at, these customers among it.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn pipedrive_evidence(&self, customers: &[&Customer]) -> Result<Evidence, Error> {
-        let mut evidence = self.evidence().await?;
-        for customer in customers {
-            let scope = customer.scope.clone();
-            evidence.system_a.insert(scope.clone(), self.system_a(&scope).list().await?);
-            let contacts = customer.api.list().await?;
-            let seen =
-                Seen { scope: scope.clone(), dialect: Dialect::Pipedrive, contacts, ..Seen::default() };
-            evidence.accounts.insert(scope, seen);
-        }
-        Ok(evidence)
     }
 }
 
@@ -422,7 +417,7 @@ fn entry(list: Option<&Value>, mobile: Option<bool>) -> Option<usize> {
 }
 
 /// A person by the values that people go by.
-fn contact(person: &Value) -> Contact {
+pub(crate) fn contact(person: &Value) -> Contact {
     let mut properties = BTreeMap::new();
     let mut put = |name: &str, text: Option<&str>| {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
@@ -461,8 +456,8 @@ pub(crate) async fn edit(
     Ok(())
 }
 
-/// The body that saves these values.
-fn save(person: &Value, values: &[(&str, &str)]) -> Value {
+/// The body that saves these values of a person, or of one who is to be made.
+pub(crate) fn save(person: &Value, values: &[(&str, &str)]) -> Value {
     let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
     let mut body = Map::new();
     let taken = |body: &Map<String, Value>, name: &str| {

@@ -15,9 +15,8 @@ use tandem_simulator::control::salesforce::{
 use tokio::sync::Mutex;
 
 use crate::account::Contact;
-use crate::crm::{Crm, Dialect};
+use crate::crm::Crm;
 use crate::house::{House, Plan};
-use crate::judge::{Evidence, Seen};
 use crate::rest::write_whole;
 use crate::{Error, process, until};
 
@@ -67,7 +66,9 @@ pub fn plan() -> Plan {
 /// What a customer's org and connection are made from.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The scope in System A, and the connection's name.
+    /// The connection's name.
+    pub connection: String,
+    /// The scope in System A.
     pub scope: String,
     /// The org; the app and the key field are put in.
     pub org: NewSalesforceOrgs,
@@ -82,11 +83,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// An org that notes what is written to it, tells of changes at once, and is hardly ever polled.
+    /// An org that notes what is written to it, tells of changes at once, and is hardly ever polled. Its connection is called as the
+    /// scope is.
     #[must_use]
     pub fn new(scope: &str) -> Self {
         let settings = SalesforceSettings { journal: true, ..SalesforceSettings::default() };
         Self {
+            connection: scope.to_owned(),
             scope: scope.to_owned(),
             org: NewSalesforceOrgs { settings, ..NewSalesforceOrgs::default() },
             poll_every_ms: 600_000,
@@ -127,7 +130,9 @@ impl Wanted {
 
 /// A customer.
 pub struct Customer {
-    /// The scope in System A, and the connection's name.
+    /// The connection's name.
+    pub connection: String,
+    /// The scope in System A.
     pub scope: String,
     /// The org as it was made.
     pub org: SalesforceOrg,
@@ -172,8 +177,8 @@ impl House {
     /// # Errors
     /// It cannot be made.
     pub async fn salesforce_org(&self, wanted: &Wanted) -> Result<Customer, Error> {
-        let (scope, webhook_secret) =
-            (wanted.scope.clone(), format!("address-secret-of-{}-7431", wanted.scope));
+        let (connection, scope) = (wanted.connection.clone(), wanted.scope.clone());
+        let webhook_secret = format!("address-secret-of-{connection}-7431");
         let mut org = wanted.org.clone();
         org.client_id = Some(CLIENT_ID.to_owned());
         org.client_secret = Some(CLIENT_SECRET.to_owned());
@@ -187,7 +192,7 @@ impl House {
             fields.extend(more.map(str::to_owned));
             fields.extend(wanted.org.fields.iter().map(|field| field.name.clone()));
             org.outbound = OutboundSettings {
-                target_url: Some(format!("{}/hooks/connection/{scope}?key={webhook_secret}", self.base)),
+                target_url: Some(format!("{}/hooks/connection/{connection}?key={webhook_secret}", self.base)),
                 fields,
                 ..wanted.org.outbound.clone()
             };
@@ -195,7 +200,7 @@ impl House {
         let made = self.control.create_salesforce_orgs(&org).await?;
         let org = made.into_iter().next().ok_or("no org was made")?;
         let api = Contacts::new(self.client(), &self.api, &org);
-        Ok(Customer { scope, org, webhook_secret, api })
+        Ok(Customer { connection, scope, org, webhook_secret, api })
     }
 
     /// Writes the secrets and the file of a customer's connection.
@@ -203,21 +208,21 @@ impl House {
     /// # Errors
     /// They cannot be written.
     pub fn connect_salesforce(&self, customer: &Customer, wanted: &Wanted) -> Result<(), Error> {
-        let Customer { scope, org, webhook_secret, .. } = customer;
-        self.secret(scope, &org.refresh_token)?;
-        self.secret(&format!("{scope}.webhook"), webhook_secret)?;
+        let Customer { connection, scope, org, webhook_secret, .. } = customer;
+        self.secret(connection, &org.refresh_token)?;
+        self.secret(&format!("{connection}.webhook"), webhook_secret)?;
         let Wanted { poll_every_ms, settings, policy, .. } = wanted;
         let text = format!(
             "provider = \"salesforce\"\nscope = \"{scope}\"\napp = \"salesforce\"\naccount = \"{account}\"\n\
              hosts = [\"127.0.0.1\", \"localhost\"]\nallow_loopback = true\n\
-             auth = {{ refresh_token = {{ file = \"../secrets/{scope}\" }} }}\n\
-             secrets = {{ webhook = {{ file = \"../secrets/{scope}.webhook\" }} }}\n\
+             auth = {{ refresh_token = {{ file = \"../secrets/{connection}\" }} }}\n\
+             secrets = {{ webhook = {{ file = \"../secrets/{connection}.webhook\" }} }}\n\
              [settings]\nbase_url = \"{login}\"\nkey_field = \"Tandem_Key__c\"\npoll_every_ms = {poll_every_ms}\n\
              settle_ms = 500\n{settings}\n[objects.contact]\n{policy}\n",
             account = org.organization_id,
             login = self.api,
         );
-        write_whole(&self.connection_path(scope), &text)
+        write_whole(&self.connection_path(connection), &text)
     }
 
     /// A customer whose org was gone through once, and who is connected: what is made after that is told by a message or found by
@@ -237,11 +242,11 @@ impl House {
     /// # Errors
     /// It does not come to work in time.
     pub async fn salesforce_runs(&self, customer: &Customer, deadline: Duration) -> Result<(), Error> {
-        until(&format!("{} runs and its org was gone through", customer.scope), deadline, async || {
+        until(&format!("{} runs and its org was gone through", customer.connection), deadline, async || {
             // A connection that is asked for by its name has to be known already.
             let status = self.get("/v1/status").await?;
             let mut rows = status.get("connections").and_then(Value::as_array).into_iter().flatten();
-            let row = rows.find(|row| row.get("connection") == Some(&json!(customer.scope)));
+            let row = rows.find(|row| row.get("connection") == Some(&json!(customer.connection)));
             let row = row.cloned().unwrap_or_default();
             let counts = self.control.salesforce_counts(customer.number()).await?;
             let calls = |name: &str| counts.operations.get(name).map_or(0, |counts| counts.calls);
@@ -256,23 +261,6 @@ impl House {
     #[must_use]
     pub fn salesforce_crm(&self, customer: &Customer) -> Crm {
         Crm::salesforce(&self.control, customer.number(), &customer.api)
-    }
-
-    /// Everything that the judge looks at, these customers among it.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn salesforce_evidence(&self, customers: &[&Customer]) -> Result<Evidence, Error> {
-        let mut evidence = self.evidence().await?;
-        for customer in customers {
-            let scope = customer.scope.clone();
-            evidence.system_a.insert(scope.clone(), self.system_a(&scope).list().await?);
-            let contacts = customer.api.list().await?;
-            let seen =
-                Seen { scope: scope.clone(), dialect: Dialect::Salesforce, contacts, ..Seen::default() };
-            evidence.accounts.insert(scope, seen);
-        }
-        Ok(evidence)
     }
 }
 
@@ -391,7 +379,8 @@ impl Contacts {
     }
 }
 
-fn contact(row: &Value) -> Contact {
+/// A contact by the values that people go by.
+pub(crate) fn contact(row: &Value) -> Contact {
     let text = |name: &str| row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let properties: BTreeMap<String, String> =
         NAMES.iter().filter_map(|(_, name)| Some(((*name).to_owned(), text(name)?.to_owned()))).collect();
@@ -399,7 +388,7 @@ fn contact(row: &Value) -> Contact {
 }
 
 /// Pairs as a form or a query has them.
-fn url_encoded(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn url_encoded(pairs: &[(&str, &str)]) -> String {
     let encoded = |text: &str| {
         text.bytes().fold(String::new(), |mut all, byte| {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

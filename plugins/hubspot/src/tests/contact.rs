@@ -21,6 +21,7 @@ fn everything() -> Value {
         "custom": {
             "/custom/tier": { "property": "tier", "type": "enumeration", "options": { "gold": "t1", "silver": "t2" } },
             "/custom/regions": { "property": "regions", "type": "set", "options": { "north": "n", "south": "s" } },
+            "/custom/areas": { "property": "areas", "type": "set" },
             "/custom/seats": { "property": "seats", "type": "integer" },
             "/custom/fee": { "property": "fee", "type": "decimal" },
             "/custom/vip": { "property": "vip", "type": "boolean" },

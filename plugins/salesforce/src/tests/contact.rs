@@ -23,6 +23,7 @@ fn everything() -> Value {
         "custom": {
             "/custom/tier": { "property": "Tier__c", "type": "enumeration", "options": { "gold": "t1", "silver": "t2" } },
             "/custom/regions": { "property": "Regions__c", "type": "set", "options": { "north": "n", "south": "s" } },
+            "/custom/areas": { "property": "Areas__c", "type": "set" },
             "/custom/seats": { "property": "Seats__c", "type": "integer" },
             "/custom/fee": { "property": "Fee__c", "type": "decimal" },
             "/custom/vip": { "property": "Vip__c", "type": "boolean" },

@@ -11,6 +11,9 @@ use super::{Form, Mapping};
 /// Why a decimal does not come back as it went where the CRM's JSON has it as a number.
 pub const ROUNDED: &str = "a number in the CRM's JSON: what has more than 15 digits is rounded";
 
+/// How sets are compared where the settings do not say: a separator with nothing on either side is a set without parts, and that is none.
+const SET: &str = "trim|set|empty-is-absent";
+
 impl Mapping {
     /// Adds the fields of a connection's settings. `place` makes the provider's pointer from a property's name.
     ///
@@ -31,7 +34,8 @@ impl Mapping {
                 Ok(custom) => {
                     let mut declaration =
                         self.field(canonical, &place(custom.property)).direction(custom.direction);
-                    if let Some(name) = custom.normalise {
+                    let usual = matches!(custom.convert, Convert::Set { .. }).then_some(SET);
+                    if let Some(name) = custom.normalise.or(usual) {
                         declaration = declaration.normalise(name);
                     }
                     if native && matches!(custom.convert, Convert::Decimal) {

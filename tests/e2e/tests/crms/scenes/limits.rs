@@ -1,0 +1,109 @@
+//! What the account permits in a day is used up, and credentials end while calls are under way.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tandem_e2e::ledger::key_of_document;
+use tandem_e2e::{Error, until};
+use tandem_simulator::control::types::{FaultKind, FaultOrder};
+
+use crate::rows::{Row, Wanted};
+use crate::stage::{SCOPE, Shared, Stage, ensure, long, numbered, scene};
+
+const MANY: usize = 60;
+
+async fn limit_is_reached<R: Row>(stage: &Stage<R>) -> Result<u64, Error> {
+    let permitted = u64::from(R::PERMITTED);
+    until("nine tenths of the day are spent, and the rest waits", long(), async || {
+        let (status, counted) = (stage.status().await?, stage.counted().await?);
+        let count = |name: &str| status[name].as_u64().unwrap_or(0);
+        let waits = count("waiting") + count("delayed") > 0;
+        let named = R::LIMIT.is_none_or(|limit| {
+            let told = status["detail"].as_str().is_some_and(|detail| detail.contains(limit));
+            told && status["cause"] == json!("quota")
+        });
+        // What is left may be too little for the next call, and enough for a smaller one.
+        let spent = counted.spent();
+        Ok(if spent >= permitted * 9 / 10 && waits && named {
+            Ok(spent)
+        } else {
+            Err(format!("{spent} of {permitted} {}: {status}", R::UNIT))
+        })
+    })
+    .await
+}
+
+pub(crate) async fn a_days_limit_is_used_up_without_a_refusal_and_nothing_is_lost<R: Row>()
+-> Result<(), Error> {
+    scene::<R>("a day's limit", Wanted::new(SCOPE).permitted(R::PERMITTED), async |stage| {
+        let permitted = u64::from(R::PERMITTED);
+        stage.make_many_here(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
+        let mut used = 0;
+        for round in 0..2 {
+            used = limit_is_reached(stage).await?;
+            let counted = stage.counted().await?;
+            ensure(counted.spent() <= permitted, || {
+                format!("{} of {permitted}, round {round}", counted.spent())
+            })?;
+            let refused = counted.throttled();
+            ensure(refused == 0, || format!("{refused} refused in round {round}: {:?}", counted.operations))?;
+            if round == 0 {
+                stage.house.stop().await?;
+                stage.house.start().await?;
+            }
+        }
+        let carried = stage.counted().await?.live;
+        ensure(carried < MANY, || "all had arrived: nothing waited".to_owned())?;
+
+        // The customer buys more, and the operator says so.
+        stage.row.permit(&stage.house, &stage.wanted.clone().permitted(50_000)).await?;
+        stage.house.post("/v1/connections/reload", &json!({})).await?;
+        stage.all_come_there(MANY).await?;
+        stage.quiet().await?;
+        let refused = stage.counted().await?.throttled();
+        stage.say(format!(
+            "permitted {permitted} {}, used {used}, refused {refused}, {carried} of {MANY} records for it",
+            R::UNIT
+        ));
+        ensure(refused == 0, || format!("{refused} refused"))?;
+        assert_eq!(stage.made_by_us().await?, MANY, "each was made once");
+        Ok(MANY as u64)
+    })
+    .await
+}
+
+pub(crate) async fn a_token_that_ends_in_mid_flight_is_renewed_once_and_nothing_is_lost<R: Row>()
+-> Result<(), Error> {
+    scene::<R>("a token's end", Wanted::new(SCOPE).renewed(), async |stage| {
+        let renewals = stage.count_renewals().await?;
+        let ends = FaultOrder::new(FaultKind::ExpireToken).operation(R::CREATE).after(20).times(1);
+        let ends = stage.order(ends).await?;
+        let documents: Vec<Value> = (0..MANY).map(numbered).collect();
+        let ids = stage.make_many_here(&documents).await?;
+        stage.all_come_there(MANY).await?;
+        stage.quiet().await?;
+        let refused = stage.counted().await?.refused();
+        assert_eq!((stage.fired(ends).await?, stage.fired(renewals).await?), (1, 1), "one renewal for all");
+        assert!((1..=R::AT_ONCE).contains(&refused), "{refused} calls met the end of the token");
+        assert_eq!(stage.made_by_us().await?, MANY, "nobody was made twice");
+        let there: BTreeSet<String> = stage.everybody_there().await?.into_keys().collect();
+        assert_eq!(there, documents.iter().map(key_of_document).collect(), "everybody is there");
+
+        // The credential that came with the renewal is kept over a restart: the one that the file names has ended.
+        stage.house.stop().await?;
+        stage.house.start().await?;
+        let external = stage.comes_there("p7@acme.example").await?;
+        let one = Shared { person: "p7@acme.example".to_owned(), internal: ids[7].clone(), external };
+        stage.edit_here(&one, json!({ "city": "Bonn" })).await?;
+        stage.becomes_there(&one, &json!({ "city": "Bonn" })).await?;
+        // And all of them end while nothing is under way.
+        stage.row.end_tokens(&stage.house).await?;
+        stage.edit_here(&one, json!({ "city": "Kiel" })).await?;
+        stage.becomes_there(&one, &json!({ "city": "Kiel" })).await?;
+        let again = stage.fired(renewals).await?;
+        assert_eq!(again, 3, "once in mid-flight, once after the restart, once at the end");
+        stage.say(format!("{refused} calls met the end of the token, renewed {again} times"));
+        Ok(MANY as u64)
+    })
+    .await
+}

@@ -1,0 +1,120 @@
+//! Pushes that are lost, come twice, or come in a storm.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tandem_e2e::feed::{Change, Feed};
+use tandem_e2e::{Error, until};
+use tandem_simulator::control::types::{FaultKind, FaultOrder};
+
+use crate::rows::{Row, Wanted};
+use crate::stage::{SCOPE, SOON, ensure, long, numbered, scene, torture};
+
+pub(crate) async fn a_push_that_is_lost_is_found_by_polling<R: Row>() -> Result<(), Error> {
+    scene::<R>("lost pushes", Wanted::new(SCOPE).polled(500), async |stage| {
+        let one = stage.shared(1).await?.remove(0);
+        let before = stage.counted().await?.pushes;
+        stage.order(FaultOrder::new(FaultKind::WebhookLost)).await?;
+        stage.next_second().await?;
+        stage.edit_there(&one, json!({ "job_title": "Captain", "city": null })).await?;
+        stage
+            .make_there(&json!({ "email": "li@acme.example", "family_name": "Li", "given_name": "Bo" }))
+            .await?;
+        stage
+            .becomes_here(&one, &json!({ "job_title": "Captain", "city": null, "phone": "+44 20 7946 0000" }))
+            .await?;
+        stage.comes_here("li@acme.example").await?;
+        let after = stage.counted().await?.pushes;
+        assert!(after.lost >= before.lost + 2, "{after:?}");
+        assert_eq!(after.delivered, before.delivered, "no push told of it");
+        Ok(2)
+    })
+    .await
+}
+
+pub(crate) async fn a_push_that_comes_twice_does_no_harm<R: Row>() -> Result<(), Error> {
+    scene::<R>("doubled pushes", Wanted::new(SCOPE), async |stage| {
+        let one = stage.shared(1).await?.remove(0);
+        stage.next_second().await?;
+        let before = (stage.counted().await?.pushes.delivered, stage.written().await?.len());
+        stage.order(FaultOrder::new(FaultKind::WebhookDuplicated { delay_ms: 300 }).times(1)).await?;
+        stage.edit_there(&one, json!({ "city": "Bonn" })).await?;
+        stage.becomes_here(&one, &json!({ "city": "Bonn", "job_title": "Pilot 0" })).await?;
+        stage.quiet().await?;
+        let pushes = stage.counted().await?.pushes;
+        assert_eq!((pushes.delivered, pushes.failed), (before.0 + 2, 0), "it came twice");
+        assert_eq!(stage.written().await?.len(), before.1, "nothing is written there");
+        Ok(1)
+    })
+    .await
+}
+
+/// Of the records that a storm brings, how many were in System A before a moment.
+fn before(storm: &[Change], at: i64) -> usize {
+    storm.iter().filter(|change| change.at <= at).count()
+}
+
+pub(crate) async fn edits_in_system_a_go_ahead_of_a_storm_of_pushes<R: Row>() -> Result<(), Error> {
+    let many: usize = if torture() { 20_000 } else { 2_000 };
+    scene::<R>("a storm of pushes", Wanted::new(SCOPE), async |stage| {
+        let shared = stage.shared(10).await?;
+        let (edited_here, edited_there) = shared.split_at(5);
+        stage.next_second().await?;
+        let feed = Feed::follow(&stage.house, SCOPE).await?;
+        let began = Instant::now();
+        let storm: Vec<Value> = (100..100 + many).map(numbered).collect();
+        stage.import_there(&storm, false).await?;
+        until("the storm has begun", SOON, async || {
+            Ok(if feed.changes().is_empty() { Err("nothing came".to_owned()) } else { Ok(()) })
+        })
+        .await?;
+        for shared in edited_here {
+            stage.edit_here(shared, json!({ "job_title": "Captain" })).await?;
+        }
+        for shared in edited_there {
+            stage.edit_there(shared, json!({ "city": "Kiel" })).await?;
+        }
+        let made = feed.changes().len();
+        ensure(made < many, || "the storm was over before anybody edited: nothing was shown".to_owned())?;
+        until("the storm is worked off", long(), async || {
+            let seen = feed.changes().len();
+            Ok(if seen >= many { Ok(()) } else { Err(format!("{seen} of {many}")) })
+        })
+        .await?;
+        stage.quiet().await?;
+        let took = began.elapsed().as_millis();
+
+        // When each edit arrived, among the records of the storm.
+        let records = stage.house.system_a(SCOPE).list().await?;
+        let last = records.iter().map(|record| record.version).max().unwrap_or(0);
+        feed.reaches(last, SOON).await?;
+        let ours: BTreeSet<&str> = shared.iter().map(|shared| shared.internal.as_str()).collect();
+        let (of_ours, of_storm): (Vec<Change>, Vec<Change>) =
+            feed.changes().into_iter().partition(|change| ours.contains(change.id.as_str()));
+        let title = stage.name_of("job_title")?;
+        let written = stage.written().await?;
+        let mut here = Vec::new();
+        for shared in edited_there {
+            let arrived = of_ours.iter().find(|change| change.id == shared.internal && change.is_tandems());
+            here.push(before(&of_storm, arrived.ok_or("an edit did not arrive in System A")?.at));
+        }
+        let mut there = Vec::new();
+        for shared in edited_here {
+            let arrived = written.iter().find(|write| {
+                write.id.as_deref() == Some(&shared.external)
+                    && write.taken
+                    && write.members.get(title) == Some(&json!("Captain"))
+            });
+            there.push(before(&of_storm, arrived.ok_or("an edit did not arrive in the CRM")?.at));
+        }
+        stage.say(format!(
+            "{many} pushed in {took} ms; edits were made after {made} of them; arrived in the CRM after {there:?}, in System A after {here:?}"
+        ));
+        // An edit in the CRM is told by a push that stands behind those of the storm: when it arrives is printed, and nothing is promised.
+        let ahead = there.iter().all(|before| *before < many);
+        ensure(ahead, || format!("System A's edits came after {there:?} of {many}: not ahead of the storm"))?;
+        Ok((many + shared.len()) as u64)
+    })
+    .await
+}
