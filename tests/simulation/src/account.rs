@@ -279,9 +279,9 @@ impl Account {
             return refusal;
         }
         match (request.method.as_str(), path.as_str()) {
-            ("POST", "/find") => self.find(&body, asked.now),
-            ("POST", "/changes") => self.listing(&body, asked.now),
-            ("POST", "/walk") => self.walk(&body, asked.now),
+            ("POST", "/find") => self.listed(self.find(&body, asked.now), pen),
+            ("POST", "/changes") => self.listed(self.listing(&body, asked.now), pen),
+            ("POST", "/walk") => self.listed(self.walk(&body, asked.now), pen),
             ("POST", "/people") => self.post(&body, pen),
             (method, path) => match path.strip_prefix("/people/") {
                 Some(id) => self.one(method, id, request, &body, pen),
@@ -336,6 +336,17 @@ impl Account {
         }
         rows.sort_by_key(|row| row.get("key").and_then(Value::as_str) != key);
         answer(200, &json!({ "rows": rows }))
+    }
+
+    /// Keeps what a listing or a search shows of each record.
+    fn listed(&self, response: HttpResponse, pen: Pen<'_>) -> HttpResponse {
+        let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+        for row in body.get("rows").and_then(Value::as_array).into_iter().flatten() {
+            let Some(id) = row.get("id").and_then(Value::as_str) else { continue };
+            let shown = row.get("properties").cloned().unwrap_or(Value::Null);
+            pen.history.listed.entry((self.place, id.to_owned())).or_default().push((pen.now, shown));
+        }
+        response
     }
 
     fn listing(&self, body: &Value, now: Millis) -> HttpResponse {

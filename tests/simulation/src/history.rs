@@ -107,6 +107,8 @@ pub(crate) struct History {
     pub(crate) wrong: Vec<String>,
     /// When a state of an account's record was read: the account's place, the id, the number of the state.
     pub(crate) reads: BTreeMap<(usize, String, u64), Vec<Millis>>,
+    /// When a listing or a search showed an account's record, and with what: the account's place, the id.
+    pub(crate) listed: BTreeMap<(usize, String), Vec<(Millis, Value)>>,
     /// Webhooks, by their number.
     pub(crate) told: BTreeMap<u64, Told>,
     /// When work on an account's record was taken up: the account's place, the id.

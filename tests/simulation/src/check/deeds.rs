@@ -11,8 +11,8 @@ use tandem_core::id::EntityKey;
 use super::{Checker, plain};
 use crate::daemon::connection_id;
 use crate::habits::Returns;
-use crate::history::{Side, Track, What, Who};
-use crate::values::{self, CODE, EMAIL, OBJECT, TAGS};
+use crate::history::{Change, Side, Track, What, Who};
+use crate::values::{self, CODE, EMAIL, OBJECT, TAGS, property_of};
 use crate::world::Guard;
 
 /// A piece of work is told of within so long of each thing that it did.
@@ -197,7 +197,7 @@ impl Checker<'_> {
                             && told.number == edit.number
                             && told.acknowledged.is_some_and(|at| at < *taken)
                     });
-                    if is_told && !self.looked_at(place, id, edit.at, call.sent) {
+                    if is_told && !self.looked_at(place, id, (pointer, edit), call.sent) {
                         wrong.push(format!(
                             "{id} in account {place}: {pointer} was written over an edit that had been told of: {}",
                             call.line
@@ -209,20 +209,27 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// Whether an account told Tandem of a record's state between two moments: in a look at it, in what a write was answered with, in a
-    /// listing.
-    fn looked_at(&self, place: usize, id: &str, since: Millis, until: Millis) -> bool {
+    /// Whether an account told Tandem of an edit before a moment: in a look at the record, in what a write was answered with, in a row of
+    /// a listing that shows it.
+    fn looked_at(&self, place: usize, id: &str, edit: (&str, &Change), until: Millis) -> bool {
+        let (pointer, edit) = edit;
+        let is_then = |at: Millis| at >= edit.at && at <= until;
         let look = format!("GET /people/{id} ");
         let write = format!("PATCH /people/{id} ");
         let answers_whole = self.world.accounts[place].habits.returns == Returns::Whole;
         let mut calls = self.history.calls.values().filter(|call| call.place == place && call.tells());
-        calls.any(|call| {
-            let is_then = call.answered.is_some_and(|at| at >= since && at <= until) && !call.faulted;
-            is_then
-                && (call.line.starts_with(&look)
-                    || answers_whole && call.line.starts_with(&write)
-                    || ["/changes", "/find", "/walk"].iter().any(|listing| call.line.contains(listing)))
-        })
+        let is_seen = calls.any(|call| {
+            call.answered.is_some_and(is_then)
+                && !call.faulted
+                && (call.line.starts_with(&look) || answers_whole && call.line.starts_with(&write))
+        });
+        let wanted = edit.fields.get(pointer).map(values::token);
+        let shows = |row: &Value| {
+            let shown = property_of(pointer).and_then(|property| row.get(property));
+            Some(values::token(shown.unwrap_or(&Value::Null))) == wanted
+        };
+        let rows = self.history.listed.get(&(place, id.to_owned()));
+        is_seen || rows.is_some_and(|rows| rows.iter().any(|(at, row)| is_then(*at) && shows(row)))
     }
 
     /// An account that says how long it wants to be left alone is left alone. A run that was killed has forgotten it.
