@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tandem::store::Store as _;
+use tandem::store::{HistoryEntry, Store as _};
 use tandem_core::Millis;
 use tandem_core::id::EntityKey;
 
@@ -17,6 +17,9 @@ use crate::world::Guard;
 
 /// A piece of work is told of within so long of each thing that it did.
 const TELLS_WITHIN: Millis = 60_000;
+
+/// A history of more bytes than these may have been cut.
+const FULL_HISTORY: u64 = 24 << 10;
 
 /// Since when a record is there with an address, before the change of a number. None: it is not, or has another one.
 fn holds_since(track: &Track, before: u64, address: &str) -> Option<Millis> {
@@ -82,7 +85,8 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// Whatever Tandem did to a record stands in the history of its entity. What it did while it was killed may be done once more.
+    /// Whatever Tandem did to a record stands in the history of its entity, unless that is full and what is kept begins later. What it
+    /// did while it was killed may be done once more.
     pub(super) fn told(&mut self) {
         if !self.history.crashes.is_empty() {
             return;
@@ -91,11 +95,15 @@ impl Checker<'_> {
         for ((side, id), track) in
             self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
         {
-            let mut entries = Vec::new();
+            let (mut entries, mut since) = (Vec::new(), 0);
             for (id, _) in self.tracks(Side::Here, &track.code) {
                 let scope = self.world.system_a.scope();
                 let entity = EntityKey { scope, object: OBJECT.into(), id: id.into() };
-                entries.extend(self.world.disk.history(&entity, usize::MAX).unwrap_or_default());
+                let own = self.world.disk.history(&entity, usize::MAX).unwrap_or_default();
+                if own.iter().map(HistoryEntry::weight).sum::<u64>() > FULL_HISTORY {
+                    since = since.max(own.iter().map(|entry| entry.at).min().unwrap_or(0));
+                }
+                entries.extend(own);
             }
             for change in &track.changes {
                 let Who::Tandem(place, _) = change.who else { continue };
@@ -115,7 +123,7 @@ impl Checker<'_> {
                         && entry.at <= change.at.saturating_add(TELLS_WITHIN)
                         && kinds.contains(&entry.what.as_str())
                 });
-                if self.accounted(change) && !is_told {
+                if self.accounted(change) && change.at >= since && !is_told {
                     wrong.push(format!("{id} at {side:?}: no history tells of {kind} ({:?})", change.fields));
                 }
             }
