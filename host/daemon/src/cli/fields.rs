@@ -194,7 +194,7 @@ mod tests {
 
     fn object() -> ObjectDescriptor {
         serde_json::from_value(json!({
-            "name": "people", "schema": {},
+            "name": "people", "schema": {}, "abilities": {},
             "fields": {
                 "/email": { "provider": ["/Mail"] },
                 "/notes": { "provider": ["/a", "/b"], "direction": "to-canonical", "lossy": "a | b\nis cut" },
