@@ -279,9 +279,9 @@ impl Account {
             return refusal;
         }
         match (request.method.as_str(), path.as_str()) {
-            ("POST", "/find") => self.listed(self.find(&body, asked.now), pen),
-            ("POST", "/changes") => self.listed(self.listing(&body, asked.now), pen),
-            ("POST", "/walk") => self.listed(self.walk(&body, asked.now), pen),
+            ("POST", "/find") => self.listed(self.find(&body, asked.now), asked.now, pen.history),
+            ("POST", "/changes") => self.listed(self.listing(&body, asked.now), asked.now, pen.history),
+            ("POST", "/walk") => self.listed(self.walk(&body, asked.now), asked.now, pen.history),
             ("POST", "/people") => self.post(&body, pen),
             (method, path) => match path.strip_prefix("/people/") {
                 Some(id) => self.one(method, id, request, &body, pen),
@@ -339,12 +339,12 @@ impl Account {
     }
 
     /// Keeps what a listing or a search shows of each record.
-    fn listed(&self, response: HttpResponse, pen: Pen<'_>) -> HttpResponse {
+    fn listed(&self, response: HttpResponse, now: Millis, history: &mut History) -> HttpResponse {
         let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
         for row in body.get("rows").and_then(Value::as_array).into_iter().flatten() {
             let Some(id) = row.get("id").and_then(Value::as_str) else { continue };
             let shown = row.get("properties").cloned().unwrap_or(Value::Null);
-            pen.history.listed.entry((self.place, id.to_owned())).or_default().push((pen.now, shown));
+            history.listed.entry((self.place, id.to_owned())).or_default().push((now, shown));
         }
         response
     }
