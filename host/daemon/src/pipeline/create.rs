@@ -345,12 +345,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             object: key.object.clone(),
             id: internal_id(&connection.id, &key.object, key.id.as_str(), 0),
         };
-        let is_left = self.is_left(&provisional, connection).await?;
         let (set_aside, asked) = (Subject::External(key.id.clone()), Waits::External(key.id.clone()));
         if all_gone
-            && !is_left
             && self.rooms.store.dead_about(&connection.id, &key.object, &set_aside)?.is_none()
             && self.clash_about(&connection.id, &key.object, &asked)?.is_none()
+            && !self.is_left(&provisional, connection).await?
         {
             return Ok(End::Done(Commit::new()));
         }
@@ -367,7 +366,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         let fields = match &seen.body {
             Body::Whole(fields) => fields.clone(),
-            Body::Gone(_) if is_left => {
+            Body::Gone(_) => {
+                if self.rooms.store.entity_of(key)?.is_some() {
+                    // Linked while it was read.
+                    return Ok(self.busy());
+                }
+                if !self.is_left(&provisional, connection).await? {
+                    return Ok(End::Done(Commit::new()));
+                }
                 if !self.hold_when_free(held, &Hand::Entity(provisional.clone())).await
                     || self.rooms.store.link(&provisional, &connection.id)?.is_some()
                 {
@@ -377,7 +383,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 self.take_up(&mut case)?;
                 return self.rounds(case, held).await;
             }
-            Body::Gone(_) => return Ok(End::Done(Commit::new())),
             Body::Moved(reference) => return Ok(self.follow(connection, &case, reference)),
             Body::Invalid { point, problems } => {
                 return Ok(End::SetAside {

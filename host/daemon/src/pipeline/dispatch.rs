@@ -169,6 +169,11 @@ impl Window {
         hints
     }
 
+    /// Whether anything waits for a subject.
+    fn has(&self, place: &Place) -> bool {
+        self.waiting.contains_key(place) || self.parked_at.contains_key(place)
+    }
+
     /// Takes all that waits for a subject, also what waits for a moment: who works a record without it does not know what was told of it.
     fn take_all(&mut self, place: &Place) -> Vec<Hint> {
         let mut hints = self.waiting.remove(place).unwrap_or_default();
@@ -448,7 +453,7 @@ impl Dispatch {
                 let mut hints = window.take_all(&place);
                 let (object, subject) = place;
                 if let Hand::Entity(entity) = &hand {
-                    // What waits for the other side of the same link is the same work.
+                    // What waits for the other side of the same link is the same work, unless that record is another entity's by now.
                     let other = match &subject {
                         Subject::External(_) => Some(Subject::Internal(entity.id.clone())),
                         Subject::Internal(_) => store
@@ -457,8 +462,11 @@ impl Dispatch {
                             .map(Subject::External),
                         Subject::Delivery(_) => None,
                     };
-                    if let Some(other) = other {
-                        hints.extend(window.take_all(&(object.clone(), other)));
+                    if let Some(other) = other.map(|other| (object.clone(), other))
+                        && window.has(&other)
+                        && hand_of(store, connection, &window.scope, &other)? == hand
+                    {
+                        hints.extend(window.take_all(&other));
                     }
                 }
                 return Ok(Some(Work { connection: connection.clone(), object, subject, hints, hand }));

@@ -109,6 +109,23 @@ async fn an_edit_takes_along_what_was_put_back_about_the_other_side_of_its_link(
     assert_eq!(seqs(&dispatch.take(&store, 2_000).unwrap().expect("both again")), [3, 1]);
 }
 
+#[tokio::test]
+async fn what_waits_about_a_record_goes_to_the_entity_that_has_it_now() {
+    let store = MemoryStore::default();
+    let entity = |id: &str| EntityKey { scope: "s".into(), object: "contact".into(), id: id.into() };
+    let link = |id: &str| Link { external: Some("x1".into()), ..Link::new(entity(id), connection()) };
+    let mut commit = Commit::new();
+    // The second one took the record over; the first one's link names it still.
+    commit.push(Op::PutLink(link("i1"))).push(Op::PutLink(link("i2")));
+    store.commit(commit, Until::Applied).await.unwrap();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([edit(1), hint(2, Class::Live, Subject::External("x1".into()))]);
+    let first = taken(&mut dispatch, &store).expect("the edit");
+    assert_eq!((&first.hand, first.hints.len()), (&Hand::Entity(entity("i1")), 1));
+    let second = taken(&mut dispatch, &store).expect("word of the record");
+    assert_eq!((&second.hand, second.hints.len()), (&Hand::Entity(entity("i2")), 1));
+}
+
 #[test]
 fn a_connection_that_moved_to_another_scope_is_given_the_records_of_that_scope() {
     let store = MemoryStore::default();
