@@ -309,6 +309,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if writes.external.is_none() {
                     break;
                 }
+                if let Some(end) = self.keep_internal_half(&mut case).await? {
+                    return Ok(end);
+                }
             }
             if let Some(write) = writes.external {
                 if case.connection.directions.external_paused() {

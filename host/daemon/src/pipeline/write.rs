@@ -17,12 +17,12 @@ use super::exchange::{Body, Concluded, ExchangeError, provider_document};
 use super::inbox::problem;
 use super::intent::Guard;
 use super::record::{Case, Held, Next};
-use super::settle::End;
+use super::settle::{DISK_FULL_MS, End};
 use super::{Clock, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::{Expected, Internal, Outcome, Write as InternalRequest};
 use crate::provider::Runtime;
-use crate::store::{Call, Op, Store};
+use crate::store::{Call, Op, Store, StoreError, Until};
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
     pub(super) async fn write_internal(
@@ -110,6 +110,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Box::pin(self.adopt_internal(case, other, held, &write, internal)).await
             }
             Outcome::Rejected(problems) => Ok(Next::End(self.aside(case, "canonical-in", problems))),
+        }
+    }
+
+    /// What was written to System A is committed before the CRM's half of the same plan waits for its turn: somebody may edit all of
+    /// it meanwhile, and after a crash nothing would prove that what stood there before was ours. Some: how the work ends, since the
+    /// disk is full.
+    pub(super) async fn keep_internal_half(&self, case: &mut Case<'_>) -> Result<Option<End>, PipelineError> {
+        if case.link.external.is_none() {
+            // Without a record in the CRM there is nothing to commit before the intent of its create.
+            return Ok(None);
+        }
+        let commit = self.take_commit(case);
+        match self.rooms.store.commit(commit.clone(), Until::Applied).await {
+            Ok(_) => Ok(None),
+            Err(StoreError::Full { .. }) => {
+                let until = self.rooms.clock.now().saturating_add(DISK_FULL_MS);
+                Ok(Some(End::Later { until, touched: true, commit }))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
