@@ -453,12 +453,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // A search that lags shows what was just found to be gone.
         let lost = case.stored.as_ref().and_then(|stored| stored.external.clone());
         found.retain(|seen| case.link.external.is_some() || lost.as_ref() != Some(&seen.id));
+        let lags = case.object.abilities.find_settles_after_ms > 0;
         for mut seen in found {
             if all.free.len() + all.taken.len() >= MOST_NAMESAKES {
                 break;
             }
-            if matches!(seen.body, Body::Touched | Body::Partial(_)) {
-                // It was only named.
+            let linked = self.rooms.store.entity_of(&self.external_key(case, &seen.id))?;
+            let other = linked.filter(|other| *other != *entity);
+            // One that was only named says nothing yet; one that would be linked may be gone since, or another person's, if the search lags.
+            if matches!(seen.body, Body::Touched | Body::Partial(_)) || (lags && other.is_none()) {
                 let id = seen.id.clone();
                 match self.read_external(case, &id).await? {
                     Ok((read, began)) => {
@@ -473,14 +476,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             if !identity_of(there, &case.object.policy).iter().any(|one| identity.contains(one)) {
                 continue;
             }
-            match self.rooms.store.entity_of(&self.external_key(case, &seen.id))? {
-                Some(other) if other != *entity => {
+            match other {
+                Some(other) => {
                     let link = self.rooms.store.link(&other, &case.connection.id)?;
                     if link.is_some_and(|link| link.life == Life::Active) {
                         all.taken.push((other.id, seen.id));
                     }
                 }
-                _ => all.free.push(seen),
+                None => all.free.push(seen),
             }
         }
         all.taken.sort();
