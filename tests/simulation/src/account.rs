@@ -508,6 +508,11 @@ impl Account {
         self.records.iter().filter(|(_, record)| record.live()).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Tandem's key in a record.
+    pub(crate) fn key_of(&self, id: &str) -> Option<&str> {
+        self.records.get(id)?.key.as_deref()
+    }
+
     /// Ids of what is in the bin.
     pub(crate) fn bin(&self) -> Vec<String> {
         let deleted = self.records.iter().filter(|(_, record)| record.gone == Some(Gone::Deleted));

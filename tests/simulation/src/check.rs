@@ -274,8 +274,11 @@ impl Checker<'_> {
             }
             return;
         }
-        let habits = &self.world.accounts[place].habits;
+        let account = &self.world.accounts[place];
+        let habits = &account.habits;
         let mut by_tandem = 0;
+        // Records that were made of different ones of System A are not one that was made twice.
+        let mut keys: BTreeSet<&str> = BTreeSet::new();
         let mut addressed = true;
         let mut renamed = false;
         let mut restored = false;
@@ -283,7 +286,10 @@ impl Checker<'_> {
             if live.iter().any(|it| *it == id) {
                 let born = track.changes.first();
                 restored |= track.changes.iter().any(|it| it.what == What::Back && it.who == Who::Person);
-                by_tandem += usize::from(born.is_some_and(|it| matches!(it.who, Who::Tandem(..))));
+                if born.is_some_and(|it| matches!(it.who, Who::Tandem(..))) {
+                    by_tandem += 1;
+                    keys.extend(account.key_of(id));
+                }
                 addressed &= born.is_some_and(|it| it.fields.contains_key(EMAIL));
                 renamed |= track
                     .changes
@@ -292,7 +298,8 @@ impl Checker<'_> {
                     .any(|it| it.who == Who::Person && it.fields.contains_key(EMAIL));
             }
         }
-        let twice = by_tandem >= 2 && (habits.key || addressed && !renamed);
+        let one_key = habits.key && keys.len() < by_tandem;
+        let twice = by_tandem >= 2 && (one_key || addressed && !renamed);
         let beside = by_tandem >= 1 && habits.unique && addressed && !renamed;
         let told = shown.deletion || shown.whole && (restored || !habits.key && !habits.unique);
         if (twice || beside) && told {
