@@ -44,6 +44,8 @@ struct Report {
     /// What went wrong with made-up input although admission does not ask for it.
     notes: Vec<String>,
     compiled_ms: Option<u64>,
+    /// How long admission took, with compiling. None: it was refused.
+    admitted_ms: Option<u64>,
     took_ms: u64,
 }
 
@@ -88,7 +90,9 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
     let setup = (settings.is_some() || facts.is_some())
         .then(|| Setup { settings: settings.unwrap_or_else(empty), facts: facts.unwrap_or_else(empty) });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, in_ms);
+    let admitting = Instant::now();
     let outcome = admit(&providers, asked, setup.as_ref(), now);
+    let admitted_ms = in_ms(admitting.elapsed());
     let exercise = match &outcome {
         Ok((version, _)) => providers.exercise_blocking(version, setup.as_ref(), now),
         Err(_) => Ok(Exercise::default()),
@@ -118,6 +122,7 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
         operations: answered(&exercise),
         notes: exercise.faults.into_iter().chain(unexercised).collect(),
         compiled_ms: version.as_ref().map(|version| in_ms(version.compiled_in)),
+        admitted_ms: version.as_ref().map(|_| admitted_ms),
         took_ms: in_ms(began.elapsed()),
     };
     let text = if json {
@@ -248,6 +253,9 @@ fn show(report: &Report) -> String {
             "  laws       hold on {} records; {} of them were refused in part",
             report.laws.records, report.laws.refused
         );
+    }
+    if let Some(took) = report.admitted_ms {
+        let _ = writeln!(text, "  admission  took {took} ms: compiling, examples and laws");
     }
     let rows: Vec<_> = report
         .functions

@@ -23,6 +23,7 @@ fn a_component_is_taken_through_admission_with_its_figures() {
         "limits of the defaults",
         "  memory                                   33554432 bytes\n",
         "  document                                 262144 bytes\n",
+        "admission  took",
         "It would be admitted.",
     ] {
         assert!(said.contains(part), "{part} is missing in\n{said}");
