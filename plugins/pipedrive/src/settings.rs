@@ -368,7 +368,7 @@ pub(crate) fn schema() -> Value {
         ("poll_every_ms", json!({ "type": "integer", "minimum": 100, "default": 300_000 })),
         (
             "watch_every_ms",
-            json!({ "type": "integer", "minimum": 60_000, "maximum": 86_400_000, "default": 21_600_000 }),
+            json!({ "type": "integer", "minimum": 10_000, "maximum": 86_400_000, "default": 21_600_000 }),
         ),
     ];
     let properties: Map<String, Value> =

@@ -20,7 +20,7 @@ use tandem_e2e::memory::Shim;
 use tandem_e2e::pipedrive::{CLIENT_SECRET, Customer, Wanted, field, plan};
 use tandem_e2e::system_a::Listed;
 use tandem_e2e::{Error, client, until};
-use tandem_simulator::control::types::{NotedCall, NotedWrite, WriteKind, Writer};
+use tandem_simulator::control::types::{FaultKind, FaultOrder, NotedCall, NotedWrite, WriteKind, Writer};
 use tandem_simulator::pipedrive::control::PipedriveQuota;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -407,6 +407,93 @@ async fn one_webhook_is_made_and_only_its_password_opens_the_door() -> Result<()
         let again = webhooks().await?;
         assert_eq!((again.len(), again[0].id), (1, hook.id), "none is made twice");
         Ok(())
+    })
+    .await
+}
+
+/// A registration is asked for before anybody waits for it, looked after while it stands, and ended with its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_made_once_though_its_answer_is_lost_made_anew_when_it_is_gone_and_ended()
+-> Result<(), Error> {
+    let house = House::build(plan()).await?;
+    house.bring_pipedrive()?;
+    let wanted = Wanted::new("acme").settings("watch_every_ms = 10000");
+    let customer = house.pipedrive_account(&wanted).await?;
+    let crm = house.pipedrive_crm(&customer);
+    on(Stage { house, customer, crm }, async |stage| {
+        let company = stage.customer.company();
+        let control = stage.house.control.clone();
+        let webhooks = async || Ok::<_, Error>(control.pipedrive_webhooks(company).await?);
+        let stands = async |except: Option<u64>| {
+            until("one webhook stands", LONG, async || {
+                let standing = webhooks().await?;
+                let one = matches!(standing.as_slice(), [hook] if Some(hook.id) != except);
+                Ok(if one { Ok(standing[0].id) } else { Err(format!("{standing:?}")) })
+            })
+            .await
+        };
+        let lost = FaultOrder::new(FaultKind::DropAfter).operation("hooks.create").portal(company).times(1);
+        let lost = control.order(&lost).await?;
+        stage.house.connect_pipedrive(&stage.customer, &wanted)?;
+        until("the answer is lost and told of", LONG, async || {
+            let row = stage.row().await.unwrap_or_default();
+            Ok(if row.to_string().contains("no webhooks, it is asked for what changed") {
+                Ok(())
+            } else {
+                Err(row.to_string())
+            })
+        })
+        .await?;
+        let made = stands(None).await?;
+        // What was tried is on disk: the next run finds the one that was made.
+        stage.house.kill().await?;
+        stage.house.start().await?;
+        until("the next run has looked for it", LONG, async || {
+            let (row, counts) = (stage.row().await?, control.pipedrive_counts(company).await?);
+            let looked = counts.calls("hooks.list") >= 2 && !row.to_string().contains("no webhooks");
+            Ok(if looked { Ok(()) } else { Err(format!("{row} {:?}", counts.operations)) })
+        })
+        .await?;
+        assert_eq!(
+            (
+                stands(None).await?,
+                control.faults().await?.faults.iter().find(|it| it.id == lost).map(|it| it.fired)
+            ),
+            (made, Some(1))
+        );
+
+        // Somebody removes it; it is missed at the next look, and what happens from then on is told.
+        let gone = client()?
+            .delete(format!("{}/api/v1/webhooks/{made}", stage.customer.account.api_domain))
+            .header("x-api-token", &stage.customer.account.api_token)
+            .send()
+            .await?;
+        assert!(gone.status().is_success(), "{}", gone.status());
+        let anew = stands(Some(made)).await?;
+        assert_ne!(anew, made);
+        let internal = stage.create(&numbered(1)).await?;
+        let external = stage.carried("p1@acme.example").await?;
+        stage.house.quiet(SOON).await?;
+        stage.second_is_over(&external).await?;
+        stage.crm.edit(&external, &[("job_title", "Captain")]).await?;
+        stage.agree(&internal, &external, "job_title", "Captain").await?;
+
+        // The operator wants none any more.
+        stage.house.connect_pipedrive(&stage.customer, &Wanted { pushes: false, ..wanted.clone() })?;
+        until("none stands", LONG, async || {
+            let standing = webhooks().await?;
+            Ok(if standing.is_empty() { Ok(()) } else { Err(format!("{standing:?}")) })
+        })
+        .await?;
+        // And one again, which goes with its connection.
+        stage.house.connect_pipedrive(&stage.customer, &wanted)?;
+        stands(None).await?;
+        std::fs::remove_file(stage.house.connection_path("acme"))?;
+        until("none stands without a connection", LONG, async || {
+            let standing = webhooks().await?;
+            Ok(if standing.is_empty() { Ok(()) } else { Err(format!("{standing:?}")) })
+        })
+        .await
     })
     .await
 }
