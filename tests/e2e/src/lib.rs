@@ -15,6 +15,7 @@ pub mod people;
 pub mod pipedrive;
 pub mod power;
 pub mod process;
+pub mod recorded;
 pub mod rest;
 pub mod round;
 pub mod salesforce;

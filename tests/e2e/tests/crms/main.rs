@@ -44,6 +44,7 @@ macro_rules! played_by {
                 limits::a_token_that_ends_in_mid_flight_is_renewed_once_and_nothing_is_lost,
                 creates::a_create_whose_answer_is_lost_makes_no_second_record,
                 creates::a_kill_before_a_creates_answer_is_kept_makes_no_second_record,
+                creates::a_loss_of_power_under_creates_makes_no_second_record,
                 customs::custom_fields_cross_both_ways_and_one_by_one,
             }
         }
@@ -54,4 +55,14 @@ played_by! {
     hubspot: HubSpot,
     salesforce: Salesforce,
     pipedrive: Pipedrive,
+}
+
+/// Salesforce counts calls by the day alone.
+mod bursts {
+    mod hubspot {
+        scenario! { crate::rows::HubSpot; limits::what_a_burst_permits_is_used_while_work_waits_and_nothing_is_refused, }
+    }
+    mod pipedrive {
+        scenario! { crate::rows::Pipedrive; limits::what_a_burst_permits_is_used_while_work_waits_and_nothing_is_refused, }
+    }
 }

@@ -17,7 +17,6 @@ mod images;
 mod load;
 mod proof;
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tandem_e2e::Error;
@@ -83,31 +82,12 @@ struct Recorded {
 /// that came of them is done.
 async fn recorded(house: &mut House, writes: u64, faults: &[(&str, &str)]) -> Result<Recorded, Error> {
     // Its first start compiled the provider. What it stored meanwhile was not recorded, and goes.
-    house.stop().await?;
-    let data = house.folder.join("data");
-    for folder in ["queue", "system-a", "providers"] {
-        std::fs::remove_dir_all(data.join(folder))?;
-    }
-    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/shim.c");
-    let shim = power::compile_shim(&shim, &house.folder)?;
-    let log = house.folder.join("shim.log");
-    let settings: [(&str, PathBuf); 4] = [
-        ("LD_PRELOAD", shim),
-        ("TANDEM_SHIM_DIR", data.clone()),
-        ("TANDEM_SHIM_LOG", log.clone()),
-        ("TANDEM_SHIM_TALK", "16777216".into()),
-    ];
-    for (name, value) in settings {
-        house.environment().insert(name.to_owned(), value.to_string_lossy().into_owned());
-    }
-    for (name, value) in faults {
-        house.environment().insert((*name).to_owned(), (*value).to_owned());
-    }
-    house.start().await?;
+    let talk = [("TANDEM_SHIM_TALK", "16777216")];
+    house.start_recorded(&[&talk, faults].concat()).await?;
     let people = load::run(house, writes).await?;
     house.stop().await?;
     house.environment().clear();
-    let recording = Recording::read(&log, &data)?;
+    let recording = house.recording()?;
     let changes = Changes::read(&recording)?;
     Ok(Recorded { recording, changes, people })
 }

@@ -10,9 +10,9 @@ use tandem_e2e::house::{House, Plan};
 use tandem_e2e::hubspot::{self, Customer};
 use tandem_e2e::round::Guarantee;
 use tandem_e2e::{Error, until};
-use tandem_simulator::control::types::{QuotaSizes, TokenKind};
+use tandem_simulator::control::types::{NotedCall, QuotaSizes, TokenKind};
 
-use super::{Counted, Custom, Pushes, Row, Wanted};
+use super::{Bursts, Counted, Custom, Pushes, Row, Wanted};
 
 pub(crate) struct HubSpot(Customer);
 
@@ -44,7 +44,8 @@ fn account(wanted: &Wanted) -> hubspot::Wanted {
     account.poll_every_ms = wanted.poll_every_ms;
     account.policy.clone_from(&wanted.policy);
     let roomy = account.account.quota.unwrap_or_default();
-    account.account.quota = Some(QuotaSizes { daily: wanted.permitted, ..roomy });
+    let burst = if wanted.bursts { HubSpot::BURST } else { roomy.burst };
+    account.account.quota = Some(QuotaSizes { daily: wanted.permitted, burst, ..roomy });
     if wanted.renewed {
         account.account.kind = TokenKind::Oauth;
         account.account.settings.rotate_refresh_tokens = true;
@@ -172,5 +173,15 @@ impl Row for HubSpot {
             texts.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         house.control.person_edits(self.0.portal(), id.parse()?, &pairs).await?;
         Ok(())
+    }
+}
+
+impl Bursts for HubSpot {
+    const BURST: u32 = QuotaSizes::PRIVATE.burst;
+    const WINDOW_MS: i64 = 10_000;
+
+    async fn calls(&self, house: &House) -> Result<Vec<NotedCall>, Error> {
+        let all = house.control.calls(self.0.portal()).await?;
+        Ok(all.into_iter().filter(|call| call.operation != "contacts.search").collect())
     }
 }

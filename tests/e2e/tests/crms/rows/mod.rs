@@ -18,7 +18,7 @@ use tandem_e2e::Error;
 use tandem_e2e::crm::{Crm, Dialect};
 use tandem_e2e::house::{House, Plan};
 use tandem_e2e::round::Guarantee;
-use tandem_simulator::control::types::OperationCounts;
+use tandem_simulator::control::types::{NotedCall, OperationCounts};
 
 /// What a customer's account and connection are made from, whatever the CRM.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Wanted {
     pub(crate) poll_every_ms: u32,
     /// What the account permits in a day, in the CRM's own unit. None: out of the way.
     pub(crate) permitted: Option<u32>,
+    /// The account has the limit of [`Bursts::BURST`].
+    pub(crate) bursts: bool,
     /// Credentials are such that they end and are renewed, and each renewal ends the credential that it was made with: two renewals
     /// at once would show.
     pub(crate) renewed: bool,
@@ -49,6 +51,7 @@ impl Wanted {
             policy: String::new(),
             poll_every_ms: 600_000,
             permitted: None,
+            bursts: false,
             renewed: false,
             customs: false,
         }
@@ -72,6 +75,11 @@ impl Wanted {
 
     pub(crate) fn permitted(mut self, in_a_day: u32) -> Self {
         self.permitted = Some(in_a_day);
+        self
+    }
+
+    pub(crate) fn bursts(mut self) -> Self {
+        self.bursts = true;
         self
     }
 
@@ -206,4 +214,14 @@ pub(crate) trait Row: Sized {
     fn set_by(members: &BTreeMap<String, Value>) -> Vec<String> {
         members.keys().cloned().collect()
     }
+}
+
+/// A CRM that limits calls in a short window.
+pub(crate) trait Bursts: Row {
+    /// Calls in any [`Bursts::WINDOW_MS`].
+    const BURST: u32;
+    const WINDOW_MS: i64;
+
+    /// All calls of the account that the limit counts, oldest first.
+    async fn calls(&self, house: &House) -> Result<Vec<NotedCall>, Error>;
 }

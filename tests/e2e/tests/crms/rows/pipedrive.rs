@@ -10,8 +10,10 @@ use tandem_e2e::house::{House, Plan};
 use tandem_e2e::pipedrive::{self, Customer, field};
 use tandem_e2e::round::Guarantee;
 use tandem_e2e::{Error, until};
+use tandem_simulator::control::types::NotedCall;
+use tandem_simulator::pipedrive::control::PipedriveQuota;
 
-use super::{Counted, Custom, Pushes, Row, Wanted};
+use super::{Bursts, Counted, Custom, Pushes, Row, Wanted};
 
 pub(crate) struct Pipedrive(Customer);
 
@@ -26,6 +28,9 @@ fn account(wanted: &Wanted) -> pipedrive::Wanted {
         pipedrive::Wanted::new(&wanted.scope).polled(wanted.poll_every_ms).policy(&wanted.policy);
     account.connection.clone_from(&wanted.connection);
     account.account.quota.daily = wanted.permitted.map(u64::from);
+    if wanted.bursts {
+        account.account.quota.token_burst = Pipedrive::BURST;
+    }
     if wanted.renewed {
         account = account.app();
         account.account.settings.rotate_refresh_tokens = true;
@@ -170,5 +175,14 @@ impl Row for Pipedrive {
         let custom = members.get("custom_fields").and_then(Value::as_object);
         let custom = custom.into_iter().flat_map(|fields| fields.keys().cloned());
         members.keys().filter(|name| *name != "custom_fields").cloned().chain(custom).collect()
+    }
+}
+
+impl Bursts for Pipedrive {
+    const BURST: u32 = PipedriveQuota::LITE.token_burst;
+    const WINDOW_MS: i64 = 2_000;
+
+    async fn calls(&self, house: &House) -> Result<Vec<NotedCall>, Error> {
+        Ok(house.control.pipedrive_calls(self.0.company()).await?)
     }
 }

@@ -1,12 +1,13 @@
-//! Creates whose answer is never heard: lost on the way, or since the daemon was killed.
+//! Creates whose answer is never heard: lost on the way, or since the daemon was killed, or since the power failed.
 
 use serde_json::{Value, json};
 use tandem_e2e::ledger::key_of_document;
+use tandem_e2e::power::Keep;
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
 use crate::rows::{Row, Wanted};
-use crate::stage::{SCOPE, SOON, Shared, numbered, scene, valued};
+use crate::stage::{SCOPE, SOON, Shared, Stage, ensure, numbered, scene, torture, valued};
 
 /// Every other one has no address: there is only Tandem's key to find them by.
 fn with_and_without_address(number: usize) -> Value {
@@ -59,14 +60,7 @@ pub(crate) async fn a_kill_before_a_creates_answer_is_kept_makes_no_second_recor
             stage.house.kill().await?;
             stage.house.control.withdraw(withheld).await?;
             stage.house.start().await?;
-            for (document, internal) in documents.iter().zip(ids) {
-                let person = key_of_document(document);
-                let external = stage.comes_there(&person).await?;
-                let shared = Shared { person, internal, external };
-                stage.edit_here(&shared, json!({ "job_title": "Captain" })).await?;
-                stage.both_become(&shared, &json!({ "job_title": "Captain" })).await?;
-            }
-            stage.quiet().await?;
+            all_are_linked(stage, &documents, &ids).await?;
             assert_eq!(
                 (stage.counted().await?.live, stage.made_by_us().await?),
                 (wanted, wanted),
@@ -77,4 +71,62 @@ pub(crate) async fn a_kill_before_a_creates_answer_is_kept_makes_no_second_recor
         Ok((ROUNDS * MANY) as u64)
     })
     .await
+}
+
+/// Everybody is in the CRM once, and what is edited in System A crosses.
+async fn all_are_linked<R: Row>(stage: &Stage<R>, documents: &[Value], ids: &[String]) -> Result<(), Error> {
+    for (document, internal) in documents.iter().zip(ids) {
+        let person = key_of_document(document);
+        let external = stage.comes_there(&person).await?;
+        let shared = Shared { person, internal: internal.clone(), external };
+        stage.edit_here(&shared, json!({ "job_title": "Captain" })).await?;
+        stage.both_become(&shared, &json!({ "job_title": "Captain" })).await?;
+    }
+    stage.quiet().await
+}
+
+/// The power fails while so many creates were answered and the others took effect without an answer.
+async fn power_fails_with_creates_under_way<R: Row>(answered: u32, keep: Keep) -> Result<(), Error> {
+    const MANY: usize = 10;
+    let name =
+        format!("the power fails, {answered} of {MANY} creates answered, {keep:?} of the unsynced is left");
+    scene::<R>(&name, Wanted::new(SCOPE), async |stage| {
+        stage.house.start_recorded(&[]).await?;
+        stage.row.runs(&stage.house).await?;
+        let withheld = FaultOrder::new(FaultKind::WithholdAfter { ms: 60_000 });
+        let withheld = stage.order(withheld.operation(R::CREATE).after(answered)).await?;
+        let documents: Vec<Value> = (0..MANY).map(with_and_without_address).collect();
+        let ids = stage.make_many_here(&documents).await?;
+        // No more creates are under way than the connection may have calls.
+        let wanted = MANY.min(answered as usize + R::AT_ONCE as usize);
+        until("the records are made", SOON, async || {
+            let live = stage.counted().await?.live;
+            Ok(if live == wanted { Ok(()) } else { Err(format!("{live} of {wanted}")) })
+        })
+        .await?;
+        let unheard = stage.fired(withheld).await?;
+        ensure(unheard > 0, || "all creates were answered: nothing was shown".to_owned())?;
+        stage.house.power_fails(keep).await?;
+        stage.house.control.withdraw(withheld).await?;
+        stage.house.start().await?;
+        all_are_linked(stage, &documents, &ids).await?;
+        let made = (stage.counted().await?.live, stage.made_by_us().await?);
+        ensure(made == (MANY, MANY), || format!("{made:?} are there and were made, and not {MANY} each"))?;
+        stage.say(format!("{unheard} creates were not answered"));
+        Ok(MANY as u64)
+    })
+    .await
+}
+
+pub(crate) async fn a_loss_of_power_under_creates_makes_no_second_record<R: Row>() -> Result<(), Error> {
+    let rounds = if torture() { 20 } else { 2 };
+    for round in 0..rounds {
+        let keep = match round % 4 {
+            0 => Keep::Nothing,
+            1 => Keep::Torn(round),
+            _ => Keep::Some(round),
+        };
+        power_fails_with_creates_under_way::<R>(u32::try_from(round * 3 % 7)?, keep).await?;
+    }
+    Ok(())
 }

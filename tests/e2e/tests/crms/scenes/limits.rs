@@ -7,8 +7,8 @@ use tandem_e2e::ledger::key_of_document;
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
-use crate::rows::{Row, Wanted};
-use crate::stage::{SCOPE, Shared, Stage, ensure, long, numbered, scene};
+use crate::rows::{Bursts, Row, Wanted};
+use crate::stage::{SCOPE, Shared, Stage, ensure, long, numbered, scene, torture};
 
 const MANY: usize = 60;
 
@@ -104,6 +104,49 @@ pub(crate) async fn a_token_that_ends_in_mid_flight_is_renewed_once_and_nothing_
         assert_eq!(again, 3, "once in mid-flight, once after the restart, once at the end");
         stage.say(format!("{refused} calls met the end of the token, renewed {again} times"));
         Ok(MANY as u64)
+    })
+    .await
+}
+
+pub(crate) async fn what_a_burst_permits_is_used_while_work_waits_and_nothing_is_refused<R: Bursts>()
+-> Result<(), Error> {
+    let long_ms: i64 = if torture() { 60_000 } else { 20_000 };
+    let limit = R::BURST as usize;
+    // Each edit costs a call: there is work for one window more.
+    let many = limit * usize::try_from(long_ms / R::WINDOW_MS + 1)?;
+    scene::<R>("bursts", Wanted::new(SCOPE), async |stage| {
+        let shared = stage.shared(many).await?;
+        stage.row.permit(&stage.house, &stage.wanted.clone().bursts()).await?;
+        stage.house.post("/v1/connections/reload", &json!({})).await?;
+        let before = stage.row.calls(&stage.house).await?.len();
+        for one in &shared {
+            stage.edit_here(one, json!({ "job_title": "Captain" })).await?;
+        }
+        stage.quiet().await?;
+        let calls = stage.row.calls(&stage.house).await?.split_off(before);
+        let moments: Vec<i64> = calls.iter().map(|call| call.at).collect();
+        let (first, last) = (moments.iter().min(), moments.iter().max());
+        let (first, last) = first.zip(last).ok_or("no call was made")?;
+        // While there is a later call, work waited: whole windows are looked at, and the last one is left out.
+        let windows = (last - first) / R::WINDOW_MS;
+        let end = first + windows * R::WINDOW_MS;
+        let used = moments.iter().filter(|at| **at < end).count();
+        let permitted = limit * usize::try_from(windows)?;
+        let refused = calls.iter().filter(|call| call.status == Some(429)).count();
+        let densest = moments.iter().map(|from| {
+            moments.iter().filter(|at| *at >= from && **at < from + R::WINDOW_MS).count()
+        });
+        let densest = densest.max().unwrap_or(0);
+        stage.say(format!(
+            "{used} of {permitted} calls that {windows} windows of {} ms permit, {densest} in one at the most, {refused} refused of {}",
+            R::WINDOW_MS,
+            calls.len()
+        ));
+        ensure(windows >= 2, || format!("{} calls in {windows} windows: nothing waited", calls.len()))?;
+        ensure(refused == 0, || format!("{refused} of {} calls were refused", calls.len()))?;
+        ensure(densest <= limit, || format!("{densest} calls in a window that permits {limit}"))?;
+        ensure(used * 4 >= permitted * 3, || format!("{used} of {permitted} calls were made"))?;
+        Ok(many as u64)
     })
     .await
 }
