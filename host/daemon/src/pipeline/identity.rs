@@ -102,7 +102,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let kind = match (candidates.as_slice(), rivals.as_slice()) {
             ([], _) => return Ok(Whose::Nobody),
             ([only], [Rival { external: None, .. }]) => {
-                if by_identity && let Some(end) = self.has_namesakes(case, only, key, held).await? {
+                if by_identity && let Some(end) = self.has_namesakes(case, only, seen, held).await? {
                     return Ok(Whose::Undecided(end));
                 }
                 return Ok(Whose::One { entity: only.clone(), live });
@@ -135,7 +135,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         &self,
         case: &mut Case<'_>,
         entity: &EntityKey,
-        key: &ExternalKey,
+        read: &Seen,
         held: &mut Held<'_>,
     ) -> Result<Option<End>, PipelineError> {
         if case.object.abilities.unique_identity {
@@ -148,16 +148,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(None);
         };
         let identity = identity_of(&fields, &case.object.policy);
-        let Namesakes { free, taken, .. } = match self.namesakes(case, entity, &identity).await? {
+        let Namesakes { free, taken, .. } = match self.namesakes(case, entity, &identity, Some(read)).await? {
             Ok(found) => found,
             Err(end) => return Ok(Some(end)),
         };
-        if taken.is_empty() && free.iter().all(|seen| seen.id == key.id) {
+        if taken.is_empty() && free.iter().all(|seen| seen.id == read.id) {
             return Ok(None);
         }
         let asked = self.which(case, entity, &identity, &free, &taken);
         match self.decision(&asked)? {
-            Some(Choice::Link(id)) if id == key.id.as_str() => Ok(None),
+            Some(Choice::Link(id)) if id == read.id.as_str() => Ok(None),
             _ => Ok(Some(self.asks(case, asked))),
         }
     }
@@ -378,7 +378,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 return Ok(None);
             }
         }
-        let found = match self.namesakes(case, &entity, &identity).await? {
+        let found = match self.namesakes(case, &entity, &identity, None).await? {
             Ok(found) => found,
             Err(end) => return Ok(Some(Next::End(end))),
         };
@@ -418,13 +418,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.links_found(case, seen, began, held)
     }
 
-    /// The CRM's records that have one of these identity values, up to [`MOST_NAMESAKES`]. The inner error: they cannot be looked
-    /// for now.
+    /// The CRM's records that have one of these identity values, up to [`MOST_NAMESAKES`]. One of them may have been read by now. The
+    /// inner error: they cannot be looked for now.
     async fn namesakes(
         &self,
         case: &mut Case<'_>,
         entity: &EntityKey,
         identity: &[(String, String)],
+        known: Option<&Seen>,
     ) -> Result<Result<Namesakes, End>, PipelineError> {
         let attributes =
             identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
@@ -461,7 +462,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let linked = self.rooms.store.entity_of(&self.external_key(case, &seen.id))?;
             let other = linked.filter(|other| *other != *entity);
             // One that was only named says nothing yet; one that would be linked may be gone since, or another person's, if the search lags.
-            if matches!(seen.body, Body::Touched | Body::Partial(_)) || (lags && other.is_none()) {
+            if let Some(known) = known.filter(|known| known.id == seen.id) {
+                seen = known.clone();
+            } else if matches!(seen.body, Body::Touched | Body::Partial(_)) || (lags && other.is_none()) {
                 let id = seen.id.clone();
                 match self.read_external(case, &id).await? {
                     Ok((read, began)) => {

@@ -41,10 +41,10 @@ pub(crate) async fn a_create_whose_answer_is_lost_makes_no_second_record<R: Row>
 
 pub(crate) async fn a_kill_before_a_creates_answer_is_kept_makes_no_second_record<R: Row>()
 -> Result<(), Error> {
-    const ROUNDS: usize = 2;
     const MANY: usize = 4;
+    let rounds: usize = if torture() { 50 } else { 2 };
     scene::<R>("killed with creates under way", Wanted::new(SCOPE), async |stage| {
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             // They take effect, and nobody hears of it as long as this daemon lives.
             let withheld = FaultOrder::new(FaultKind::WithholdAfter { ms: 60_000 }).operation(R::CREATE);
             let withheld = stage.order(withheld).await?;
@@ -67,8 +67,8 @@ pub(crate) async fn a_kill_before_a_creates_answer_is_kept_makes_no_second_recor
                 "made once"
             );
         }
-        stage.say(format!("{} kills, {} creates under way", ROUNDS, ROUNDS * MANY));
-        Ok((ROUNDS * MANY) as u64)
+        stage.say(format!("{rounds} kills, {} creates under way", rounds * MANY));
+        Ok((rounds * MANY) as u64)
     })
     .await
 }
@@ -119,7 +119,7 @@ async fn power_fails_with_creates_under_way<R: Row>(answered: u32, keep: Keep) -
 }
 
 pub(crate) async fn a_loss_of_power_under_creates_makes_no_second_record<R: Row>() -> Result<(), Error> {
-    let rounds = if torture() { 20 } else { 2 };
+    let rounds = if torture() { 50 } else { 2 };
     for round in 0..rounds {
         let keep = match round % 4 {
             0 => Keep::Nothing,
