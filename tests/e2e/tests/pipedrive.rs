@@ -362,6 +362,33 @@ async fn an_edit_of_one_field_crosses_and_leaves_everything_else_alone() -> Resu
     .await
 }
 
+/// Which fields there are is the account's to say: contact sync alone has job titles.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_before_the_account_was_asked_about_itself_is_carried_whole() -> Result<(), Error> {
+    let house = House::build(plan()).await?;
+    house.bring_pipedrive()?;
+    let wanted = Wanted::new("acme");
+    let customer = house.pipedrive_account(&wanted).await?;
+    let crm = house.pipedrive_crm(&customer);
+    on(Stage { house, customer, crm }, async |stage| {
+        let slow = FaultOrder::new(FaultKind::Latency { ms: 3_000, jitter_ms: 0 });
+        let slow = slow.operation("person-fields.list").portal(stage.customer.company());
+        stage.house.control.order(&slow).await?;
+        stage.house.connect_pipedrive(&stage.customer, &wanted)?;
+        until("the connection is known", LONG, async || {
+            Ok(stage.row().await.map_err(|error| error.to_string()).and_then(|row| {
+                if row["connection"] == json!("acme") { Ok(()) } else { Err(row.to_string()) }
+            }))
+        })
+        .await?;
+        stage.create(&numbered(1)).await?;
+        let external = stage.carried("p1@acme.example").await?;
+        assert_eq!(stage.seen(&external).await?.get("job_title").map(String::as_str), Some("Pilot 1"));
+        Ok(())
+    })
+    .await
+}
+
 // ---- webhooks ----
 
 #[tokio::test(flavor = "multi_thread")]

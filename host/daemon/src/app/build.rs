@@ -462,12 +462,14 @@ impl Engine {
         if !findings.is_empty() {
             return Err(findings);
         }
+        let directions = Directions::default();
+        directions.await_facts(!self.was_ever_asked(&file.id));
         let connection = Connection {
             id: file.id.clone(),
             scope: file.scope.clone(),
             objects,
             rules: file.rules.clone(),
-            directions: Arc::new(Directions::default()),
+            directions: Arc::new(directions),
             since: 0,
             binding: binding.clone(),
         };

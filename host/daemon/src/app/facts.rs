@@ -3,7 +3,9 @@
 //! An account is asked at the first look, and anew after a while, by another version of the provider, after the connection's file
 //! changed or was refused, and when a person has everything looked at.
 //!
-//! Invariants: the facts that are kept are those that the connection was configured with last. Facts that it cannot be configured with
+//! Invariants: no record of a connection is worked before its account was asked for the first time, whether it answered or not: what
+//! is carried of a record may depend on it, and nobody would look at the rest again. The facts that are kept are those that the
+//! connection was configured with last, and are on disk before it is. Facts that it cannot be configured with
 //! are dropped, and it goes on as it is. The same facts as before change nothing. An account that does not answer is asked at the
 //! next look.
 //!
@@ -40,13 +42,27 @@ impl Engine {
         stored.and_then(|facts| serde_json::from_slice(&facts).ok()).unwrap_or(Value::Null)
     }
 
+    /// Whether the account of a connection was asked at any time.
+    pub(super) fn was_ever_asked(&self, id: &ConnectionId) -> bool {
+        self.store.value(&asked_name(id)).is_ok_and(|asked| asked.is_some())
+    }
+
+    /// Asks the account when it is time. However that ends, its records wait no longer.
+    pub(super) async fn learn(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
+        let learnt = self.ask(id).await;
+        if let Some(connection) = self.pipeline.connection(id) {
+            connection.directions.await_facts(false);
+        }
+        learnt
+    }
+
     /// Has the account asked at the next look.
     pub(super) fn ask_anew(&self, id: &ConnectionId) {
         self.asked_anew.lock().insert(id.clone());
     }
 
     /// Asks the account about itself when it is time, and configures the connection with what it says.
-    pub(super) async fn learn(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
+    async fn ask(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
         let Some(version) = self.runtime.version_of(id) else { return Ok(()) };
         let wanted = self.asked_anew.lock().remove(id);
         if !wanted && self.is_asked(id, &version.label)? {
@@ -115,8 +131,9 @@ impl Engine {
         mut commit: Commit,
     ) -> Result<(), StoreError> {
         let asked = Asked { again_at: self.clock.now().saturating_add(again_in), by: version.to_owned() };
+        let until = if commit.ops.is_empty() { Until::Applied } else { Until::Durable };
         commit.push(Op::PutValue(asked_name(id), serde_json::to_vec(&asked).unwrap_or_default()));
-        self.store.commit(commit, Until::Applied).await
+        self.store.commit(commit, until).await
     }
 }
 

@@ -306,6 +306,17 @@ impl Engine {
         Ok(self.store.value(&Self::walked_name(connection, object))?.is_some())
     }
 
+    /// Whether every object of a connection has been walked.
+    fn is_gone_through(&self, id: &ConnectionId) -> Result<bool, StoreError> {
+        let Some(connection) = self.pipeline.connection(id) else { return Ok(false) };
+        for object in connection.objects.keys() {
+            if !self.is_walked(&connection, object)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn note_walk(&self, connection: &Connection, object: &ObjectName) -> Result<(), StoreError> {
         let mut commit = Commit::new();
         let when = self.clock.now().to_string().into_bytes();

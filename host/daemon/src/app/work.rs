@@ -24,6 +24,9 @@ const LOOKS: usize = 16;
 /// Milliseconds after which a listing that had to wait is looked at again at the soonest.
 const SOONEST: Millis = 100;
 
+/// System A's records wait no longer than this for the first listing of the CRM's, in milliseconds: it may not be readable at all.
+const PATIENCE: Millis = 15 * 60_000;
+
 /// What one look at a listing is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Look {
@@ -37,6 +40,8 @@ struct Look {
 pub(super) struct Looks {
     planned: Mutex<Planned>,
     changed: Notify,
+    /// Since when System A's records have waited for the listing of the CRM's, by connection.
+    waiting: Mutex<HashMap<ConnectionId, Millis>>,
 }
 
 /// In order of time, and when each listing is in it: once at the most.
@@ -47,6 +52,16 @@ struct Planned {
 }
 
 impl Looks {
+    /// Whether System A's records have waited long enough for the listing of the CRM's. From the first time that this is asked they wait.
+    fn waits_in_vain(&self, connection: &ConnectionId, now: Millis) -> bool {
+        let since = *self.waiting.lock().entry(connection.clone()).or_insert(now);
+        since.saturating_add(PATIENCE) <= now
+    }
+
+    fn no_longer_waits(&self, connection: &ConnectionId) {
+        self.waiting.lock().remove(connection);
+    }
+
     /// Looks at a listing at a moment, and not when it was to be looked at before.
     pub(super) fn plan(&self, at: Millis, connection: &ConnectionId, object: &ObjectName) {
         let mut look = Look { at, connection: connection.clone(), object: object.clone() };
@@ -67,6 +82,8 @@ impl Looks {
         let mut planned = self.planned.lock();
         planned.due.retain(|look| look.connection != *connection);
         planned.at.retain(|(known, _), _| known != connection);
+        drop(planned);
+        self.no_longer_waits(connection);
     }
 
     fn pop(&self, now: Millis) -> Result<Look, Option<Millis>> {
@@ -216,7 +233,8 @@ pub(super) async fn look_around(
 
 /// One look; answers when the next one is due.
 ///
-/// The cursor of the changes is set before all records are walked, so that nothing falls between the two.
+/// The cursor of the changes is set before all records are walked, so that nothing falls between the two. System A's records come last: a
+/// record that both sides have is found by the CRM's listing, a page at a time, and else has to be looked for by a call of its own.
 async fn look_once(
     engine: &Arc<Engine>,
     look: &Look,
@@ -229,6 +247,11 @@ async fn look_once(
     let every = engine.poll_every(&look.connection, &look.object, object.abilities.poll_every_ms);
     let next = now.saturating_add(every).saturating_add(engine.clock.jitter(every / 8 + 1));
     if connection.directions.internal_paused() || connection.directions.disabled() {
+        let writes = !connection.directions.external_paused() && !connection.directions.disabled();
+        if writes && connection.directions.awaits_facts() {
+            drop(connection);
+            engine.learn(&look.connection).await?;
+        }
         return Ok(Some(next));
     }
     // Not for a quota that is spent: listings may have one of their own, and each call asks for those that it takes from.
@@ -240,7 +263,9 @@ async fn look_once(
     // What follows may be long, and a swap waits until nobody has the connection as it was any more.
     drop(connection);
     engine.learn(&look.connection).await?;
-    pipeline.seed(&look.connection).await?;
+    if engine.looks.waits_in_vain(&look.connection, now) {
+        pipeline.seed(&look.connection).await?;
+    }
     if changes {
         match look_through(engine, look, Kind::Changes, stop).await? {
             Looked::CursorLost => {
@@ -263,6 +288,10 @@ async fn look_once(
         }
         let Some(connection) = pipeline.connection(&look.connection) else { return Ok(None) };
         engine.note_walk(&connection, &look.object).await?;
+    }
+    if engine.is_gone_through(&look.connection)? {
+        pipeline.seed(&look.connection).await?;
+        engine.looks.no_longer_waits(&look.connection);
     }
     Ok(changes.then_some(next))
 }
@@ -344,5 +373,17 @@ mod tests {
         looks.forget(&a);
         assert_eq!(looks.pop(40).map(|look| look.connection), Ok(b));
         assert_eq!(looks.pop(40), Err(None));
+    }
+
+    #[test]
+    fn records_of_system_a_wait_for_the_first_listing_and_not_for_ever() {
+        let looks = Looks::default();
+        let (a, b) = ("a".into(), "b".into());
+        assert!(!looks.waits_in_vain(&a, 10), "it has only begun");
+        assert!(!looks.waits_in_vain(&a, 9 + PATIENCE));
+        assert!(looks.waits_in_vain(&a, 10 + PATIENCE));
+        assert!(!looks.waits_in_vain(&b, 10 + PATIENCE), "each has its own time");
+        looks.no_longer_waits(&a);
+        assert!(!looks.waits_in_vain(&a, 20 + PATIENCE), "it begins anew");
     }
 }

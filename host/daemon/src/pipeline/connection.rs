@@ -54,6 +54,7 @@ pub struct Directions {
     to_external: AtomicBool,
     to_internal: AtomicBool,
     disabled: AtomicBool,
+    unasked: AtomicBool,
     last: parking_lot::Mutex<Option<EntityKey>>,
 }
 
@@ -92,6 +93,17 @@ impl Directions {
     #[must_use]
     pub fn disabled(&self) -> bool {
         self.disabled.load(Ordering::Relaxed)
+    }
+
+    /// Its account was not asked about itself yet, or has been: what is carried of a record may depend on what it says.
+    pub fn await_facts(&self, awaited: bool) {
+        self.unasked.store(awaited, Ordering::Relaxed);
+    }
+
+    /// Whether records wait until the account was asked about itself.
+    #[must_use]
+    pub fn awaits_facts(&self) -> bool {
+        self.unasked.load(Ordering::Relaxed)
     }
 
     /// Whether writing to the CRM is paused.

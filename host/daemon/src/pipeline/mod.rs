@@ -78,6 +78,9 @@ const MOST_RELEASED: usize = 10_000;
 /// A connection without a provider is looked at again after this, in milliseconds.
 const DISABLED_MS: Millis = 5_000;
 
+/// While an account was not asked about itself yet, its records wait for so long, in milliseconds.
+const FACTS_MS: Millis = 100;
+
 /// Why a piece of work could not even be accounted for. The daemon stops: its store or System A is out of order.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -328,6 +331,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         if connection.directions.disabled() {
             let until = self.rooms.clock.now().saturating_add(DISABLED_MS);
+            let end = settle::End::PutBack { until, whole: true };
+            self.settle(&connection, work, end).await?;
+            return Ok(());
+        }
+        if connection.directions.awaits_facts() {
+            let until = self.rooms.clock.now().saturating_add(FACTS_MS);
             let end = settle::End::PutBack { until, whole: true };
             self.settle(&connection, work, end).await?;
             return Ok(());
