@@ -392,9 +392,13 @@ impl Stage {
             });
             self.house.post("/v1/review/decide", &decision).await?;
         }
+        // Where the CRM tells of nothing, the next poll brings what was edited there.
+        until("nothing is under review", SOON, async || {
+            let left = self.reviews().await?;
+            Ok(if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) })
+        })
+        .await?;
         self.house.quiet(SOON).await?;
-        let left = self.reviews().await?;
-        ensure(left.is_empty(), || format!("still under review: {left:?}"))?;
         let (here, there) = self.both_sides().await?;
         self.feed.reaches(here.values().map(|(version, _)| *version).max().unwrap_or(0), SOON).await?;
         let changes = self.feed.changes();
