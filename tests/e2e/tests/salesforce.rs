@@ -185,6 +185,45 @@ async fn a_contact_bears_tandems_key_and_its_writer_is_named_in_the_orgs_logs() 
     nothing_is_wrong(&house).await
 }
 
+/// A create is an upsert and a read. Cut off between the two, what Salesforce has is what was sent, and whatever System A has made of it
+/// since is an edit, not a second opinion.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_after_a_create_that_was_cut_off_before_its_read_is_carried() -> Result<(), Error> {
+    const MANY: usize = 4;
+    let mut house = house().await?;
+    let acme = house.salesforce_customer(&Wanted::new("acme")).await?;
+    let withheld = FaultOrder::new(FaultKind::WithholdAfter { ms: 60_000 });
+    let withheld = withheld.operation("salesforce.read").portal(acme.number());
+    let withheld = house.control.order(&withheld).await?;
+    let mut ids = Vec::new();
+    for number in 0..MANY {
+        let document = json!({
+            "email": format!("p{number}@acme.example"), "family_name": format!("Person {number}"), "job_title": "Pilot",
+        });
+        ids.push(house.system_a("acme").create(&document).await?.id.ok_or("not taken")?);
+    }
+    until("all are made and are being read", SOON, async || {
+        let fired =
+            house.control.faults().await?.faults.iter().find(|it| it.id == withheld).map_or(0, |it| it.fired);
+        Ok(if fired == MANY as u64 { Ok(()) } else { Err(format!("{fired} of {MANY}")) })
+    })
+    .await?;
+    house.kill().await?;
+    house.control.withdraw(withheld).await?;
+    house.start().await?;
+    for id in &ids {
+        patch(&house, "acme", id, json!({ "job_title": "Captain" })).await?;
+    }
+    for number in 0..MANY {
+        let record = there(&acme, &format!("p{number}@acme.example")).await?;
+        becomes(&acme, record["Id"].as_str().ok_or("no id")?, &json!({ "Title": "Captain" })).await?;
+    }
+    house.quiet(SOON).await?;
+    assert_eq!(house.get("/v1/review?limit=10").await?, json!([]), "nobody has to decide");
+    assert_eq!(house.control.salesforce_counts(acme.number()).await?.live, MANY, "each was made once");
+    nothing_is_wrong(&house).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_contact_is_in_the_bin_and_a_merged_one_is_followed() -> Result<(), Error> {
     let house = house().await?;

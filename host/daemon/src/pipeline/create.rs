@@ -155,21 +155,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         if let Call::Create { key, .. } = &intent.call
             && !fields.is_empty()
         {
-            let sent = own_of(case, &fields);
             if seen.key.as_ref() == Some(key) {
-                let answered = ExternalWritten {
-                    id: seen.id.clone(),
-                    returned: Returned::Nothing,
-                    unapplied: std::collections::BTreeSet::new(),
-                    version: None,
-                    stamp: None,
-                    keep: None,
-                };
-                let write = ExternalWrite::Create { fields };
-                let policy = &case.object.policy;
-                case.link = plan::after_external_write(&case.link, &write, &sent, &answered, policy, now);
-                case.link.own = None;
+                had_what_was_sent(case, seen.id.clone(), fields, now);
             } else {
+                let sent = own_of(case, &fields);
                 self.doubt_create(case, &fields, &sent);
                 if let Body::Whole(row) = &seen.body {
                     // A row may be old: what it has of what was sent is what both sides had then.
@@ -188,6 +177,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             }
         }
         case.note("linked", "the record of an open create was found", now);
+    }
+
+    /// The record of an open create is known, and what was to follow it was cut off: the answer was lost, or the daemon died. Both sides
+    /// had what was sent; the CRM's record is read, since what came after is not known. False: it is not.
+    pub(super) fn was_made(&self, case: &mut Case<'_>, intent: &Intent) -> bool {
+        let Some(id) = case.link.external.clone() else { return false };
+        let fields = sent_by(intent);
+        if fields.is_empty() {
+            return true;
+        }
+        let now = self.rooms.clock.now();
+        had_what_was_sent(case, id, fields, now);
+        case.create_open = true;
+        if !matches!(case.external, External::Whole { source: plan::Source::Read { .. }, .. }) {
+            case.external = External::Touched;
+        }
+        case.note("linked", "its record was made, and what was to follow was cut off", now);
+        true
     }
 
     /// A create met a record that was there: on what that one has just as it was sent both sides have agreed, and what System A has
@@ -538,6 +545,22 @@ fn sent_by(intent: &Intent) -> Fields {
         Call::Create { sent, .. } => document::parse(sent).map(document::into_fields).unwrap_or_default(),
         Call::Update { .. } => Fields::new(),
     }
+}
+
+/// A create took effect, and its answer is not known: both sides had what was sent.
+fn had_what_was_sent(case: &mut Case<'_>, id: ExternalId, fields: Fields, now: Millis) {
+    let sent = own_of(case, &fields);
+    let answered = ExternalWritten {
+        id,
+        returned: Returned::Nothing,
+        unapplied: std::collections::BTreeSet::new(),
+        version: None,
+        stamp: None,
+        keep: None,
+    };
+    let write = ExternalWrite::Create { fields };
+    case.link = plan::after_external_write(&case.link, &write, &sent, &answered, &case.object.policy, now);
+    case.link.own = None;
 }
 
 /// What System A had of what a create sends. What was filled in is not its own; had it the same value, both sides are found to be

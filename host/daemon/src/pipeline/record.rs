@@ -188,9 +188,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if let Some(end) = Box::pin(self.work_clash(&mut case, work)).await? {
                     return Ok(end);
                 }
-                if case.link.external.is_none()
+                if (case.link.external.is_none() || case.link.base.is_empty())
                     && case.link.life == Life::Active
                     && let Some(intent) = self.rooms.store.intent(entity, &connection.id)?
+                    && !self.was_made(&mut case, &intent)
                 {
                     match self.resolve_intent(&mut case, intent).await? {
                         Next::Round | Next::Reread => {}
