@@ -23,6 +23,7 @@ use tandem_e2e::{Error, until};
 use tandem_simulator::control::salesforce::{
     FieldKind, NewField, SalesforceLimits, SalesforceMerge, SalesforceRecord,
 };
+use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
 const SOON: Duration = Duration::from_secs(60);
 /// For what a whole org takes.
