@@ -27,7 +27,7 @@ pub struct Descriptor {
     /// `decide` has rules of its own. False: the host does not call it.
     #[serde(default)]
     pub rules: bool,
-    /// Names of secrets that placeholders may ask for, by operation.
+    /// Names of secrets that requests may bear, by operation ([`Operation::DECLARED`](crate::exchange::Operation::DECLARED)).
     #[serde(default)]
     pub secrets: BTreeMap<String, Vec<String>>,
     /// Response headers that the provider sees, lower case.

@@ -239,6 +239,20 @@ impl Operation {
             Self::Other(..) => "other",
         }
     }
+
+    /// Names under which a descriptor declares what an operation may do: those of the contract.
+    pub const DECLARED: [&str; 9] =
+        ["probe", "discover", "read", "find", "write", "remove", "changes", "walk", "watch"];
+
+    /// Its name in a descriptor.
+    #[must_use]
+    pub fn declared(&self) -> &str {
+        match self {
+            Self::Write(_) => "write",
+            Self::Other(word, _) => word,
+            _ => self.name(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

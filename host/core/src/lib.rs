@@ -18,6 +18,7 @@ pub mod policy;
 pub mod redact;
 pub mod rules;
 pub mod schema;
+pub mod span;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type Millis = u64;

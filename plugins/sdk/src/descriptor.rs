@@ -23,7 +23,7 @@ pub struct Descriptor {
     pub webhooks: Option<Webhooks>,
     /// `decide` has rules of its own. False: the host does not call it.
     pub rules: bool,
-    /// Names of secrets that placeholders may ask for, by operation.
+    /// Names of secrets that requests may bear, by operation: `write`, `watch` and so on. A request that bears another one is not sent.
     pub secrets: BTreeMap<String, Vec<String>>,
     /// Response headers that it wants to see, lower case.
     pub response_headers: Vec<String>,

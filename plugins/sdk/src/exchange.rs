@@ -194,7 +194,7 @@ impl Request {
         self.json_bytes(body.to_bytes())
     }
 
-    /// Puts a secret in place of `marker`.
+    /// Puts a secret in place of `marker`. The descriptor has to declare it for the operation ([`Descriptor::secrets`](crate::Descriptor)).
     #[must_use]
     pub fn secret(mut self, marker: &str, secret: &str, escape: &str) -> Self {
         self.secrets.push(Placeholder {

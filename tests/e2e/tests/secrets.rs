@@ -9,10 +9,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tandem_e2e::crm::Crm;
 use tandem_e2e::house::{ADMIN, House, Plan};
 use tandem_e2e::marker::Markers;
 use tandem_e2e::memory::Shim;
-use tandem_e2e::{Error, client, until};
+use tandem_e2e::{Error, client, pipedrive, salesforce, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder, Rewrite, TokenKind};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -531,4 +532,130 @@ async fn oauth_tokens_and_contents_stay_where_they_belong() -> Result<(), Error>
     no_longer_accepted(&stage.house).await?;
     inspect(&mut stage, &commands, &errors).await?;
     stage.leavings().await
+}
+
+/// A customer of another CRM, whose changes are pushed, in a house into whose memory one can look.
+struct Pushed {
+    house: House,
+    shim: Shim,
+    crm: Crm,
+    edits: u32,
+}
+
+impl Pushed {
+    async fn house(plan: Plan) -> Result<(House, Shim), Error> {
+        let shim = Shim::compile()?;
+        let mut plan = plan;
+        plan.environment.extend(shim.environment());
+        plan.environment.insert("TANDEM_LOG".to_owned(), "trace".to_owned());
+        Ok((House::build(plan).await?, shim))
+    }
+
+    /// A record that both sides have: its id here and there.
+    async fn shared(&mut self) -> Result<(String, String), Error> {
+        let [family, phone, note, address, _] = CONTENTS;
+        let document = json!({"email": format!("{address}@acme.example"), "family_name": family, "phone": phone, "notes": note});
+        let internal = self.house.system_a("acme").create(&document).await?.id.ok_or("not taken")?;
+        self.house.quiet(LONG).await?;
+        let there = self.crm.dump().await?.into_iter().next().ok_or("not delivered")?;
+        Ok((internal, there.id))
+    }
+
+    /// Somebody edits it there, and the push brings it here.
+    async fn is_told(&mut self, (internal, external): &(String, String)) -> Result<(), Error> {
+        self.edits += 1;
+        let note = format!("{} {}", CONTENTS[2], self.edits);
+        self.crm.edit(external, &[("notes", &note)]).await?;
+        until("the edit is told", LONG, async || {
+            let document = self.house.system_a("acme").read(internal).await?.unwrap_or_default();
+            Ok(if document.get("notes") == Some(&json!(note)) { Ok(()) } else { Err(document.to_string()) })
+        })
+        .await
+    }
+
+    /// None of the secrets is in a sandbox, though what passed through it is; all are where they have to be, in the daemon.
+    async fn stay_outside(&mut self, secrets: &Markers, of_the_daemon: &str) -> Result<(), Error> {
+        let shared = self.shared().await?;
+        let contents = Markers::new(CONTENTS);
+        let mut passed = false;
+        for _ in 0..20 {
+            self.is_told(&shared).await?;
+            for guest in &self.shim.guests()? {
+                assert_eq!(secrets.find(&guest.bytes), Vec::<String>::new(), "a guest at {:x}", guest.start);
+                passed |= !contents.find(&guest.bytes).is_empty();
+            }
+            if passed && self.edits >= 3 {
+                break;
+            }
+        }
+        assert!(passed, "no guest ever held what passed through it: the search does not work");
+        let own = Markers::new([of_the_daemon]);
+        until("the daemon's own secret is found in its memory", LONG, async || {
+            let regions = self.shim.rest()?;
+            let found = regions.iter().any(|region| !own.find(&region.bytes).is_empty());
+            Ok(if found { Ok(()) } else { Err(format!("{} regions without it", regions.len())) })
+        })
+        .await
+    }
+
+    /// After the end: the log, and the files of the store.
+    async fn leavings(mut self, secrets: &Markers) -> Result<(), Error> {
+        self.house.stop().await?;
+        for line in self.house.log().lines() {
+            assert_eq!(secrets.find(line.as_bytes()), Vec::<String>::new(), "in the log: {line}");
+        }
+        let data = self.house.folder.join("data");
+        assert_eq!(secrets.search(&data)?, [], "a credential is in a file of the store");
+        assert!(!Markers::new(CONTENTS).search(&data)?.is_empty(), "contents are found there");
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_a_soap_message_and_the_token_of_its_address_enter_no_sandbox() -> Result<(), Error> {
+    let (house, shim) = Pushed::house(salesforce::plan()).await?;
+    house.bring_salesforce()?;
+    let mut wanted = salesforce::Wanted::new("acme");
+    wanted.org.outbound.include_session = true;
+    let customer = house.salesforce_customer(&wanted).await?;
+    let crm = house.salesforce_crm(&customer);
+    let mut pushed = Pushed { house, shim, crm, edits: 0 };
+    let of_requests = pushed.house.control.salesforce_tokens(customer.number()).await?.len();
+    let known = [
+        customer.webhook_secret.as_str(),
+        customer.org.refresh_token.as_str(),
+        salesforce::CLIENT_SECRET,
+        ADMIN,
+    ];
+    let before = Markers::new(known);
+    pushed.stay_outside(&before, &customer.webhook_secret).await?;
+    // Each message bore a session of its own: all that there ever were are looked for at last, with the guests as they are then.
+    let sessions = pushed.house.control.salesforce_tokens(customer.number()).await?;
+    assert!(sessions.len() > of_requests, "no message bore a session");
+    let secrets = Markers::new(known.into_iter().chain(sessions.iter().map(String::as_str)));
+    for guest in &pushed.shim.guests()? {
+        assert_eq!(secrets.find(&guest.bytes), Vec::<String>::new(), "a guest at {:x}", guest.start);
+    }
+    pushed.leavings(&secrets).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_basic_password_and_an_api_token_enter_no_sandbox() -> Result<(), Error> {
+    let (house, shim) = Pushed::house(pipedrive::plan()).await?;
+    house.bring_pipedrive()?;
+    let customer = house.pipedrive_customer(&pipedrive::Wanted::new("acme")).await?;
+    let crm = house.pipedrive_crm(&customer);
+    let mut pushed = Pushed { house, shim, crm, edits: 0 };
+    // The password is sent with the registration, shown by the listing of all webhooks, and comes back with every push.
+    let pair = format!("{}:{}", customer.webhook_user(), customer.webhook_password);
+    let known = [
+        customer.webhook_password.as_str(),
+        pair.as_str(),
+        customer.account.api_token.as_str(),
+        pipedrive::CLIENT_SECRET,
+        ADMIN,
+    ];
+    let secrets = Markers::new(known);
+    pushed.stay_outside(&secrets, &customer.webhook_password).await?;
+    pushed.leavings(&secrets).await
 }

@@ -12,7 +12,7 @@ use tandem::pipeline::listing::{Kind, Looked};
 use tandem::pipeline::{
     Approval, Connection, Directions, Limits, Object, Pipeline, PipelineError, Rooms, Selection, Work,
 };
-use tandem::quota::{Cause, QuotaConfig, Quotas};
+use tandem::quota::{Cause, Extent, QuotaConfig, Quotas};
 use tandem::store::{Class, Commit, Hint, Op, Store as _, StoredDelivery, Subject, Until};
 use tandem::telemetry::Metrics;
 use tandem_core::Millis;
@@ -35,9 +35,6 @@ use crate::world::Event;
 
 /// The pipeline of the simulation: the real one, with rooms of models.
 pub(crate) type Engine = Pipeline<Disk<Event>, Natives<Event>, Wire, SystemA, VirtualClock<Event>>;
-
-/// Where the counters of quotas are kept, as in the daemon.
-const COUNTERS: &str = "quota/counters";
 
 /// What a run is built from.
 pub(crate) struct Parts {
@@ -87,12 +84,14 @@ impl Daemon {
         let schemas = SCHEMAS.as_ref()?;
         let woken = Arc::new(AtomicBool::new(true));
         let quotas = Arc::new(Quotas::new(QuotaConfig::default()));
-        if let Some(saved) = disk.value(COUNTERS).map_err(|error| error.to_string())? {
-            quotas.restore(&saved).map_err(|error| error.to_string())?;
-        }
         let mut connections = Vec::new();
         for (place, (habits, policy)) in accounts.iter().enumerate() {
             let id = connection_id(place);
+            for name in quotas.to_restore(&id, None) {
+                if let Some(saved) = disk.value(&name).map_err(|error| error.to_string())? {
+                    quotas.restore(&name, &saved).map_err(|error| error.to_string())?;
+                }
+            }
             quotas.configure(&id, None, &habits.quotas()).map_err(|error| error.to_string())?;
             let object = Object {
                 policy: policy.clone(),
@@ -225,12 +224,7 @@ impl Daemon {
         self.watched(async move {
             loop {
                 shared.sleep(5_000).await;
-                let counters = engine.rooms().quotas.snapshot();
-                if !counters.is_empty() {
-                    let mut commit = Commit::new();
-                    commit.push(Op::PutValue(COUNTERS.into(), counters));
-                    engine.rooms().store.commit(commit, Until::Applied).await?;
-                }
+                engine.keep_counters(Extent::Changed).await?;
             }
         });
     }

@@ -6,6 +6,9 @@
 //! or from somebody who wrote the same; either way both sides agreed on it. A side that has something else proves nothing: its
 //! fields are left to the plan and its policies. System A takes a write whole or not at all, though: where one field shows that it
 //! took it, another one that has neither the written value nor the one from before was edited since.
+//!
+//! A removal that may have reached the CRM is noted as well: the record that is gone there is gone by it, and what System A has by then
+//! came back since. Taken for the CRM's deletion it would be deleted once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,18 +37,23 @@ pub struct Unsettled {
     /// On the way to System A: what is written, and what the CRM has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub to_internal: BTreeMap<String, Pair>,
+    /// The CRM's record is to be removed, since System A's was deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removal: bool,
 }
 
 impl Unsettled {
     /// Nothing is under way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.to_external.is_empty() && self.to_internal.is_empty()
+        self.to_external.is_empty() && self.to_internal.is_empty() && !self.removal
     }
 
-    /// Notes a write to the CRM, made from what System A has. Creates have intents of their own, and a removal is seen by
-    /// what is left.
+    /// Notes a write to the CRM, made from what System A has. Creates have intents of their own.
     pub fn note_external(&mut self, write: &ExternalWrite, internal: &Internal) {
+        if let ExternalWrite::Remove { .. } = write {
+            self.removal = true;
+        }
         let ExternalWrite::Update { fields, changed, .. } = write else { return };
         let Internal::Present { fields: from, .. } = internal else { return };
         for pointer in changed {
@@ -91,6 +99,9 @@ impl Unsettled {
         let mut next = match external {
             External::Whole { .. } if matches!(internal, Internal::Absent) => return link.clone(),
             External::Whole { .. } => self.settle_external(link, external, policy, now),
+            External::Gone { .. } if self.removal && matches!(internal, Internal::Present { .. }) => {
+                return removed(link, policy, now);
+            }
             External::Gone { .. } => link.clone(),
             _ => return link.clone(),
         };
@@ -184,6 +195,23 @@ impl Unsettled {
             ..after_internal_write(link, &write, *version, &source, policy, now)
         }
     }
+}
+
+/// Both records are gone by System A's deletion. Which version that was is not known: whatever is newer than the last one that both
+/// sides agreed on came after it.
+fn removed(link: &Link, policy: &ObjectPolicy, now: Millis) -> Link {
+    let Some(id) = link.external.clone() else { return link.clone() };
+    let write = ExternalWrite::Remove { version: None, stamp: None };
+    let answer = ExternalWritten {
+        id,
+        returned: Returned::Nothing,
+        unapplied: BTreeSet::new(),
+        version: None,
+        stamp: None,
+        keep: None,
+    };
+    let next = after_external_write(link, &write, &Internal::Absent, &answer, policy, now);
+    Link { committed_at: link.committed_at, ..next }
 }
 
 /// Whether a side has just what was to be written to it.

@@ -26,8 +26,8 @@ use crate::internal::embedded::{Embedded, EmbeddedOptions};
 use crate::pipeline::{Clock as _, Connection, Directions, Limits, Object, Pipeline, Rooms};
 use crate::provider::{Binding, Providers, Setup, Trial};
 use crate::quota::{QuotaConfig, Quotas};
-use crate::store::Store as _;
 use crate::store::sled::{Options, SledStore};
+use crate::store::{Commit, Op, Store as _, Until};
 use crate::telemetry::Metrics;
 
 /// Canonical objects that System A keeps.
@@ -79,11 +79,7 @@ impl Engine {
             .map_err(|error| AppError::Build(format!("data_dir: {}: {error}", archive.display())))?;
         let quotas =
             Arc::new(Quotas::new(QuotaConfig { share: config.quota.share, reserve: config.quota.reserve }));
-        if let Some(counters) = store.value(COUNTERS)?
-            && let Err(error) = quotas.restore(&counters)
-        {
-            tracing::warn!(%error, "counters of quotas cannot be read");
-        }
+        separate_counters(&store).await?;
         let tokens = FileTokens::new(&config.data_dir.join("tokens"))
             .map_err(|error| AppError::Build(format!("data_dir: tokens: {error}")))?;
         let credentials = Arc::new(Credentials::new(Arc::new(tokens)));
@@ -484,6 +480,17 @@ impl Engine {
             findings.extend(more);
         }
         let app = file.app.as_ref().map(|app| app.name.as_str());
+        for name in self.quotas.to_restore(&file.id, app) {
+            match self.store.value(&name) {
+                Ok(Some(value)) => {
+                    if let Err(error) = self.quotas.restore(&name, &value) {
+                        tracing::warn!(name, %error, "counters of quotas cannot be read");
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => findings.push(format!("{}: {name}: {error}", file.file.display())),
+            }
+        }
         if let Err(error) = self.quotas.configure(&file.id, app, &described.quotas) {
             findings.push(format!("{}: {error}", file.file.display()));
         }
@@ -645,6 +652,23 @@ fn overridden(file: &ConnectionConfig, described: &ConnectionDescriptor) -> Conn
         }
     }
     described
+}
+
+/// Counters that an earlier version stored in one value get a value each, so that only those that changed are written.
+async fn separate_counters(store: &SledStore) -> Result<(), AppError> {
+    let Some(all) = store.value(COUNTERS)? else { return Ok(()) };
+    let mut commit = Commit::new();
+    match Quotas::separated(&all) {
+        Ok(values) => {
+            for (name, value) in values {
+                commit.push(Op::PutValue(name, value));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "counters of quotas cannot be read"),
+    }
+    commit.push(Op::DropValue(COUNTERS.into()));
+    store.commit(commit, Until::Durable).await?;
+    Ok(())
 }
 
 /// Values that a record cannot be created with: of another kind than the field's, of an identity field, of a set.

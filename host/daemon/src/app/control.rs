@@ -8,6 +8,7 @@ use tandem_core::exchange::Observed;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::link::{Link, Side};
 use tandem_core::policy::Flow;
+use tandem_core::span;
 
 use super::Engine;
 use super::providers::Scan;
@@ -108,21 +109,30 @@ impl Engine {
                 (ConnectionState::Paused, Cause::Paused, "paused; `tandem resume` lets it go on".to_owned())
             }
             Standing::Quota => {
-                let what = if reason.is_empty() {
-                    "the CRM asked for a pause".to_owned()
-                } else {
-                    format!("quota {reason} is used up")
+                let of = standing.quotas.iter().find(|quota| quota.quota == reason);
+                let what = match of.map(|quota| quota.limit.saturating_sub(quota.used)) {
+                    _ if reason.is_empty() => "the CRM asked for a pause".to_owned(),
+                    _ if of.is_some_and(|quota| quota.not_before > now) => {
+                        format!("the CRM asked for a pause of quota {reason}")
+                    }
+                    Some(left @ 1..) => {
+                        format!("quota {reason} has {left} left, too little for the next call")
+                    }
+                    _ => format!("quota {reason} is used up"),
                 };
                 (
                     ConnectionState::Waiting,
                     Cause::Quota,
-                    format!("{what}; it goes on in {}", wait(until, now)),
+                    format!("{what}; it goes on in {}", span::until(until, now)),
                 )
             }
             Standing::Breaker => (
                 ConnectionState::Waiting,
                 Cause::Breaker,
-                format!("the CRM failed too often in a row; it is tried again in {}", wait(until, now)),
+                format!(
+                    "the CRM failed too often in a row; it is tried again in {}",
+                    span::until(until, now)
+                ),
             ),
             Standing::Authorisation => (
                 ConnectionState::Stopped,
@@ -294,12 +304,6 @@ fn past_views(at: Millis, history: &[HistoryEntry], links: &[Link], field: Optio
         })
     };
     links.iter().map(of).collect()
-}
-
-/// A wait in words.
-fn wait(until: u64, now: u64) -> String {
-    let seconds = until.saturating_sub(now).div_ceil(1_000);
-    if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
 }
 
 /// What an erasure does not reach.

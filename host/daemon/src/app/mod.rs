@@ -40,7 +40,7 @@ use crate::internal::embedded::Embedded;
 use crate::internal::embedded::api::ApiState;
 use crate::pipeline::{Clock as _, Connection, Pipeline, PipelineError};
 use crate::provider::Providers;
-use crate::quota::Quotas;
+use crate::quota::{Extent, Quotas};
 use crate::store::sled::SledStore;
 use crate::store::{Class, Commit, Op, Store as _, StoreError, Subject, Until};
 use crate::telemetry::{Metrics, Totals};
@@ -48,10 +48,10 @@ use crate::telemetry::{Metrics, Totals};
 /// The pipeline with the rooms of the real world.
 pub type RealPipeline = Pipeline<SledStore, Providers, Client<Accounts>, Embedded, SystemClock>;
 
-/// Daily counters are saved so often, and when the daemon ends.
+/// Counters of quotas that changed are saved so often, and when the daemon ends. What must not be lost is saved at once.
 const SAVE_COUNTERS: Duration = Duration::from_secs(5);
 
-/// Where the counters of daily quotas are kept.
+/// Where the counters of all were kept before each connection and app had its own.
 const COUNTERS: &str = "quota/counters";
 
 /// The running daemon.
@@ -219,7 +219,7 @@ pub async fn run<F: FnOnce(std::net::SocketAddr)>(
         },
     };
     let _served = tokio::time::timeout(config.drain_grace, server).await;
-    engine.save_daily_counters().await?;
+    engine.pipeline.keep_counters(Extent::Last).await?;
     let store = engine.store.clone();
     tokio::task::spawn_blocking(move || store.close())
         .await
@@ -269,9 +269,12 @@ async fn told_to_stop() {
 }
 
 async fn save_counters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
+    let mut every = tokio::time::interval(SAVE_COUNTERS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stop.borrow() {
         tokio::select! {
-            () = tokio::time::sleep(SAVE_COUNTERS) => engine.save_daily_counters().await?,
+            _ = every.tick() => engine.pipeline.keep_counters(Extent::Changed).await?,
+            () = engine.quotas.due() => engine.pipeline.keep_counters(Extent::Due).await?,
             _ = stop.changed() => {}
         }
     }
@@ -279,16 +282,6 @@ async fn save_counters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) -> 
 }
 
 impl Engine {
-    async fn save_daily_counters(&self) -> Result<(), StoreError> {
-        let counters = self.quotas.snapshot();
-        if counters.is_empty() {
-            return Ok(());
-        }
-        let mut commit = Commit::new();
-        commit.push(Op::PutValue(COUNTERS.into(), counters));
-        self.store.commit(commit, Until::Applied).await
-    }
-
     fn poll_every(&self, connection: &ConnectionId, object: &ObjectName, wish: u64) -> u64 {
         let files = self.files.lock();
         let file = files.get(connection);

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use tandem_core::link::{Fields, Said, Side};
+use tandem_core::span;
 
-use super::table::{age, harmless, indented, plain, table, time, value};
+use super::table::{harmless, indented, plain, table, time, value};
 use crate::admin::view::{
     ConnectionState, ConnectionStatus, Count, DeadView, DecidedMany, Paused, ProviderView, ProvidersReloaded,
     Reloaded, ReviewView, Status, Swapped,
@@ -61,7 +62,7 @@ fn connection(status: &ConnectionStatus) -> [String; 10] {
         status.scope.as_ref().map_or("-".to_owned(), ToString::to_string),
         status.provider.clone().unwrap_or_else(|| "-".to_owned()),
         state,
-        status.freshness_ms.map_or("-".to_owned(), age),
+        status.freshness_ms.map_or("-".to_owned(), span::in_words),
         status.waiting.to_string(),
         status.delayed.to_string(),
         status.review.to_string(),

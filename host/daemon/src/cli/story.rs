@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use tandem_core::plan::Differs;
+use tandem_core::span;
 
 use super::show;
-use super::table::{age, harmless, indented, plain, table, time, value};
+use super::table::{harmless, indented, plain, table, time, value};
 use crate::admin::view::{
     Exchanged, Explanation, Extent, HistoryView, LinkView, Noticed, Origin, PairView, PastView, Sight,
 };
@@ -196,8 +197,8 @@ fn hint(noticed: &Noticed, at: u64) -> String {
     let mut text = format!(
         "noticed {}, waited {}, done after {}",
         time(noticed.at),
-        age(noticed.began.saturating_sub(noticed.at)),
-        age(at.saturating_sub(noticed.began))
+        span::in_words(noticed.began.saturating_sub(noticed.at)),
+        span::in_words(at.saturating_sub(noticed.began))
     );
     if noticed.hints > 1 {
         let _ = write!(text, ", {} hints in one", noticed.hints);
@@ -257,7 +258,12 @@ fn asked(exchange: &Exchanged) -> String {
         format!("{} requests", exchange.requests)
     };
     let status = if exchange.status == 0 { "no answer".to_owned() } else { exchange.status.to_string() };
-    format!("{}: {requests}, {}, {status}, {}", exchange.operation, age(exchange.took_ms), exchange.answer)
+    format!(
+        "{}: {requests}, {}, {status}, {}",
+        exchange.operation,
+        span::in_words(exchange.took_ms),
+        exchange.answer
+    )
 }
 
 fn link(link: &LinkView) -> String {

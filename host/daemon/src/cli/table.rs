@@ -1,7 +1,6 @@
-//! Text for people: aligned tables, ages, times. What comes from a record is made harmless for terminals.
+//! Text for people: aligned tables, times. What comes from a record is made harmless for terminals.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde_json::Value;
 use tandem_core::Millis;
@@ -67,20 +66,6 @@ pub(super) fn value(value: Option<&Value>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| harmless(&value.to_string()))
 }
 
-/// A length of time in its largest fitting unit.
-pub(super) fn age(ms: u64) -> String {
-    let duration = Duration::from_millis(ms);
-    let seconds = duration.as_secs();
-    match seconds {
-        0 => format!("{ms} ms"),
-        1..=9 => format!("{:.1} s", duration.as_secs_f64()),
-        10..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
 /// A moment in UTC, to the second.
 pub(super) fn time(at: Millis) -> String {
     let stamp = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
@@ -101,21 +86,6 @@ mod tests {
     fn what_comes_from_a_record_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d");
         assert_eq!(harmless(&"x".repeat(100)).chars().count(), WIDEST + 1);
-    }
-
-    #[test]
-    fn ages_are_told_in_their_largest_fitting_unit() {
-        let cases = [
-            (7, "7 ms"),
-            (4_200, "4.2 s"),
-            (61_000, "61 s"),
-            (600_000, "10 min"),
-            (7_200_000, "2 h"),
-            (864_000_000, "10 d"),
-        ];
-        for (ms, told) in cases {
-            assert_eq!(age(ms), told);
-        }
     }
 
     #[test]

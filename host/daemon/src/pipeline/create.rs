@@ -71,6 +71,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         &self,
         case: &mut Case<'_>,
         intent: Intent,
+        held: &mut Held<'_>,
     ) -> Result<Next, PipelineError> {
         let now = self.rooms.clock.now();
         let Call::Create { key: own_key, identity: own_identity, unknown_since, .. } = &intent.call else {
@@ -131,6 +132,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             Ok(made) => made,
             Err(end) => return Ok(Next::End(end)),
         };
+        if let Some(seen) = &made {
+            // Whoever looks at it as at an unlinked record comes first: it may be taking it in as somebody else.
+            let key = self.external_key(case, &seen.id);
+            if !held.hold(Hand::External(key.clone()))
+                || self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity)
+            {
+                return Ok(Next::End(self.busy()));
+            }
+        }
         case.create_open = true;
         if let Some(seen) = made {
             self.recognise(case, &intent, &seen);

@@ -25,12 +25,15 @@ use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::Internal;
 use crate::provider::{Fault, Provider, Runtime};
-use crate::quota::{Admission, Cause, Outcome};
-use crate::store::{Class, Commit, Exchanged, Op, Store, Until};
+use crate::quota::{Admission, Answered, Cause, Extent, Outcome, Permit};
+use crate::store::{Class, Commit, Exchanged, Op, Store, StoreError, Until};
 use crate::telemetry::Metrics;
 
 /// While something of a connection waits in line for its quota, the rest is looked at again after so many milliseconds.
 const LINE_MS: u64 = 100;
+
+/// What waits in line looks again so often, in milliseconds: an answer or the operator may have raised the limit.
+const LOOK_MS: u64 = 1_000;
 
 /// A record of the CRM in canonical form, or why it has none.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,15 +212,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             .await?;
         let mut calls = 0;
         let mut began = clock.now();
+        let mut answered = Answered::default();
         loop {
             match progress {
                 Progress::Refused(point, problems) => return Err(ExchangeError::Refused { point, problems }),
                 Progress::Done(answer, seen, quotas) => {
-                    self.rooms.quotas.observe(&connection.id, &quotas, clock.now());
+                    self.learn(connection, &quotas, &answered);
                     return Ok(Concluded { answer, seen, calls, began });
                 }
                 Progress::Send(operation, step, quotas) => {
-                    self.rooms.quotas.observe(&connection.id, &quotas, clock.now());
+                    self.learn(connection, &quotas, &answered);
                     if calls >= self.limits.steps {
                         return Err(ExchangeError::Refused {
                             point: "provider-out",
@@ -237,6 +241,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         self.keep_progress(link, &written).await.map_err(ExchangeError::Pipeline)?;
                     }
                     let permit = self.admit(connection, &request, class, begun || calls > 0).await?;
+                    if let Err(error) = self.keep_count(&permit).await {
+                        permit.finish(Outcome::NotSent, clock.now());
+                        return Err(ExchangeError::Pipeline(error.into()));
+                    }
                     if let Some(guard) = guard.take() {
                         self.open(guard).await.map_err(ExchangeError::Pipeline)?;
                     }
@@ -250,7 +258,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     }
                     let asked = clock.now();
                     let sent = self.rooms.deliver.send(&connection.id, request).await;
-                    permit.finish(
+                    answered = permit.finish(
                         match &sent {
                             Err(SendError::NotSent { .. } | SendError::Forbidden { .. }) => Outcome::NotSent,
                             _ => Outcome::Sent,
@@ -294,7 +302,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         request: &HttpRequest,
         class: Class,
         begun: bool,
-    ) -> Result<crate::quota::Permit, ExchangeError> {
+    ) -> Result<Permit, ExchangeError> {
         let clock = &self.rooms.clock;
         let patience =
             if begun { self.limits.patience_ms.saturating_mul(100) } else { self.limits.patience_ms };
@@ -318,7 +326,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     if place.is_none() {
                         return Err(ExchangeError::Held { until });
                     }
-                    clock.sleep(until.saturating_sub(now).max(1)).await;
+                    clock.sleep(until.saturating_sub(now).clamp(1, LOOK_MS)).await;
                 }
                 Admission::Wait { until, .. } => {
                     let until = until.min(now.saturating_add(super::settle::LONGEST_HOLD));
@@ -326,6 +334,55 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
             }
         }
+    }
+
+    /// What the headers of an answer say. What was put back for a quota goes on where calls may go that had to wait.
+    fn learn(&self, connection: &Arc<Connection>, states: &[QuotaState], answered: &Answered) {
+        if self.rooms.quotas.observe(&connection.id, states, answered, self.rooms.clock.now()) {
+            self.dispatch.lock().release(&connection.id);
+            (self.arrived)();
+        }
+    }
+
+    /// What a call takes of a budget that outlasts the daemon is on disk before it is sent.
+    async fn keep_count(&self, permit: &Permit) -> Result<(), StoreError> {
+        if permit.is_saved() {
+            return Ok(());
+        }
+        let turn = self.saving.lock().await;
+        // Whoever had the turn before saved for all that waited.
+        if permit.is_saved() {
+            return Ok(());
+        }
+        self.save_counters(turn, Extent::Due).await
+    }
+
+    /// Saves the counters of quotas.
+    ///
+    /// # Errors
+    /// The store does not take them.
+    pub async fn keep_counters(&self, extent: Extent) -> Result<(), StoreError> {
+        let turn = self.saving.lock().await;
+        self.save_counters(turn, extent).await
+    }
+
+    /// One save at a time: an earlier state may not be written over a later one.
+    async fn save_counters(
+        &self,
+        _turn: tokio::sync::MutexGuard<'_, ()>,
+        extent: Extent,
+    ) -> Result<(), StoreError> {
+        let mut saving = self.rooms.quotas.to_save(extent);
+        if saving.values.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        for (name, value) in std::mem::take(&mut saving.values) {
+            commit.push(Op::PutValue(name, value));
+        }
+        self.rooms.store.commit(commit, Until::Durable).await?;
+        self.rooms.quotas.saved(saving);
+        Ok(())
     }
 
     /// What is already true in the CRM is on disk before the next request of the same write is sent.

@@ -158,6 +158,8 @@ pub struct Pipeline<S, R, D, I, C> {
     unsettled: Mutex<HashSet<(ConnectionId, EntityKey)>>,
     /// Connections of which something that has begun waits for the quota.
     in_line: Mutex<HashSet<ConnectionId>>,
+    /// One save of the counters of quotas at a time.
+    saving: tokio::sync::Mutex<()>,
     /// What the guard counts and withholds.
     ledger: Arc<Mutex<guard::Ledger>>,
     /// Connections that have, or had since the start, records of which it cannot be told whom they are.
@@ -178,6 +180,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             creates: Mutex::default(),
             unsettled: Mutex::default(),
             in_line: Mutex::default(),
+            saving: tokio::sync::Mutex::default(),
             ledger: Arc::default(),
             clashing: Mutex::default(),
             arrived,

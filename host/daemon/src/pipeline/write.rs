@@ -155,7 +155,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let intent = self.rooms.store.intent(&case.link.entity, &case.connection.id)?;
             if let Some(intent) = intent.filter(|intent| matches!(intent.call, Call::Create { .. })) {
                 // An earlier run or try may have made it, and its link was never committed.
-                return Box::pin(self.resolve_intent(case, intent)).await;
+                return Box::pin(self.resolve_intent(case, intent, held)).await;
             }
         }
         let mut guard = match &write {
@@ -168,11 +168,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
                 Some(Guard::create(case, fields))
             }
-            ExternalWrite::Update { .. } => {
+            ExternalWrite::Update { .. } | ExternalWrite::Remove { .. } => {
                 case.unsettled.note_external(&write, internal);
                 Guard::update(case)
             }
-            ExternalWrite::Remove { .. } => None,
         };
         let sent = self.send_write(case, &write, after, guard.as_mut()).await;
         if guard.is_some_and(|guard| guard.opened) {

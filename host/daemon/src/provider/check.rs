@@ -6,9 +6,11 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use tandem_core::descriptor::Descriptor;
 use tandem_core::exchange::{
-    Answer, Attribute, Decision, HttpRequest, Observed, Operation, Problem, QuotaState, Reply, Ruling, State,
-    Step, Target, Written,
+    Answer, Attribute, Decision, HttpRequest, Observed, Operation, Placeholder, Problem, QuotaState, Reply,
+    Ruling, State, Step, Target, Written,
 };
 
 use super::limits::Limits;
@@ -254,8 +256,60 @@ fn request(request: &HttpRequest, limits: &Limits) -> Result<(), Wrong> {
     })
 }
 
-fn step(step: &Step, operation: &Operation, limits: &Limits) -> Result<(), Wrong> {
+/// A request bears only those secrets that the descriptor declares for its operation: what one operation needs, no other one gets.
+fn secrets(request: &HttpRequest, operation: &Operation, descriptor: &Descriptor) -> Result<(), Wrong> {
+    let operation = operation.declared();
+    let declared = descriptor.secrets.get(operation).map(Vec::as_slice).unwrap_or_default();
+    let Some(place) = request.secrets.iter().find(|place| !declared.contains(&place.secret)) else {
+        return Ok(());
+    };
+    let Placeholder { marker, secret, .. } = place;
+    Err(format!(
+        "for the operation {operation} with a request that bears the secret {secret} in {}, which {}@{} does not declare for it; let \
+         `describe` name it under /secrets/{operation}, or leave it out",
+        where_is(request, marker),
+        descriptor.id,
+        descriptor.version,
+    ))
+}
+
+/// Where a placeholder stands: a header, or a place in a JSON body.
+fn where_is(request: &HttpRequest, marker: &str) -> String {
+    if let Some(header) = request.headers.iter().find(|header| header.value.contains(marker)) {
+        return format!("the header {}", header.name.to_ascii_lowercase());
+    }
+    let Some(body) = &request.body else { return "no place of it".to_owned() };
+    match serde_json::from_slice(body).ok().and_then(|body| pointer_to(&body, marker)) {
+        Some(pointer) => format!("{pointer} of the body"),
+        None if body.windows(marker.len().max(1)).any(|part| part == marker.as_bytes()) => {
+            "the body".to_owned()
+        }
+        None => "no place of it".to_owned(),
+    }
+}
+
+/// The JSON pointer of the first string that has a text in it.
+fn pointer_to(value: &Value, text: &str) -> Option<String> {
+    let below = |key: &str, value| {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        pointer_to(value, text).map(|rest| format!("/{key}{rest}"))
+    };
+    match value {
+        Value::String(found) => found.contains(text).then(String::new),
+        Value::Array(items) => items.iter().enumerate().find_map(|(at, value)| below(&at.to_string(), value)),
+        Value::Object(members) => members.iter().find_map(|(key, value)| below(key, value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+fn step(
+    step: &Step,
+    operation: &Operation,
+    descriptor: Option<&Descriptor>,
+    limits: &Limits,
+) -> Result<(), Wrong> {
     request(&step.request, limits)?;
+    descriptor.map_or(Ok(()), |descriptor| secrets(&step.request, operation, descriptor))?;
     let limit = match operation {
         Operation::Changes(_) | Operation::Walk(_) => limits.listing_note_bytes,
         _ => limits.note_bytes,
@@ -269,11 +323,16 @@ fn quota(state: &QuotaState, limits: &Limits) -> Result<(), Wrong> {
 }
 
 /// A whole reply.
-pub(super) fn reply(reply: &Reply, operation: &Operation, limits: &Limits) -> Result<(), Wrong> {
+pub(super) fn reply(
+    reply: &Reply,
+    operation: &Operation,
+    descriptor: Option<&Descriptor>,
+    limits: &Limits,
+) -> Result<(), Wrong> {
     count("quotas", reply.quotas.len(), 256)?;
     reply.quotas.iter().try_for_each(|state| quota(state, limits))?;
     match &reply.answer {
-        Answer::Send(next) => step(next, operation, limits),
+        Answer::Send(next) => step(next, operation, descriptor, limits),
         Answer::Written(done) => written(done, limits),
         // A read hands over what the CRM shows of a record. If that is no JSON it is the record's fault, not the component's: the
         // pipeline sets the record aside.

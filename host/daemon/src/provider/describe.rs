@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tandem_core::descriptor::{AuthKind, BodyFormat, ConnectionDescriptor, Descriptor, QuotaKind, Verify};
+use tandem_core::exchange::Operation;
 
 /// Reads what `describe` answered.
 pub(super) fn descriptor(text: &[u8]) -> Result<Descriptor, String> {
@@ -34,6 +35,14 @@ pub(super) fn descriptor(text: &[u8]) -> Result<Descriptor, String> {
         }
         if scheme.kind == AuthKind::Oauth2 && scheme.refresh.is_none() {
             return Err(format!("/auth/{name}/refresh: oauth2 needs it"));
+        }
+    }
+    for operation in descriptor.secrets.keys() {
+        if !Operation::DECLARED.contains(&operation.as_str()) {
+            let known = Operation::DECLARED.join(", ");
+            return Err(format!(
+                "/secrets/{operation}: there is no operation of that name; use one of {known}"
+            ));
         }
     }
     for name in &descriptor.response_headers {
@@ -236,6 +245,11 @@ mod tests {
             ("/auth/token/template", json!("Bearer"), "/auth/token/template"),
             ("/auth/token/header", json!("Authorization"), "/auth/token/header"),
             ("/auth/token/kind", json!("oauth2"), "/auth/token"),
+            (
+                "/secrets",
+                json!({ "watches": ["hook"] }),
+                "/secrets/watches: there is no operation of that name; use one of",
+            ),
             ("/response-headers", json!(["set-cookie"]), "/response-headers"),
             ("/webhooks", json!({ "verify": { "scheme": "path" }, "account": "portal" }), "/webhooks"),
             (

@@ -55,8 +55,7 @@ fn text(value: &Value) -> String {
 fn configured(workshop: &Workshop, version: &Version, example: &Example) -> Result<Instance, String> {
     let failed = |reason: String| format!("example {:?}: {reason}", example.name);
     let nobody: Arc<str> = "".into();
-    let mut instance = Instance::new(workshop, &*version.prepared, &version.label, &nobody)
-        .map_err(|fault| failed(fault.to_string()))?;
+    let mut instance = Instance::of(workshop, version, &nobody).map_err(|fault| failed(fault.to_string()))?;
     instance
         .configure(text(&example.settings).as_bytes(), text(&example.facts).as_bytes())
         .map_err(|fault| failed(fault.to_string()))?

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tandem_core::descriptor::Descriptor;
 use tandem_core::exchange::{
     Change, Context, Delivery, HttpResponse, Json, Observed, Operation, Problem, Reply, Ruling, Write,
 };
@@ -13,6 +14,7 @@ use super::contract::{Contract, Prepared};
 use super::counters::{Counters, Function};
 use super::engine::{Engine, WASM_STACK_BYTES, one_line};
 use super::limits::Limits;
+use super::registry::Version;
 use super::sandbox::{Refused, Sandbox};
 use super::{Fault, FaultKind, Provider};
 
@@ -45,6 +47,8 @@ pub(super) struct Instance {
     store: Store<Sandbox>,
     contract: Box<dyn Contract>,
     label: Arc<str>,
+    /// What it says of itself. None: it is about to be asked.
+    descriptor: Option<Arc<Descriptor>>,
     counters: Arc<Counters>,
     stderr: Stderr,
     start: Duration,
@@ -54,7 +58,14 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// A fresh instance, not configured yet.
+    /// A fresh instance of a version, not configured yet.
+    pub(super) fn of(workshop: &Workshop, version: &Version, connection: &Arc<str>) -> Result<Self, Fault> {
+        let mut instance = Self::new(workshop, &*version.prepared, &version.label, connection)?;
+        instance.descriptor = Some(Arc::clone(&version.descriptor));
+        Ok(instance)
+    }
+
+    /// A fresh instance of a component that nothing is known of.
     pub(super) fn new(
         workshop: &Workshop,
         prepared: &dyn Prepared,
@@ -72,6 +83,7 @@ impl Instance {
                 store,
                 contract,
                 label: Arc::clone(label),
+                descriptor: None,
                 counters: Arc::clone(&workshop.counters),
                 stderr: workshop.stderr,
                 start: workshop.start,
@@ -287,13 +299,14 @@ impl Provider for Instance {
     }
 
     fn start(&mut self, operation: &Operation, context: &Context) -> Result<Reply, Fault> {
+        let descriptor = self.descriptor.clone();
         let deadline = self.deadline(operation_bytes(operation));
         self.call(
             Function::Start,
             context.now,
             deadline,
             |contract, store| contract.start(store, operation, context),
-            |reply, limits| check::reply(reply, operation, limits),
+            |reply, limits| check::reply(reply, operation, descriptor.as_deref(), limits),
         )
     }
 
@@ -304,13 +317,14 @@ impl Provider for Instance {
         response: &HttpResponse,
         context: &Context,
     ) -> Result<Reply, Fault> {
+        let descriptor = self.descriptor.clone();
         let deadline = self.deadline(operation_bytes(operation) + note.len() + response.body.len());
         self.call(
             Function::Resume,
             context.now,
             deadline,
             |contract, store| contract.resume(store, operation, note, response, context),
-            |reply, limits| check::reply(reply, operation, limits),
+            |reply, limits| check::reply(reply, operation, descriptor.as_deref(), limits),
         )
     }
 

@@ -261,8 +261,7 @@ impl Worker {
             Counters::add(&self.workshop.counters.retired);
         }
         let version = &connection.version;
-        let mut instance =
-            Instance::new(&self.workshop, &*version.prepared, &version.label, &connection.name)?;
+        let mut instance = Instance::of(&self.workshop, version, &connection.name)?;
         Counters::add(&self.workshop.counters.created);
         match instance.configure(&connection.settings, &connection.facts)? {
             Ok(_) => Ok(instance),

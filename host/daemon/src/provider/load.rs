@@ -306,7 +306,7 @@ pub(super) fn connection(
     let settings = settings.to_string().into_bytes();
     let facts = object(&setup.facts).to_string().into_bytes();
     let name: Arc<str> = id.as_str().into();
-    let mut instance = Instance::new(workshop, &*version.prepared, &version.label, &name)
+    let mut instance = Instance::of(workshop, version, &name)
         .map_err(|fault| subject.error(LoadStep::Configure, fault.to_string(), REPORT))?;
     let described = instance
         .configure(&settings, &facts)

@@ -99,7 +99,7 @@ impl Offline {
 
     fn fresh(&self) -> Result<Instance, Fault> {
         let Connection { version, name, settings, facts, .. } = &self.connection;
-        let mut instance = Instance::new(&self.workshop, &*version.prepared, &version.label, name)?;
+        let mut instance = Instance::of(&self.workshop, version, name)?;
         instance.configure(settings, facts)?.map_err(|problems| Fault {
             provider: version.label.to_string(),
             call: "configure".to_owned(),

@@ -140,8 +140,7 @@ pub(super) struct Run<'r> {
 impl Run<'_> {
     pub(super) fn instance(&self) -> Result<(Instance, Vec<u8>), String> {
         let mut instance =
-            Instance::new(self.workshop, &*self.version.prepared, &self.version.label, self.name)
-                .map_err(|fault| fault.to_string())?;
+            Instance::of(self.workshop, self.version, self.name).map_err(|fault| fault.to_string())?;
         let described = instance
             .configure(self.settings, self.facts)
             .map_err(|fault| fault.to_string())?

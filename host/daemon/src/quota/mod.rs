@@ -2,12 +2,16 @@
 //!
 //! [`Quotas`] answers one question: may this connection send this call now, and if not, when and why not. It is
 //! pure in time: `now` is an argument, randomness too; there is no timer, no thread, no I/O. Daily
-//! counters survive a restart through [`Quotas::snapshot`] and [`Quotas::restore`]; who stores them is not this room's business.
+//! counters, and what the CRM said of their limits, survive a restart through [`Quotas::to_save`] and [`Quotas::restore`]; who stores
+//! them is not this room's business.
 //!
 //! Invariants:
 //! - A call takes from all its quotas or from none, and never more than a window, a day or a concurrency limit has.
-//! - What the CRM says wins: nothing is admitted before a named wait has passed; its remaining counts lower our view and never raise it;
-//!   a limit that it states replaces the descriptor's.
+//! - What the CRM says wins: nothing is admitted before a named wait has passed; its remaining counts lower our view, and never raise it
+//!   above what we sent ourselves; a limit that it states replaces the descriptor's.
+//! - A pause is for the figures that it came with: a limit that was raised, by the CRM's word or by the operator's, ends it.
+//! - What a budget that outlasts the daemon loses to a call is on disk before the call is sent ([`Permit::is_saved`]): whoever is
+//!   killed has not used more than was saved.
 //! - Bulk work (reconciliation, backfill) leaves a reserve of each window and day to edits.
 //!
 //! Which quotas a call takes: those of its charges (one unit of the connection's first quota if it names none), and one unit of each quota
@@ -23,7 +27,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -32,10 +36,11 @@ use tandem_core::Millis;
 use tandem_core::descriptor::{QuotaDescriptor, QuotaScope};
 use tandem_core::exchange::{Charge, QuotaState, Wait};
 use tandem_core::id::ConnectionId;
+use tokio::sync::Notify;
 
 use crate::store::Class;
 use breaker::{Breaker, Ruling};
-use meter::{Early, Meter, Saved};
+use meter::{Early, Former, Meter, Saved};
 
 /// When a cause has no end of its own.
 pub const NEVER: Millis = Millis::MAX;
@@ -114,6 +119,8 @@ pub struct QuotaStanding {
     pub used: u64,
     /// Percent of its full rate, below 100 after refusals.
     pub rate: u64,
+    /// A pause after a refusal ends then; 0 if there was none.
+    pub not_before: Millis,
 }
 
 /// Whether a call may go.
@@ -151,10 +158,30 @@ pub struct Permit {
     over: bool,
 }
 
+/// Which call an answer belongs to, for what its headers say.
+#[derive(Debug, Default)]
+pub struct Answered {
+    takes: Takes,
+}
+
 impl Permit {
     /// Says what became of the call. Refusals and successes are told apart with [`Quotas::throttled`] and its siblings.
-    pub fn finish(mut self, outcome: Outcome, now: Millis) {
+    pub fn finish(mut self, outcome: Outcome, now: Millis) -> Answered {
         self.end(outcome, Some(now));
+        Answered { takes: std::mem::take(&mut self.takes) }
+    }
+
+    /// Whether the call may be sent: what it takes is on disk, where that has to be. If not, what [`Quotas::to_save`] gives has to be
+    /// stored first.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        let mut state = self.account.state.lock();
+        let pool = state.pool.clone();
+        let mut pool = pool.as_ref().map(|pool| pool.lock());
+        self.takes.iter().filter(|take| take.units > 0).all(|take| {
+            meter_at(&mut state.meters, pool.as_deref_mut(), take.place)
+                .is_none_or(|meter| meter.is_saved(take.grown))
+        })
     }
 
     fn end(&mut self, outcome: Outcome, now: Option<Millis>) {
@@ -168,11 +195,11 @@ impl Permit {
         }
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
-        for &(place, units) in &self.takes {
-            if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place) {
+        for take in self.takes.iter().filter(|take| take.units > 0) {
+            if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), take.place) {
                 match outcome {
-                    Outcome::Sent => meter.release(units, admitted, now),
-                    Outcome::NotSent => meter.refund(units),
+                    Outcome::Sent => meter.release(take.units, admitted, now),
+                    Outcome::NotSent => meter.refund(take.units),
                 }
             }
         }
@@ -192,7 +219,19 @@ enum Place {
     App(usize),
 }
 
-type Takes = Vec<(Place, u64)>;
+/// What a call takes of a quota of its connection, or that it takes nothing.
+#[derive(Clone, Copy, Debug)]
+struct Take {
+    place: Place,
+    units: u64,
+    /// Units of the quota that had been taken and had come back before.
+    settled: u64,
+    /// How far the count on disk has to reach.
+    grown: u64,
+}
+
+/// Of every quota of the connection, those that the call takes from first.
+type Takes = Vec<Take>;
 
 /// One line of a connection's quotas.
 #[derive(Debug)]
@@ -213,8 +252,13 @@ struct State {
     meters: Vec<(Box<str>, Meter)>,
     pool: Option<Arc<Mutex<Pool>>>,
     breaker: Breaker,
+    /// By a pause that names no quota.
     not_before: Millis,
+    /// Not saved yet.
+    paused: bool,
     pauses: u32,
+    /// What the last call would have taken that had to wait for a quota.
+    turned_away: Option<(Takes, Class)>,
     authorisation: Option<Box<str>>,
     blocked: Option<Box<str>>,
 }
@@ -222,7 +266,44 @@ struct State {
 /// The quotas that the connections of an app share.
 #[derive(Debug, Default)]
 struct Pool {
+    app: Box<str>,
     meters: Vec<(Box<str>, Meter)>,
+}
+
+/// Whose counters they are. In the store they go by its text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Connection(ConnectionId),
+    App(Box<str>),
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connection(connection) => write!(f, "quota/connection/{connection}"),
+            Self::App(app) => write!(f, "quota/app/{app}"),
+        }
+    }
+}
+
+/// Which counters are to be saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Those that calls wait for, or that must not be lost.
+    Due,
+    /// All that changed.
+    Changed,
+    /// All that changed, exactly: no call is sent after it.
+    Last,
+}
+
+/// Counters as values for the store. When they are on disk, [`Quotas::saved`] has to be told; nobody else may save meanwhile.
+#[derive(Debug)]
+pub struct Saving {
+    /// Names and values.
+    pub values: Vec<(String, Vec<u8>)>,
+    /// How far they reach, by owner and by the meter's place.
+    reach: Vec<(Owner, Vec<(usize, u64)>)>,
 }
 
 fn meter_at<'a>(
@@ -244,10 +325,19 @@ pub struct Quotas {
     pools: RwLock<HashMap<Box<str>, Arc<Mutex<Pool>>>>,
     /// Counters of the last run, until their connection or app is configured.
     restored: Mutex<HashMap<String, Counters>>,
+    /// Whose counters have to be saved before something is sent, or soon.
+    due: Mutex<BTreeSet<Owner>>,
+    rung: Notify,
 }
 
-/// The counters of a connection or an app, by quota.
-type Counters = Vec<(String, Saved)>;
+/// The counters of a connection or an app.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Counters {
+    /// By a pause that names no quota.
+    not_before: Millis,
+    /// By quota.
+    meters: Vec<(String, Saved)>,
+}
 
 impl Quotas {
     /// No connections yet.
@@ -280,7 +370,13 @@ impl Quotas {
         let mut state = account.state.lock();
         if state.pool.is_none() && quotas.iter().any(|quota| quota.scope == QuotaScope::App) {
             // Without an app, a quota of the app is the connection's own.
-            state.pool = app.map(|app| Arc::clone(self.pools.write().entry(app.into()).or_default()));
+            state.pool =
+                app.map(|app| {
+                    let mut pools = self.pools.write();
+                    Arc::clone(pools.entry(app.into()).or_insert_with(|| {
+                        Arc::new(Mutex::new(Pool { app: app.into(), meters: Vec::new() }))
+                    }))
+                });
         }
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
@@ -295,14 +391,33 @@ impl Quotas {
             lines.push(Line { name: quota.name.as_str().into(), place, also });
         }
         state.lines = lines;
+        // It may point at quotas that are no more.
+        state.turned_away = None;
         let mut restored = self.restored.lock();
         if !restored.is_empty() {
-            give_back(&mut state.meters, restored.remove(&connection_key(connection)));
-            if let (Some(app), Some(pool)) = (app, pool.as_deref_mut()) {
-                give_back(&mut pool.meters, restored.remove(&app_key(app)));
+            if let Some(counters) = restored.remove(&Owner::Connection(connection.clone()).to_string()) {
+                state.not_before = state.not_before.max(counters.not_before);
+                give_back(&mut state.meters, counters);
+            }
+            if let (Some(app), Some(pool)) = (app, pool.as_deref_mut())
+                && let Some(counters) = restored.remove(&Owner::App(app.into()).to_string())
+            {
+                give_back(&mut pool.meters, counters);
             }
         }
         Ok(())
+    }
+
+    /// Names of the stored counters that the connection and its app go on with, if they are not known yet: for [`Self::restore`], before
+    /// [`Self::configure`].
+    #[must_use]
+    pub fn to_restore(&self, connection: &ConnectionId, app: Option<&str>) -> Vec<String> {
+        let own = (!self.accounts.read().contains_key(connection))
+            .then(|| Owner::Connection(connection.clone()).to_string());
+        let shared = app
+            .filter(|app| !self.pools.read().contains_key(*app))
+            .map(|app| Owner::App(app.into()).to_string());
+        own.into_iter().chain(shared).collect()
     }
 
     /// Forgets a connection. Calls under way end as usual.
@@ -335,19 +450,31 @@ impl Quotas {
         let pool = state.pool.clone();
         let mut pool = pool.as_ref().map(|pool| pool.lock());
         if let Some(halt) = state.early(&takes, pool.as_deref_mut(), class, now, &self.config) {
+            // Bulk work that leaves the reserve alone says nothing of edits.
+            if class <= Class::Retry {
+                state.turned_away = Some((takes, class));
+            }
             return halt.into();
         }
         // Pacing comes last because asking it takes; a token lost to a second pacer's no only slows bulk work.
-        for &(place, units) in &takes {
-            if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place)
-                && let Err(early) = meter.pace(units, class, now, &self.config)
+        for take in takes.iter().filter(|take| take.units > 0) {
+            if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), take.place)
+                && let Err(early) = meter.pace(take.units, class, now, &self.config)
             {
-                return Halt::quota(state.name_of(place), early.moment(now)).into();
+                return Halt::quota(state.name_of(take.place), early.moment(now)).into();
             }
         }
-        for &(place, units) in &takes {
-            if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place) {
-                meter.take(units);
+        let mut takes = takes;
+        for take in &mut takes {
+            if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), take.place) {
+                take.settled = meter.settled();
+                if take.units > 0 {
+                    meter.take(take.units);
+                    take.grown = meter.grown();
+                    if !meter.is_saved(take.grown) {
+                        self.fall_due(owner(take.place, connection, pool.as_deref()));
+                    }
+                }
             }
         }
         let probe = state.breaker.ruling(now) == Ruling::Probe;
@@ -359,21 +486,35 @@ impl Quotas {
         Admission::Go(Permit { account, takes, admitted: now, probe, over: false })
     }
 
-    /// What the headers of a response said.
-    pub fn observe(&self, connection: &ConnectionId, states: &[QuotaState], now: Millis) {
+    /// What the headers of a response said, and to which call. Whether calls may go that had to wait.
+    pub fn observe(
+        &self,
+        connection: &ConnectionId,
+        states: &[QuotaState],
+        answered: &Answered,
+        now: Millis,
+    ) -> bool {
         if states.is_empty() {
-            return;
+            return false;
         }
         let config = &self.config;
         self.with(connection, |state, pool| {
             let mut pool = pool;
+            let mut more = false;
             for said in states {
                 let Some(place) = state.place_of(&said.quota) else { continue };
+                let taken = answered.takes.iter().find(|take| take.place == place);
                 if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place) {
-                    meter.observe(said, now, config);
+                    let overlap = taken.map(|take| meter.overlap(take.settled, take.units));
+                    more |= meter.observe(said, overlap, now, config);
+                    if !meter.is_saved(meter.grown()) {
+                        self.fall_due(owner(place, connection, pool.as_deref()));
+                    }
                 }
             }
-        });
+            more
+        })
+        .unwrap_or_default()
     }
 
     /// The CRM refused a call for want of quota; the answer says when to come back at the earliest. `random`: any number, for
@@ -388,28 +529,42 @@ impl Quotas {
     ) -> Millis {
         let config = &self.config;
         self.with(connection, |state, pool| {
-            let place = quota.and_then(|name| state.place_of(name));
-            if let Some(place) = place {
-                return meter_at(&mut state.meters, pool, place)
-                    .map_or(now, |meter| meter.refused(wait, now, random, config));
-            }
-            // No quota is named: the whole connection pauses, and its first quota is in doubt.
-            let news = now >= state.not_before;
-            match wait {
-                Wait::Until(at) => state.not_before = state.not_before.max(at),
-                Wait::Unknown if news => {
-                    let pause = 1_000_u64.saturating_mul(1 << state.pauses.min(8)).min(300_000);
-                    state.pauses = state.pauses.saturating_add(1);
-                    state.not_before = now + jitter(pause, random);
+            let mut pool = pool;
+            let named = quota.and_then(|name| state.place_of(name));
+            let mut until = now;
+            let mut doubted = named;
+            let mut wait = wait;
+            if named.is_none() {
+                // No quota is named: the whole connection pauses, and its first quota is in doubt.
+                let news = now >= state.not_before;
+                let before = state.not_before;
+                match wait {
+                    Wait::Until(at) => state.not_before = state.not_before.max(at),
+                    Wait::Unknown if news => {
+                        let pause = 1_000_u64.saturating_mul(1 << state.pauses.min(8)).min(300_000);
+                        state.pauses = state.pauses.saturating_add(1);
+                        state.not_before = now + jitter(pause, random);
+                    }
+                    Wait::Unknown => {}
                 }
-                Wait::Unknown => {}
+                if state.not_before > before {
+                    state.paused = true;
+                    self.fall_due(Owner::Connection(connection.clone()));
+                }
+                until = state.not_before;
+                wait = Wait::Until(until);
+                doubted = state.lines.first().map(|line| line.place).filter(|_| news);
             }
-            let until = state.not_before;
-            if news
-                && let Some(place) = state.lines.first().map(|line| line.place)
-                && let Some(meter) = meter_at(&mut state.meters, pool, place)
+            if let Some(place) = doubted
+                && let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), place)
             {
-                meter.refused(Wait::Until(until), now, random, config);
+                let back = meter.refused(wait, now, random, config);
+                if !meter.is_saved(meter.grown()) {
+                    self.fall_due(owner(place, connection, pool.as_deref()));
+                }
+                if named.is_some() {
+                    until = back;
+                }
             }
             until
         })
@@ -457,7 +612,8 @@ impl Quotas {
         });
     }
 
-    /// How the connection stands for an ordinary call of an edit.
+    /// How the connection stands for an ordinary call of an edit, and for the call that was turned away last: what is left may be enough
+    /// for the one and too little for the other.
     #[must_use]
     pub fn standing(&self, connection: &ConnectionId, now: Millis) -> Standing {
         let Some(account) = self.account(connection) else {
@@ -472,6 +628,12 @@ impl Quotas {
             let takes = state.takes(&[]);
             state.early(&takes, pool.as_deref_mut(), Class::Live, now, &self.config)
         });
+        let halt = halt.or_else(|| {
+            let (takes, class) = state.turned_away.take()?;
+            let halt = state.early(&takes, pool.as_deref_mut(), class, now, &self.config)?;
+            state.turned_away = Some((takes, class));
+            Some(halt)
+        });
         let mut quotas = Vec::with_capacity(state.lines.len());
         for line in &state.lines {
             if let Some(meter) = meter_at(&mut state.meters, pool.as_deref_mut(), line.place) {
@@ -481,6 +643,7 @@ impl Quotas {
                     limit: meter.allowed(&self.config),
                     used: meter.used(),
                     rate: meter.rate_percent(),
+                    not_before: meter.not_before(),
                 });
             }
         }
@@ -505,60 +668,120 @@ impl Quotas {
         state.early(&takes, pool.as_deref_mut(), class, now, &self.config).map_or(0, |halt| halt.until)
     }
 
-    /// The counters that are worth keeping over a restart (daily budgets, windows of a minute and more) as one small value for the
-    /// store, some 60 bytes for each connection that has used any; empty if nothing changed since the last call. What is used
-    /// between the last stored snapshot and a crash is learnt from the CRM again, by its headers or by a refusal.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<u8> {
-        let mut all: Vec<(String, Counters)> =
-            self.restored.lock().iter().map(|(key, counters)| (key.clone(), counters.clone())).collect();
-        let mut changed = false;
-        let accounts: Vec<_> = self
-            .accounts
-            .read()
-            .iter()
-            .map(|(id, account)| (connection_key(id), Arc::clone(account)))
-            .collect();
-        for (key, account) in accounts {
-            changed |= save(key, &mut account.state.lock().meters, &mut all);
-        }
-        let pools: Vec<_> =
-            self.pools.read().iter().map(|(app, pool)| (app_key(app), Arc::clone(pool))).collect();
-        for (key, pool) in pools {
-            changed |= save(key, &mut pool.lock().meters, &mut all);
-        }
-        if !changed {
-            return Vec::new();
-        }
-        // The same counters are the same bytes.
-        all.sort_by(|(left, _), (right, _)| left.cmp(right));
-        postcard::to_extend(&all, vec![FORMAT]).unwrap_or_default()
+    /// Returns when something has to be saved that may be lost otherwise.
+    pub async fn due(&self) {
+        self.rung.notified().await;
     }
 
-    /// Takes over what [`Self::snapshot`] gave in the last run. Each connection and app gets its counters when it is configured
-    /// (once; later changes of its quotas keep what is used).
+    fn fall_due(&self, owner: Owner) {
+        if self.due.lock().insert(owner) {
+            self.rung.notify_one();
+        }
+    }
+
+    /// The counters that outlast the daemon (daily budgets, windows of a minute and more), a small value for each connection and app.
+    #[must_use]
+    pub fn to_save(&self, extent: Extent) -> Saving {
+        let mut owners = std::mem::take(&mut *self.due.lock());
+        if extent != Extent::Due {
+            owners.extend(self.accounts.read().keys().cloned().map(Owner::Connection));
+            owners.extend(self.pools.read().keys().cloned().map(Owner::App));
+        }
+        let mut saving = Saving { values: Vec::with_capacity(owners.len()), reach: Vec::new() };
+        for owner in owners {
+            let found = self.meters_of(&owner, |meters, state| {
+                let mut changed = state.as_ref().is_some_and(|state| *state.paused);
+                for (_, meter) in meters.iter_mut() {
+                    changed |= meter.take_changed() || extent == Extent::Last && meter.is_ahead();
+                }
+                if !changed {
+                    return None;
+                }
+                let not_before = state.map_or(0, |state| {
+                    *state.paused = false;
+                    state.not_before
+                });
+                let mut counters = Counters { not_before, meters: Vec::new() };
+                let mut reach = Vec::new();
+                for (at, (name, meter)) in meters.iter_mut().enumerate() {
+                    if let Some((saved, number)) = meter.save(extent != Extent::Last) {
+                        counters.meters.push((name.to_string(), saved));
+                        reach.push((at, number));
+                    }
+                }
+                (not_before > 0 || !reach.is_empty()).then_some((counters, reach))
+            });
+            let Some((counters, reach)) = found.flatten() else { continue };
+            saving.values.push((owner.to_string(), written(&counters)));
+            saving.reach.push((owner, reach));
+        }
+        saving
+    }
+
+    /// What [`Self::to_save`] gave is on disk.
+    pub fn saved(&self, saving: Saving) {
+        for (owner, reach) in saving.reach {
+            self.meters_of(&owner, |meters, _| {
+                for (at, number) in reach {
+                    if let Some((_, meter)) = meters.get_mut(at) {
+                        meter.saved(number);
+                    }
+                }
+            });
+        }
+    }
+
+    fn meters_of<R>(
+        &self,
+        owner: &Owner,
+        act: impl FnOnce(&mut [(Box<str>, Meter)], Option<Pausing<'_>>) -> R,
+    ) -> Option<R> {
+        match owner {
+            Owner::Connection(connection) => {
+                let account = self.account(connection)?;
+                let mut guard = account.state.lock();
+                let State { meters, not_before, paused, .. } = &mut *guard;
+                Some(act(meters, Some(Pausing { not_before: *not_before, paused })))
+            }
+            Owner::App(app) => {
+                let pool = self.pools.read().get(app).map(Arc::clone)?;
+                let mut pool = pool.lock();
+                Some(act(&mut pool.meters, None))
+            }
+        }
+    }
+
+    /// Takes over a stored value of the last run. The connection or app gets it when it is configured.
     ///
     /// # Errors
-    /// Bytes that are not a snapshot; nothing is changed then.
-    pub fn restore(&self, snapshot: &[u8]) -> Result<(), QuotaError> {
+    /// Bytes that are no counters; nothing is changed then.
+    pub fn restore(&self, name: &str, value: &[u8]) -> Result<(), QuotaError> {
         let bad = |what: String| QuotaError::Saved { what };
-        let saved: Vec<(String, Counters)> = match snapshot.split_first() {
+        let counters = match value.split_first() {
             Some((&FORMAT, rest)) => postcard::from_bytes(rest).map_err(|error| bad(error.to_string()))?,
             _ => return Err(bad("unknown format".to_owned())),
         };
-        for (key, counters) in saved {
-            let known = if let Some(id) = key.strip_prefix(CONNECTION) {
-                let account = self.account(&id.into());
-                account.map(|account| give_back(&mut account.state.lock().meters, Some(counters.clone())))
-            } else {
-                let pool = key.strip_prefix(APP).and_then(|app| self.pools.read().get(app).map(Arc::clone));
-                pool.map(|pool| give_back(&mut pool.lock().meters, Some(counters.clone())))
-            };
-            if known.is_none() {
-                self.restored.lock().insert(key, counters);
-            }
-        }
+        self.restored.lock().insert(name.to_owned(), counters);
         Ok(())
+    }
+
+    /// The one value in which all counters were stored before each owner had its own, as values of today.
+    ///
+    /// # Errors
+    /// Bytes that are no counters.
+    pub fn separated(value: &[u8]) -> Result<Vec<(String, Vec<u8>)>, QuotaError> {
+        type All = Vec<(String, Vec<(String, Former)>)>;
+        let bad = |what: String| QuotaError::Saved { what };
+        let all: All = match value.split_first() {
+            Some((&FORMER, rest)) => postcard::from_bytes(rest).map_err(|error| bad(error.to_string()))?,
+            _ => return Err(bad("unknown format".to_owned())),
+        };
+        // The names have the same ends.
+        let separated = all.into_iter().map(|(name, meters)| {
+            let meters = meters.into_iter().map(|(quota, saved)| (quota, saved.into())).collect();
+            (format!("quota/{name}"), written(&Counters { not_before: 0, meters }))
+        });
+        Ok(separated.collect())
     }
 
     fn with<R>(
@@ -574,33 +797,32 @@ impl Quotas {
     }
 }
 
-/// First byte of a snapshot.
-const FORMAT: u8 = 1;
+/// First byte of a stored value.
+const FORMAT: u8 = 2;
 
-const CONNECTION: &str = "connection/";
-const APP: &str = "app/";
+/// First byte of the value that had the counters of all.
+const FORMER: u8 = 1;
 
-fn connection_key(connection: &ConnectionId) -> String {
-    format!("{CONNECTION}{connection}")
+fn written(counters: &Counters) -> Vec<u8> {
+    postcard::to_extend(counters, vec![FORMAT]).unwrap_or_default()
 }
 
-fn app_key(app: &str) -> String {
-    format!("{APP}{app}")
+/// A connection's pause that names no quota.
+struct Pausing<'a> {
+    not_before: Millis,
+    /// Not saved yet.
+    paused: &'a mut bool,
 }
 
-/// Adds the counters to `all`; whether they changed since they were last saved.
-fn save(key: String, meters: &mut [(Box<str>, Meter)], all: &mut Vec<(String, Counters)>) -> bool {
-    let changed = meters.iter_mut().fold(false, |changed, (_, meter)| meter.take_changed() | changed);
-    let counters: Counters =
-        meters.iter().filter_map(|(name, meter)| Some((name.to_string(), meter.save()?))).collect();
-    if !counters.is_empty() {
-        all.push((key, counters));
+fn owner(place: Place, connection: &ConnectionId, pool: Option<&Pool>) -> Owner {
+    match (place, pool) {
+        (Place::App(_), Some(pool)) => Owner::App(pool.app.clone()),
+        _ => Owner::Connection(connection.clone()),
     }
-    changed
 }
 
-fn give_back(meters: &mut [(Box<str>, Meter)], counters: Option<Counters>) {
-    for (name, saved) in counters.into_iter().flatten() {
+fn give_back(meters: &mut [(Box<str>, Meter)], counters: Counters) {
+    for (name, saved) in counters.meters {
         if let Some((_, meter)) = meters.iter_mut().find(|(known, _)| **known == *name) {
             meter.restore(saved);
         }
@@ -643,7 +865,9 @@ impl Account {
                 pool: None,
                 breaker: Breaker::default(),
                 not_before: 0,
+                paused: false,
                 pauses: 0,
+                turned_away: None,
                 authorisation: None,
                 blocked: None,
             }),
@@ -666,7 +890,7 @@ impl State {
         (now < self.not_before).then(|| Halt::quota(String::new(), self.not_before))
     }
 
-    /// What a call takes: its charges first, then one unit of each quota that they draw in.
+    /// What a call takes: its charges first, then one unit of each quota that they draw in, nothing of the others.
     fn takes(&self, charges: &[Charge]) -> Takes {
         let mut takes: Vec<(usize, u64)> = Vec::with_capacity(self.lines.len());
         let mut add = |at: usize, units: u64| match takes.iter_mut().find(|(known, _)| *known == at) {
@@ -690,23 +914,29 @@ impl State {
                 }
             }
         }
-        takes
-            .into_iter()
-            .filter_map(|(line, units)| self.lines.get(line).map(|line| (line.place, units)))
-            .collect()
+        for line in 0..self.lines.len() {
+            if !takes.iter().any(|(known, _)| *known == line) {
+                takes.push((line, 0));
+            }
+        }
+        let of = |(line, units): (usize, u64)| {
+            let place = self.lines.get(line)?.place;
+            Some(Take { place, units, settled: 0, grown: 0 })
+        };
+        takes.into_iter().filter_map(of).collect()
     }
 
     /// Which quota makes the call wait longest.
     fn early(
         &mut self,
-        takes: &Takes,
+        takes: &[Take],
         mut pool: Option<&mut Pool>,
         class: Class,
         now: Millis,
         config: &QuotaConfig,
     ) -> Option<Halt> {
         let mut worst: Option<(Place, Millis)> = None;
-        for &(place, units) in takes {
+        for &Take { place, units, .. } in takes.iter().filter(|take| take.units > 0) {
             let Some(meter) = meter_at(&mut self.meters, pool.as_deref_mut(), place) else { continue };
             meter.roll(now);
             if let Err(early) = meter.check(units, class, now, config) {

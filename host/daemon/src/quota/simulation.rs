@@ -116,7 +116,7 @@ fn run(plan: &Plan) -> (Crm, u64) {
         }
         match contents.remove(&number).unwrap() {
             Event::Arrival => crm.arrive(now),
-            Event::Answer(permit) => permit.finish(Outcome::Sent, now),
+            Event::Answer(permit) => drop(permit.finish(Outcome::Sent, now)),
             Event::Work => {
                 if plan.pause > 0 {
                     // Also called when a wait ends: new work comes with some of them.

@@ -3,7 +3,7 @@ use tandem_core::descriptor::{QuotaDescriptor, QuotaKind, QuotaScope};
 use tandem_core::exchange::{Charge, QuotaState, Wait};
 use tandem_core::id::ConnectionId;
 
-use super::{Admission, Cause, NEVER, Outcome, Permit, QuotaConfig, Quotas};
+use super::{Admission, Answered, Cause, Extent, NEVER, Outcome, Permit, QuotaConfig, Quotas};
 use crate::store::Class;
 
 const NOW: Millis = 1_763_898_000_000;
@@ -67,6 +67,51 @@ fn spend(quotas: &Quotas, calls: usize, now: Millis) {
     }
 }
 
+/// What answers say to which no call is known.
+fn observe(quotas: &Quotas, states: &[QuotaState], now: Millis) {
+    quotas.observe(&acme(), states, &Answered::default(), now);
+}
+
+fn said(quota: &str, limit: Option<u64>, remaining: u64) -> QuotaState {
+    QuotaState { quota: quota.into(), limit, remaining: Some(remaining), resets: Wait::Unknown }
+}
+
+/// What is on a disk.
+type Disk = std::collections::BTreeMap<String, Vec<u8>>;
+
+fn save(quotas: &Quotas, extent: Extent, disk: &mut Disk) -> usize {
+    let mut saving = quotas.to_save(extent);
+    let values = std::mem::take(&mut saving.values);
+    let many = values.len();
+    disk.extend(values);
+    quotas.saved(saving);
+    many
+}
+
+/// The next run, before its connections are configured.
+fn next_run(disk: &Disk) -> Quotas {
+    let quotas = Quotas::new(QuotaConfig::default());
+    for name in quotas.to_restore(&acme(), Some("app")) {
+        if let Some(value) = disk.get(&name) {
+            quotas.restore(&name, value).unwrap();
+        }
+    }
+    quotas
+}
+
+/// Sends what may be sent as a call must be: what it takes is on disk before. The answer says what the CRM counts.
+fn send(quotas: &Quotas, disk: &mut Disk, crm: &mut u64, limit: u64, now: Millis) -> bool {
+    let Admission::Go(permit) = quotas.admit(&acme(), &[], Class::Live, now) else { return false };
+    if !permit.is_saved() {
+        save(quotas, Extent::Due, disk);
+    }
+    assert!(permit.is_saved());
+    *crm += 1;
+    let answered = permit.finish(Outcome::Sent, now);
+    quotas.observe(&acme(), &[said("daily", Some(limit), limit.saturating_sub(*crm))], &answered, now);
+    true
+}
+
 #[test]
 fn a_call_takes_from_all_its_quotas_or_from_none() {
     let quotas = hubspot();
@@ -124,40 +169,253 @@ fn a_daily_budget_comes_back_at_midnight_of_its_zone() {
 #[test]
 fn a_counter_survives_a_restart_on_its_day_only() {
     let before = hubspot();
+    let mut disk = Disk::new();
     spend(&before, 10, NOW);
-    let saved = before.snapshot();
-    assert!(before.snapshot().is_empty(), "nothing changed since");
+    assert_eq!(save(&before, Extent::Changed, &mut disk), 1);
+    assert_eq!(save(&before, Extent::Changed, &mut disk), 0, "nothing changed since");
+    assert_eq!(used(&hubspot_in(next_run(&disk)), "daily", NOW), 11, "it is saved ahead of what is used");
+    assert_eq!(save(&before, Extent::Last, &mut disk), 1, "and exactly at the end");
+    assert_eq!(save(&before, Extent::Last, &mut disk), 0);
 
-    let after = Quotas::new(QuotaConfig::default());
-    after.restore(&saved).unwrap();
-    let again = after.snapshot();
-    assert!(again.is_empty(), "nothing was used yet");
-    let after = hubspot_in(after);
+    let after = hubspot_in(next_run(&disk));
+    assert_eq!(save(&after, Extent::Changed, &mut disk), 0, "nothing was used yet");
     assert_eq!(used(&after, "daily", NOW + 60_000), 10);
-    let tomorrow = hubspot();
-    tomorrow.restore(&saved).unwrap();
+    let tomorrow = hubspot_in(next_run(&disk));
     assert_eq!(used(&tomorrow, "daily", NOW + 86_400_000), 0);
-    assert!(after.restore(b"garbage").is_err());
+    assert!(after.restore("quota/connection/acme", b"garbage").is_err());
 }
 
 #[test]
 fn a_long_window_survives_a_restart() {
-    let make = || {
-        let quotas = Quotas::new(QuotaConfig::default());
+    let make = |quotas: Quotas| {
         let mut day = quota("rolling", QuotaKind::Window, 100);
         day.per_ms = Some(86_400_000);
         quotas.configure(&acme(), Some("app"), &[day]).unwrap();
         quotas
     };
-    let before = make();
+    let before = make(Quotas::new(QuotaConfig::default()));
+    let mut disk = Disk::new();
     spend(&before, 60, NOW);
     let hanging = go(&before, &charge("rolling", 5), Class::Live, NOW);
-    let saved = before.snapshot();
+    save(&before, Extent::Last, &mut disk);
     drop(hanging);
-    let after = make();
-    after.restore(&saved).unwrap();
+    let after = make(next_run(&disk));
     assert_eq!(used(&after, "rolling", NOW + 3_600_000), 65);
     assert_eq!(used(&after, "rolling", NOW + 2 * 86_400_000), 0);
+}
+
+#[test]
+fn counters_of_the_one_value_of_earlier_versions_are_taken_over() {
+    // As it was written: the counter of a day that began at its first number, with the second one used.
+    type All = Vec<(String, Vec<(String, (u32, Millis, u64))>)>;
+    let day = NOW - NOW % 86_400_000;
+    let all: All = vec![("connection/acme".into(), vec![("daily".into(), (0, day, 21))])];
+    let stored = postcard::to_extend(&all, vec![1]).unwrap();
+    let disk: Disk = Quotas::separated(&stored).unwrap().into_iter().collect();
+    let quotas = hubspot_in(next_run(&disk));
+    assert_eq!(used(&quotas, "daily", NOW), 21);
+    assert_eq!(used(&hubspot_in(next_run(&disk)), "daily", NOW + 86_400_000), 0);
+    assert!(Quotas::separated(b"garbage").is_err());
+}
+
+#[test]
+fn a_limit_that_only_answers_tell_is_not_passed_over_a_kill_at_any_moment() {
+    for kind in [QuotaKind::Daily, QuotaKind::Window] {
+        let make = |quotas: Quotas| {
+            let mut day = quota("daily", kind, 15_000);
+            day.per_ms = (kind == QuotaKind::Window).then_some(86_400_000);
+            quotas.configure(&acme(), Some("app"), &[day]).unwrap();
+            quotas
+        };
+        for killed_after in 0..40 {
+            let (mut disk, mut crm) = (Disk::new(), 0);
+            let mut quotas = make(Quotas::new(QuotaConfig::default()));
+            let mut sent = 0;
+            let mut now = NOW;
+            while send(&quotas, &mut disk, &mut crm, 60, now) {
+                sent += 1;
+                now += 1;
+                if sent % 40 == killed_after {
+                    // Nothing is saved: what is on the disk now is all that the next run knows.
+                    quotas = make(next_run(&disk));
+                }
+                assert!(sent <= 60, "{sent} calls, {kind:?}, killed after {killed_after}");
+            }
+            assert!(sent >= 54, "only {sent} calls, {kind:?}, killed after {killed_after}");
+            let again = make(next_run(&disk));
+            assert!(!send(&again, &mut disk, &mut crm, 60, now + 60_000), "{kind:?}: the day is spent");
+        }
+    }
+}
+
+#[test]
+fn a_call_waits_for_the_disk_only_where_its_budget_outlasts_the_daemon_and_what_is_saved_is_used_up() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    let mut burst = quota("burst", QuotaKind::Window, 1_000);
+    burst.also = vec!["daily".into()];
+    let search = quota("search", QuotaKind::Window, 1_000);
+    quotas
+        .configure(&acme(), Some("app"), &[burst, quota("daily", QuotaKind::Daily, 25_600), search])
+        .unwrap();
+    let mut disk = Disk::new();
+    let mut saves = 0;
+    for _ in 0..505 {
+        let permit = go(&quotas, &[], Class::Live, NOW);
+        if !permit.is_saved() {
+            saves += save(&quotas, Extent::Due, &mut disk);
+        }
+        assert!(permit.is_saved());
+        permit.finish(Outcome::Sent, NOW);
+    }
+    assert_eq!(saves, 5, "one for each 101 calls: the one that asks, and a 256th of the limit");
+    assert!(go(&quotas, &charge("search", 1), Class::Live, NOW).is_saved());
+    let killed = next_run(&disk);
+    killed.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, 25_600)]).unwrap();
+    assert_eq!(used(&killed, "daily", NOW), 505, "all that was saved counts as used");
+}
+
+#[test]
+fn calls_that_wait_for_the_disk_at_the_same_time_share_one_save() {
+    let quotas = hubspot();
+    let permits: Vec<Permit> = (0..5).map(|_| go(&quotas, &[], Class::Live, NOW)).collect();
+    assert!(permits.iter().all(|permit| !permit.is_saved()));
+    let mut disk = Disk::new();
+    assert_eq!(save(&quotas, Extent::Due, &mut disk), 1);
+    assert!(permits.iter().all(Permit::is_saved));
+    // A save that was begun before a call was admitted says nothing of it.
+    go(&quotas, &[], Class::Live, NOW).finish(Outcome::Sent, NOW);
+    let early = quotas.to_save(Extent::Changed);
+    let two = (go(&quotas, &[], Class::Live, NOW), go(&quotas, &[], Class::Live, NOW));
+    quotas.saved(early);
+    assert!(two.0.is_saved() && !two.1.is_saved(), "the first was saved ahead, the second was not");
+}
+
+#[test]
+fn a_refusal_and_its_pause_survive_a_restart() {
+    let quotas = hubspot();
+    let mut disk = Disk::new();
+    quotas.throttled(&acme(), Some("daily"), Wait::Until(NOW + 900_000), NOW, 1);
+    assert_eq!(save(&quotas, Extent::Due, &mut disk), 1, "it is saved before anything else is sent");
+    let after = hubspot_in(next_run(&disk));
+    assert_eq!(wait(&after, &[], Class::Live, NOW + 1_000), (NOW + 900_000, "daily".into()));
+
+    let quotas = hubspot();
+    let mut disk = Disk::new();
+    quotas.throttled(&acme(), None, Wait::Until(NOW + 900_000), NOW, 1);
+    save(&quotas, Extent::Due, &mut disk);
+    let after = hubspot_in(next_run(&disk));
+    assert_eq!(wait(&after, &charge("search", 1), Class::Live, NOW + 1_000).0, NOW + 900_000);
+
+    let quotas = hubspot();
+    let mut disk = Disk::new();
+    quotas.throttled(&acme(), Some("daily"), Wait::Unknown, NOW, 1);
+    save(&quotas, Extent::Due, &mut disk);
+    wait(&hubspot_in(next_run(&disk)), &[], Class::Live, NOW + 1_000);
+}
+
+#[test]
+fn what_was_said_of_a_limit_holds_no_more_when_another_one_was_configured_meanwhile() {
+    let with = |quotas: Quotas, limit| {
+        quotas.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, limit)]).unwrap();
+        quotas
+    };
+    let quotas = with(Quotas::new(QuotaConfig::default()), 100);
+    let mut disk = Disk::new();
+    spend(&quotas, 3, NOW);
+    observe(&quotas, &[said("daily", Some(5), 0)], NOW);
+    quotas.throttled(&acme(), Some("daily"), Wait::Until(NOW + 900_000), NOW, 1);
+    save(&quotas, Extent::Last, &mut disk);
+    wait(&with(next_run(&disk), 100), &[], Class::Live, NOW);
+    let more = with(next_run(&disk), 1_000);
+    assert_eq!(used(&more, "daily", NOW), 5, "what is used stays used");
+    spend(&more, 995, NOW);
+    wait(&more, &[], Class::Live, NOW);
+}
+
+#[test]
+fn a_limit_that_the_operator_raises_ends_the_pause_for_the_old_one() {
+    let with = |quotas: &Quotas, limit| {
+        quotas.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, limit)]).unwrap();
+    };
+    let quotas = Quotas::new(QuotaConfig::default());
+    with(&quotas, 100);
+    observe(&quotas, &[said("daily", Some(5), 0)], NOW);
+    quotas.throttled(&acme(), Some("daily"), Wait::Until(NOW + 900_000), NOW, 1);
+    with(&quotas, 100);
+    wait(&quotas, &[], Class::Live, NOW);
+    with(&quotas, 3);
+    wait(&quotas, &[], Class::Live, NOW);
+    with(&quotas, 50);
+    spend(&quotas, 45, NOW);
+    assert_eq!(quotas.standing(&acme(), NOW).quotas[0].limit, 50);
+    wait(&quotas, &[], Class::Live, NOW);
+}
+
+#[test]
+fn an_answer_that_tells_a_higher_limit_or_a_lower_use_lets_what_waits_go_on() {
+    let quotas = hubspot();
+    let answer = |states: &[QuotaState]| {
+        let answered = go(&quotas, &charge("search", 1), Class::Live, NOW).finish(Outcome::Sent, NOW);
+        quotas.observe(&acme(), states, &answered, NOW)
+    };
+    assert!(!answer(&[said("daily", Some(10), 3)]), "others used six");
+    assert_eq!(used(&quotas, "daily", NOW), 7);
+    assert!(answer(&[said("daily", Some(40), 32)]), "somebody bought more");
+    assert_eq!(used(&quotas, "daily", NOW), 8);
+
+    // The pause is for one quota, and a call that does not take from it brings the news.
+    let later = NOW + 20_000;
+    quotas.throttled(&acme(), Some("burst"), Wait::Until(later + 900_000), later, 1);
+    wait(&quotas, &[], Class::Live, later);
+    let other = go(&quotas, &charge("search", 1), Class::Live, later).finish(Outcome::Sent, later);
+    assert!(!quotas.observe(&acme(), &[said("burst", None, 4)], &other, later), "the count does not fall");
+    let other = go(&quotas, &charge("search", 1), Class::Live, later).finish(Outcome::Sent, later);
+    assert!(quotas.observe(&acme(), &[said("burst", None, 9)], &other, later), "it fell from 6 to 1");
+    spend(&quotas, 9, later);
+    wait(&quotas, &[], Class::Live, later);
+}
+
+#[test]
+fn a_lower_count_takes_back_what_was_others_and_never_what_we_sent_ourselves() {
+    let quotas = hubspot();
+    let send = || go(&quotas, &charge("search", 1), Class::Live, NOW);
+    let early = send();
+    let answered = send().finish(Outcome::Sent, NOW);
+    quotas.observe(&acme(), &[said("daily", Some(25), 15)], &answered, NOW);
+    assert_eq!(used(&quotas, "daily", NOW), 10);
+    // It was counted before the other one, and comes in after it: it tells nothing new.
+    let answered = early.finish(Outcome::Sent, NOW);
+    assert!(!quotas.observe(&acme(), &[said("daily", Some(25), 16)], &answered, NOW));
+    assert_eq!(used(&quotas, "daily", NOW), 10);
+    let later = NOW + 20_000;
+    let answered = go(&quotas, &charge("search", 1), Class::Live, later).finish(Outcome::Sent, later);
+    quotas.observe(&acme(), &[said("daily", Some(25), 25)], &answered, later);
+    assert_eq!(used(&quotas, "daily", later), 3, "what we sent was sent, whatever it says");
+}
+
+#[test]
+fn what_waits_for_more_than_is_left_is_told_though_a_cheaper_call_could_go() {
+    let quotas = Quotas::new(QuotaConfig::default());
+    let mut burst = quota("burst", QuotaKind::Window, 100);
+    burst.also = vec!["daily".into()];
+    quotas.configure(&acme(), Some("app"), &[burst, quota("daily", QuotaKind::Daily, 12)]).unwrap();
+    let write = [charge("burst", 1), charge("daily", 5)].concat();
+    for _ in 0..2 {
+        go(&quotas, &write, Class::Live, NOW).finish(Outcome::Sent, NOW);
+    }
+    assert_eq!(quotas.standing(&acme(), NOW).cause, Cause::None, "nothing was turned away");
+    let (until, _) = wait(&quotas, &write, Class::Live, NOW);
+    let standing = quotas.standing(&acme(), NOW);
+    assert_eq!((standing.cause, standing.not_before), (Cause::Quota, until));
+    assert_eq!((standing.detail.as_str(), quotas.not_before(&acme(), Class::Live, NOW)), ("daily", 0));
+    assert_eq!(quotas.standing(&acme(), until).cause, Cause::None, "it could go now");
+
+    wait(&quotas, &charge("daily", 8), Class::Reconcile, NOW);
+    let bulk = Quotas::new(QuotaConfig::default());
+    bulk.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, 10)]).unwrap();
+    spend(&bulk, 8, NOW);
+    wait(&bulk, &[], Class::Backfill, NOW);
+    assert_eq!(bulk.standing(&acme(), NOW).cause, Cause::None, "bulk work leaves the reserve to edits");
 }
 
 #[test]
@@ -242,26 +500,16 @@ fn connections_of_an_app_share_its_quotas_and_nothing_else() {
 #[test]
 fn remaining_headers_lower_our_view_and_never_raise_it() {
     let quotas = hubspot();
-    let said = |quota: &str, limit, remaining| QuotaState {
-        quota: quota.into(),
-        limit,
-        remaining: Some(remaining),
-        resets: Wait::Unknown,
-    };
     spend(&quotas, 3, NOW);
-    quotas.observe(
-        &acme(),
-        &[said("burst", None, 9), said("daily", None, 24), said("nonsense", None, 0)],
-        NOW,
-    );
+    observe(&quotas, &[said("burst", None, 9), said("daily", None, 24), said("nonsense", None, 0)], NOW);
     assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (3, 3), "never raised");
-    quotas.observe(&acme(), &[said("burst", None, 1), said("daily", None, 20)], NOW);
+    observe(&quotas, &[said("burst", None, 1), said("daily", None, 20)], NOW);
     assert_eq!((used(&quotas, "burst", NOW), used(&quotas, "daily", NOW)), (9, 5));
     spend(&quotas, 1, NOW);
     wait(&quotas, &[], Class::Live, NOW);
     assert_eq!(used(&quotas, "burst", NOW + 10_400), 0, "foreign calls leave the window too");
 
-    quotas.observe(&acme(), &[said("burst", Some(18), 18)], NOW + 10_400);
+    observe(&quotas, &[said("burst", Some(18), 18)], NOW + 10_400);
     spend(&quotas, 18, NOW + 10_400);
     assert_eq!(wait(&quotas, &[], Class::Live, NOW + 10_400).1, "burst");
 }
@@ -374,15 +622,9 @@ fn a_share_of_the_quotas_is_left_to_others() {
     spend(&quotas, 6, NOW);
     wait(&quotas, &[], Class::Live, NOW);
     let quotas = hubspot_in(Quotas::new(QuotaConfig { share: 60, reserve: 0 }));
-    let said = |remaining| QuotaState {
-        quota: "burst".into(),
-        limit: None,
-        remaining: Some(remaining),
-        resets: Wait::Unknown,
-    };
-    quotas.observe(&acme(), &[said(6)], NOW);
+    observe(&quotas, &[said("burst", None, 6)], NOW);
     assert_eq!(used(&quotas, "burst", NOW), 0, "others used no more than their part");
-    quotas.observe(&acme(), &[said(2)], NOW);
+    observe(&quotas, &[said("burst", None, 2)], NOW);
     spend(&quotas, 2, NOW);
     wait(&quotas, &[], Class::Live, NOW);
 }

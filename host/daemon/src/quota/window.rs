@@ -34,15 +34,33 @@ const PARTS: Millis = 64;
 pub(super) struct Window {
     per: Millis,
     tick: Millis,
-    /// (number of the tick at whose beginning they are free, units), ascending.
-    log: VecDeque<(u64, u64)>,
+    /// Ascending by tick.
+    log: VecDeque<Entry>,
     held: u64,
+    /// Those of `held` that are no calls of ours.
+    others: u64,
     pace: Option<Box<Pace>>,
+}
+
+/// Units that are free together.
+#[derive(Debug)]
+struct Entry {
+    /// Number of the tick at whose beginning they are free.
+    tick: u64,
+    own: u64,
+    /// Not sent by us, as far as we know: what the CRM counted besides.
+    others: u64,
+}
+
+impl Entry {
+    fn units(&self) -> u64 {
+        self.own + self.others
+    }
 }
 
 impl Window {
     pub(super) fn new(per: Millis) -> Self {
-        Self { per, tick: (per / PARTS).max(1), log: VecDeque::new(), held: 0, pace: None }
+        Self { per, tick: (per / PARTS).max(1), log: VecDeque::new(), held: 0, others: 0, pace: None }
     }
 
     pub(super) fn per(&self) -> Millis {
@@ -54,21 +72,27 @@ impl Window {
         self.held
     }
 
+    /// Those in the log that are no calls of ours.
+    pub(super) fn others(&self) -> u64 {
+        self.others
+    }
+
     /// Forgets what is free again. A clock that was set back may not keep units for longer than a window.
     pub(super) fn roll(&mut self, now: Millis) {
         let tick = now / self.tick;
-        while let Some(&(at, units)) = self.log.front() {
-            if at > tick {
+        while let Some(entry) = self.log.front() {
+            if entry.tick > tick {
                 break;
             }
-            self.held -= units;
+            self.held -= entry.units();
+            self.others -= entry.others;
             self.log.pop_front();
         }
         let last = self.tick_after(now);
-        if self.log.back().is_some_and(|&(at, _)| at > last) {
+        if self.log.back().is_some_and(|entry| entry.tick > last) {
             self.log.clear();
             if self.held > 0 {
-                self.log.push_back((last, self.held));
+                self.log.push_back(Entry { tick: last, own: self.held - self.others, others: self.others });
             }
         }
         if self.log.is_empty() && self.log.capacity() > 0 {
@@ -78,39 +102,66 @@ impl Window {
 
     /// Keeps units that were counted at `at` at the latest.
     pub(super) fn keep(&mut self, units: u64, at: Millis) {
-        let free = self.tick_after(at);
-        self.held += units;
+        self.put(Entry { tick: self.tick_after(at), own: units, others: 0 });
+    }
+
+    /// Keeps units that the CRM counted besides ours, at `at` at the latest.
+    pub(super) fn keep_others(&mut self, units: u64, at: Millis) {
+        self.put(Entry { tick: self.tick_after(at), own: 0, others: units });
+    }
+
+    /// Others used no more than this: what is too much is given back, the oldest first.
+    pub(super) fn at_most_others(&mut self, most: u64) {
+        let mut excess = self.others.saturating_sub(most);
+        self.others -= excess;
+        self.held -= excess;
+        for entry in &mut self.log {
+            let back = entry.others.min(excess);
+            entry.others -= back;
+            excess -= back;
+        }
+        self.log.retain(|entry| entry.units() > 0);
+    }
+
+    fn put(&mut self, new: Entry) {
+        if new.units() == 0 {
+            return;
+        }
+        self.held += new.units();
+        self.others += new.others;
         let mut place = self.log.len();
         while let Some(entry) = place.checked_sub(1).and_then(|i| self.log.get_mut(i)) {
-            if entry.0 == free {
-                entry.1 += units;
+            if entry.tick == new.tick {
+                entry.own += new.own;
+                entry.others += new.others;
                 return;
             }
-            if entry.0 < free {
+            if entry.tick < new.tick {
                 break;
             }
             place -= 1;
         }
-        self.log.insert(place, (free, units));
+        self.log.insert(place, new);
     }
 
     /// When `units` of the log are free again; None if it does not hold so many.
     pub(super) fn free_at(&self, units: u64) -> Option<Millis> {
         let mut sum = 0;
-        self.log.iter().find_map(|&(at, held)| {
-            sum += held;
-            (sum >= units).then_some(at * self.tick)
+        self.log.iter().find_map(|entry| {
+            sum += entry.units();
+            (sum >= units).then_some(entry.tick * self.tick)
         })
     }
 
-    /// The log as (free again at, units).
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Millis, u64)> + '_ {
-        self.log.iter().map(|&(at, units)| (at * self.tick, units))
+    /// The log as (free again at, ours, others').
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Millis, u64, u64)> + '_ {
+        self.log.iter().map(|entry| (entry.tick * self.tick, entry.own, entry.others))
     }
 
     /// Puts a saved entry back.
-    pub(super) fn restore(&mut self, free_at: Millis, units: u64) {
-        self.keep(units, free_at.saturating_sub(self.hold()).saturating_sub(1));
+    pub(super) fn restore(&mut self, free_at: Millis, own: u64, others: u64) {
+        let tick = self.tick_after(free_at.saturating_sub(self.hold()).saturating_sub(1));
+        self.put(Entry { tick, own, others });
     }
 
     /// Asks the pacer for a unit of bulk work; the moment to come back at if it is too early.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tandem::provider::{Fault, FaultKind, Limits, Offline, Providers, RuntimeConfig, Setup};
-use tandem_core::exchange::{Answer, Context, Listing, Operation};
+use tandem_core::exchange::{Answer, Context, Find, Listing, Operation, Reference, Watch};
 use tandem_core::id::ConnectionId;
 
 use crate::support::{Captured, assert_works, bad, config, connect, good, guest, room, to_canonical};
@@ -111,6 +111,38 @@ async fn start(
         .visit(connection, move |provider| provider.start(&operation, &Context::default()))
         .await
         .map(|reply| reply.answer)
+}
+
+#[tokio::test]
+async fn a_request_bears_only_the_secrets_that_are_declared_for_its_operation() {
+    let providers = room(&config(), &["borrows_secret"]);
+    let connection = connect(&providers, "culprit", "borrows-secret").await;
+    let watch = || {
+        Operation::Watch(Watch {
+            callback: "https://tandem.example/hooks".into(),
+            objects: vec!["contact".into()],
+            channel: None,
+            active: true,
+        })
+    };
+    let read = Operation::Read(Reference { object: "contact".into(), id: "1".into() });
+    let find = Operation::Find(Find { object: "contact".into(), key: None, identity: Vec::new() });
+    assert!(matches!(start(&providers, &connection, watch()).await, Ok(Answer::Send(_))));
+    for (operation, word, place) in
+        [(read, "read", "/hooks/0/password of the body"), (find, "find", "the header x-hook")]
+    {
+        let fault = start(&providers, &connection, operation).await.expect_err("it is not sent");
+        let FaultKind::Output { what } = &fault.kind else { panic!("{fault}") };
+        for part in [
+            &format!("for the operation {word}"),
+            "the secret hook",
+            place,
+            "borrows-secret@0.1.0",
+            &format!("/secrets/{word}"),
+        ] {
+            assert!(what.contains(part), "{part}: {fault}");
+        }
+    }
 }
 
 #[tokio::test]

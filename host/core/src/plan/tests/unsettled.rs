@@ -133,6 +133,38 @@ fn what_system_a_took_before_the_crms_record_went_keeps_it_not_alive() {
 }
 
 #[test]
+fn what_came_back_after_a_removal_whose_answer_was_lost_is_not_deleted_for_it() {
+    let members = [("/phone", json!("1")), ("/name", json!("Ann"))];
+    let link = agreed(&members);
+    let plan = run(&link, &deleted(2), &read(&members), &policy());
+    let removal = plan.external.unwrap();
+    assert!(matches!(removal, ExternalWrite::Remove { .. }), "{}", plan.reason);
+    let mut unsettled = Unsettled::default();
+    unsettled.note_external(&removal, &deleted(2));
+    assert!(!unsettled.is_empty());
+    // Somebody brings the record back in System A, and the CRM's is gone: by our own hand.
+    let back = present(3, &members);
+    for proof in [Proof::Confirmed, Proof::Unconfirmed] {
+        let gone = External::Gone { proof, at: NOW + 1 };
+        let settled = unsettled.settle(&plan.link, &back, &gone, &policy(), NOW + 1);
+        let next = run(&settled, &back, &gone, &policy());
+        assert_eq!(next.internal, None, "{proof:?}: {}", next.reason);
+        assert!(matches!(next.external, Some(ExternalWrite::Create { .. })), "{proof:?}: {}", next.reason);
+        assert_eq!(next.link.incarnation, link.incarnation + 1);
+        // Without the note it is the CRM's deletion, which takes what did not change with it.
+        let unnoted = Unsettled::default().settle(&plan.link, &back, &gone, &policy(), NOW + 1);
+        assert_eq!(unnoted, plan.link);
+    }
+    let gone = External::Gone { proof: Proof::Confirmed, at: NOW + 1 };
+    let unnoted = run(&plan.link, &back, &gone, &policy());
+    assert!(matches!(unnoted.internal, Some(InternalWrite::Delete { .. })), "{}", unnoted.reason);
+    // Where it was not brought back both are gone, and where the removal did not arrive nothing is settled.
+    let still = unsettled.settle(&plan.link, &deleted(2), &gone, &policy(), NOW + 1);
+    assert!(quiet(&run(&still, &deleted(2), &gone, &policy())));
+    assert_eq!(unsettled.settle(&plan.link, &back, &read(&members), &policy(), NOW), plan.link);
+}
+
+#[test]
 fn what_was_not_read_settles_nothing() {
     let (link, unsettled) = on_its_way_out();
     let internal = present(2, &[("/phone", json!("2"))]);
@@ -165,4 +197,7 @@ fn it_survives_being_written_down() {
     let text = serde_json::to_string(&unsettled).unwrap();
     assert_eq!(serde_json::from_str::<Unsettled>(&text).unwrap(), unsettled);
     assert!(!unsettled.is_empty() && Unsettled::default().is_empty());
+    let removal = Unsettled { removal: true, ..Unsettled::default() };
+    let text = serde_json::to_string(&removal).unwrap();
+    assert_eq!(serde_json::from_str::<Unsettled>(&text).unwrap(), removal);
 }

@@ -74,7 +74,7 @@ impl Row for HubSpot {
     const AT_ONCE: u64 = 8;
     const PERMITTED: u32 = 40;
     const UNIT: &'static str = "calls";
-    const LIMIT: Option<&'static str> = Some("daily");
+    const LIMIT: &'static str = "daily";
     const UNTOLD_DELETIONS: Option<&'static str> = None;
 
     fn prepare(_plan: &mut Plan) {

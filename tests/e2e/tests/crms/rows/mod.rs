@@ -166,9 +166,8 @@ pub(crate) trait Row: Sized {
     const PERMITTED: u32;
     /// What a day's limit counts.
     const UNIT: &'static str;
-    /// What somebody who looks for the spent limit finds in the connection's status. None: what is left of a day may be too little for
-    /// what comes next, and then the status names no cause.
-    const LIMIT: Option<&'static str>;
+    /// What somebody who looks for the spent limit finds in the connection's status.
+    const LIMIT: &'static str;
     /// Why a push tells of no deletion, where that is so.
     const UNTOLD_DELETIONS: Option<&'static str>;
 

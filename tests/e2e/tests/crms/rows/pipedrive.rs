@@ -69,7 +69,7 @@ impl Row for Pipedrive {
     const AT_ONCE: u64 = 8;
     const PERMITTED: u32 = 600;
     const UNIT: &'static str = "tokens";
-    const LIMIT: Option<&'static str> = None;
+    const LIMIT: &'static str = "daily";
     const UNTOLD_DELETIONS: Option<&'static str> = None;
 
     fn prepare(plan: &mut Plan) {

@@ -37,8 +37,8 @@ fn org(wanted: &Wanted) -> salesforce::Wanted {
     let mut org = salesforce::Wanted::new(&wanted.scope).polled(wanted.poll_every_ms).policy(&wanted.policy);
     org.connection.clone_from(&wanted.connection);
     if let Some(daily) = wanted.permitted {
+        // The connection's file says nothing of it: the daemon learns it from the answers, and from nothing else.
         org.org.limits = SalesforceLimits { daily, ..SalesforceLimits::default() };
-        org = org.policy(&format!("{}\n[quotas.requests]\nlimit = {daily}\n", wanted.policy));
     }
     org.org.settings.rotate_refresh_tokens = wanted.renewed;
     if wanted.customs {
@@ -65,7 +65,7 @@ impl Row for Salesforce {
     const AT_ONCE: u64 = 5;
     const PERMITTED: u32 = 60;
     const UNIT: &'static str = "calls";
-    const LIMIT: Option<&'static str> = Some("requests");
+    const LIMIT: &'static str = "requests";
     const UNTOLD_DELETIONS: Option<&'static str> = Some("outbound messages tell of none");
 
     fn prepare(plan: &mut Plan) {
@@ -122,7 +122,9 @@ impl Row for Salesforce {
     async fn permit(&self, house: &House, wanted: &Wanted) -> Result<(), Error> {
         let org = org(wanted);
         house.control.set_salesforce_limits(self.0.number(), &org.org.limits).await?;
-        house.connect_salesforce(&self.0, &org)
+        let limit = org.org.limits.daily;
+        let policy = format!("{}\n[quotas.requests]\nlimit = {limit}\n", wanted.policy);
+        house.connect_salesforce(&self.0, &org.policy(&policy))
     }
 
     async fn customs(&self) -> Result<Vec<Custom>, Error> {
