@@ -148,7 +148,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(None);
         };
         let identity = identity_of(&fields, &case.object.policy);
-        let Namesakes { free, taken, .. } = match self.namesakes(case, entity, &identity).await? {
+        let Namesakes { free, taken, .. } = match self.namesakes(case, entity, &identity, false).await? {
             Ok(found) => found,
             Err(end) => return Ok(Some(end)),
         };
@@ -378,7 +378,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 return Ok(None);
             }
         }
-        let found = match self.namesakes(case, &entity, &identity).await? {
+        // Who is linked to a record that a search that lags shows still, and that is gone, goes with it.
+        let lags = case.object.abilities.find_settles_after_ms > 0;
+        let found = match self.namesakes(case, &entity, &identity, lags).await? {
             Ok(found) => found,
             Err(end) => return Ok(Some(Next::End(end))),
         };
@@ -418,13 +420,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.links_found(case, seen, began, held)
     }
 
-    /// The CRM's records that have one of these identity values, up to [`MOST_NAMESAKES`]. The inner error: they cannot be looked
-    /// for now.
+    /// The CRM's records that have one of these identity values, up to [`MOST_NAMESAKES`]; each is read where `reads` says so. The inner
+    /// error: they cannot be looked for now.
     async fn namesakes(
         &self,
         case: &mut Case<'_>,
         entity: &EntityKey,
         identity: &[(String, String)],
+        reads: bool,
     ) -> Result<Result<Namesakes, End>, PipelineError> {
         let attributes =
             identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
@@ -457,8 +460,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             if all.free.len() + all.taken.len() >= MOST_NAMESAKES {
                 break;
             }
-            if matches!(seen.body, Body::Touched | Body::Partial(_)) {
-                // It was only named.
+            if self.is_erased(&self.external_key(case, &seen.id))? {
+                // A search that lags shows it still. Nothing of it is taken over by whoever comes after.
+                continue;
+            }
+            if reads || matches!(seen.body, Body::Touched | Body::Partial(_)) {
+                // It was only named, or the search may show what was.
                 let id = seen.id.clone();
                 match self.read_external(case, &id).await? {
                     Ok((read, began)) => {

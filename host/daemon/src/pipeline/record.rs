@@ -192,7 +192,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     && case.link.life == Life::Active
                     && let Some(intent) = self.rooms.store.intent(entity, &connection.id)?
                 {
-                    match self.resolve_intent(&mut case, intent).await? {
+                    match self.resolve_intent(&mut case, intent, held).await? {
                         Next::Round | Next::Reread => {}
                         Next::End(end) => return Ok(end),
                     }

@@ -136,7 +136,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let intent = self.rooms.store.intent(&case.link.entity, &case.connection.id)?;
             if let Some(intent) = intent.filter(|intent| matches!(intent.call, Call::Create { .. })) {
                 // An earlier run or try may have made it, and its link was never committed.
-                return Box::pin(self.resolve_intent(case, intent)).await;
+                return Box::pin(self.resolve_intent(case, intent, held)).await;
             }
         }
         let mut guard = match &write {
