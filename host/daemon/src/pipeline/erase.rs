@@ -101,6 +101,21 @@ struct Asked<'a> {
     patient: bool,
 }
 
+/// What a create has made whose answer did not come.
+enum Made {
+    /// These, or nothing.
+    Found(Vec<Seen>),
+    /// There is nothing to find it by.
+    Nowhere,
+    /// That is not known yet, and why.
+    Unknown(String),
+}
+
+/// What is told of a create whose answer did not come.
+fn unanswered(connection: &Connection, what: String, gone: bool) -> Place {
+    Place { place: format!("{} record of a create whose answer did not come", connection.id), what, gone }
+}
+
 /// What a read shows of a record.
 enum Sought {
     There,
@@ -167,7 +182,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
         }
         places.push(self.erase_internal(entity).await?);
-        let in_doubt: Vec<ConnectionId> = unknown.iter().map(|(connection, _)| connection.clone()).collect();
+        let in_doubt =
+            unknown.iter().filter(|(_, place)| !place.gone).map(|(connection, _)| connection.clone());
+        let in_doubt: Vec<ConnectionId> = in_doubt.collect();
         places.extend(self.erase_traces(entity, &order, &in_doubt).await?);
         places.extend(unknown.into_iter().map(|(_, place)| place));
         let done = places.iter().all(|place| place.gone);
@@ -263,7 +280,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let Some(intent) = self.rooms.store.intent(entity, &connection.id)? else { continue };
             let Call::Create { key, .. } = &intent.call else { continue };
             match self.made_by_create(Asked { connection: &connection, patient }, &intent).await? {
-                Ok(found) => {
+                Made::Found(found) => {
                     for seen in found {
                         let is_anothers = seen.key.as_ref().is_some_and(|other| other != key);
                         if !is_anothers && self.is_free(&connection.id, entity, &seen.id)? {
@@ -271,47 +288,45 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         }
                     }
                 }
-                Err(why) => {
-                    let place = format!("{} record of a create whose answer did not come", connection.id);
+                Made::Nowhere => {
+                    let what = "nothing finds it, if it was made: it has no identity, and the CRM no place for a key; erase it there";
+                    unknown.push((connection.id.clone(), unanswered(&connection, what.to_owned(), true)));
+                }
+                Made::Unknown(why) => {
                     let what = format!("not looked for yet: {why}; it is tried again");
-                    unknown.push((connection.id.clone(), Place { place, what, gone: false }));
+                    unknown.push((connection.id.clone(), unanswered(&connection, what, false)));
                 }
             }
         }
         Ok((copies, unknown))
     }
 
-    /// What a create may have made, once the CRM's search would show it. Err: why that is not known yet.
-    async fn made_by_create(
-        &self,
-        asked: Asked<'_>,
-        intent: &Intent,
-    ) -> Result<Result<Vec<Seen>, String>, PipelineError> {
+    /// What a create may have made, once the CRM's search would show it.
+    async fn made_by_create(&self, asked: Asked<'_>, intent: &Intent) -> Result<Made, PipelineError> {
         let Call::Create { key, identity, unknown_since, .. } = &intent.call else {
-            return Ok(Ok(Vec::new()));
+            return Ok(Made::Found(Vec::new()));
         };
         let Some(object) = asked.connection.objects.get(&intent.entity.object) else {
-            return Ok(Ok(Vec::new()));
+            return Ok(Made::Found(Vec::new()));
         };
         let key = object.abilities.key.then(|| key.clone());
         if key.is_none() && identity.is_empty() {
-            // There is nothing to find it by. The guarantee for such records is stated in the provider's document.
-            return Ok(Ok(Vec::new()));
+            return Ok(Made::Nowhere);
         }
         let since = unknown_since.unwrap_or(intent.opened_at);
         if self.rooms.clock.now() < since.saturating_add(object.abilities.find_settles_after_ms) {
-            return Ok(Err("the CRM's search may not show it".to_owned()));
+            return Ok(Made::Unknown("the CRM's search may not show it".to_owned()));
         }
         let identity =
             identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
         let find = Find { object: intent.entity.object.to_string(), key, identity: identity.collect() };
         let concluded = match self.ask_crm(asked, Operation::Find(find)).await? {
             Ok(concluded) => concluded,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Made::Unknown(why)),
         };
         Ok(match concluded.answer {
-            Answer::Found(_) => Ok(concluded.seen),
-            answer => Err(unexpected(&answer)),
+            Answer::Found(_) => Made::Found(concluded.seen),
+            answer => Made::Unknown(unexpected(&answer)),
         })
     }
 
