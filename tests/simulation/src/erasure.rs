@@ -84,7 +84,10 @@ impl Ordered {
     pub(crate) fn answered(&mut self, erasure: Erasure, number: u64) {
         self.answered = true;
         for place in &erasure.places {
-            if let Some((connection, id)) = place.place.split_once(" record ") {
+            // What an unanswered create has made has no id that anybody knows.
+            if let Some((connection, id)) = place.place.split_once(" record ")
+                && !id.contains(' ')
+            {
                 self.copies.insert((place_of(&connection.into()), id.to_owned()));
             }
         }

@@ -270,7 +270,7 @@ pub(crate) struct World {
     pub(crate) disk: Arc<Disk<Event>>,
     pub(crate) setting: Setting,
     pub(crate) erasures: Arc<Mutex<Erasures>>,
-    scenario: Scenario,
+    pub(crate) scenario: Scenario,
     faults: Arc<Mutex<Faults>>,
     metrics: Arc<Metrics>,
     daemon: Option<Daemon>,

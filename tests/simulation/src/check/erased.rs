@@ -224,7 +224,7 @@ impl Checker<'_> {
         record.0 != Side::Here
             && !records(order).contains(record)
             && of_person.is_some_and(|own| own.code == track.code)
-            && track.changes.iter().any(is_persons)
+            && (track.changes.iter().any(is_persons) || self.is_left(record, track))
     }
 
     /// Numbers of values that only the erased records ever had, and no other record of those that count.
