@@ -18,6 +18,8 @@ use crate::values::{CODE, EMAIL, FIELDS, NAME, blank, pointer_of, property_of};
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Gone {
     Deleted,
+    /// For good: it is in no bin.
+    Erased,
     Merged(String),
 }
 
@@ -29,6 +31,8 @@ pub(crate) struct Record {
     tag: u64,
     modified: Millis,
     gone: Option<Gone>,
+    /// What a replica shows of it until a moment, once Tandem has deleted it.
+    ghost: Option<(Millis, Value)>,
 }
 
 impl Record {
@@ -144,8 +148,14 @@ impl Account {
         }
         self.next += 1;
         let id = format!("{}{}", ["x", "y", "z"].get(self.place).unwrap_or(&"w"), self.next);
-        let record =
-            Record { fields: BTreeMap::new(), key: key.map(Into::into), tag: 0, modified: 0, gone: None };
+        let record = Record {
+            fields: BTreeMap::new(),
+            key: key.map(Into::into),
+            tag: 0,
+            modified: 0,
+            gone: None,
+            ghost: None,
+        };
         self.records.insert(id.clone(), record);
         self.change(&id, fields, What::Born, pen);
         Ok(id)
@@ -284,7 +294,7 @@ impl Account {
             ("POST", "/walk") => self.listed(self.walk(&body, asked.now), asked.now, pen.history),
             ("POST", "/people") => self.post(&body, pen),
             (method, path) => match path.strip_prefix("/people/") {
-                Some(id) => self.one(method, id, request, &body, pen),
+                Some(id) => self.one(method, id.trim_end_matches("/erase"), request, &body, pen),
                 None => answer(400, &json!({ "message": "no such address" })),
             },
         }
@@ -458,6 +468,14 @@ impl Account {
         pen: Pen<'_>,
     ) -> HttpResponse {
         let Some(record) = self.records.get(id) else { return answer(404, &Value::Null) };
+        if let Some((until, row)) = &record.ghost
+            && !record.live()
+            && method == "GET"
+            && pen.now < *until
+            && pen.number % 2 == 0
+        {
+            return answer(200, row);
+        }
         match &record.gone {
             Some(Gone::Merged(to)) => {
                 return match self.records.get(to) {
@@ -467,7 +485,15 @@ impl Account {
                     _ => answer(301, &json!({ "to": to })),
                 };
             }
-            Some(Gone::Deleted) => return answer(if self.habits.proves { 410 } else { 404 }, &Value::Null),
+            Some(Gone::Deleted) if method == "POST" && self.habits.erases => {
+                if let Some(record) = self.records.get_mut(id) {
+                    record.gone = Some(Gone::Erased);
+                }
+                return answer(204, &Value::Null);
+            }
+            Some(Gone::Deleted | Gone::Erased) => {
+                return answer(if self.habits.proves { 410 } else { 404 }, &Value::Null);
+            }
             None => {}
         }
         if method == "GET" {
@@ -496,10 +522,31 @@ impl Account {
                 Err(refusal) => refusal,
             },
             "DELETE" => {
+                self.leave_ghost(id, pen.now);
                 self.change(id, &BTreeMap::new(), What::Died, pen);
                 answer(204, &Value::Null)
             }
+            "POST" if self.habits.erases => {
+                self.leave_ghost(id, pen.now);
+                self.change(id, &BTreeMap::new(), What::Died, pen);
+                if let Some(record) = self.records.get_mut(id) {
+                    record.gone = Some(Gone::Erased);
+                }
+                answer(204, &Value::Null)
+            }
             _ => answer(405, &Value::Null),
+        }
+    }
+
+    /// Where replicas lag, reads show a record for a while as it was.
+    fn leave_ghost(&mut self, id: &str, now: Millis) {
+        // Without a time nothing tells a record that was restored from one that a replica still has.
+        if self.habits.ghosts == 0 || !self.habits.stamps {
+            return;
+        }
+        let Some(row) = self.records.get(id).map(|record| self.row(id, record)) else { return };
+        if let Some(record) = self.records.get_mut(id) {
+            record.ghost = Some((now + self.habits.ghosts, row));
         }
     }
 

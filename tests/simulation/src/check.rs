@@ -7,7 +7,9 @@
 //! see each other are a conflict, and what becomes of them is a matter of policy.
 #![expect(clippy::indexing_slicing, reason = "a place is that of one of the world's accounts")]
 
+mod creates;
 mod deeds;
+mod erased;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +25,11 @@ use tandem_core::policy::{OnConflict, OnRewrite};
 use crate::daemon::connection_id;
 use crate::habits::Returns;
 use crate::history::{Change, History, Side, Track, What, Who};
-use crate::values::{self, CODE, EMAIL, FIELDS, NAME, Rewrite, TAGS, blank};
+use crate::scenario::Kind as Scene;
+use crate::values::{self, CODE, EMAIL, FIELDS, LONGEST, NAME, Rewrite, TAGS, TITLE, blank};
 use crate::world::World;
+
+pub(crate) use erased::traces;
 
 /// A write counts as accounted for when its answer came and the process lived on for so long.
 const ACCOUNTED: Millis = 5_000;
@@ -58,12 +63,16 @@ struct Checker<'a> {
     wrong: Vec<String>,
     /// What is not promised, and was met.
     passed: Vec<&'static str>,
+    /// Whose records an operator has erased: nothing else is asked about them.
+    erased: BTreeSet<String>,
 }
 
 /// Finds what is wrong, and what was met that no promise covers.
 pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     let history = world.history.lock();
-    let mut checker = Checker { world, history: &history, wrong: Vec::new(), passed: Vec::new() };
+    let mut checker =
+        Checker { world, history: &history, wrong: Vec::new(), passed: Vec::new(), erased: BTreeSet::new() };
+    checker.erased = checker.erased_codes();
     let codes: BTreeSet<&str> = history.tracks.values().map(|track| track.code.as_str()).collect();
     for code in codes {
         checker.person(code);
@@ -71,15 +80,18 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     for place in 0..world.accounts.len() {
         checker.reported(place);
         checker.set_aside(place);
+        checker.found_by_id(place);
     }
     checker.causes();
     checker.needless();
     checker.told();
     checker.heard();
     checker.made_once();
+    checker.waited();
     checker.patient();
     checker.restless();
     checker.guarded();
+    checker.erased();
     (checker.wrong, checker.passed)
 }
 
@@ -222,7 +234,7 @@ impl Checker<'_> {
     }
 
     fn person(&mut self, code: &str) {
-        if code.is_empty() {
+        if code.is_empty() || self.erased.contains(code) {
             return;
         }
         let merged = self.is_merged(code);
@@ -304,9 +316,38 @@ impl Checker<'_> {
         let told = shown.deletion || shown.whole && (restored || !habits.key && !habits.unique);
         if (twice || beside) && told {
             self.passed.push("records of one person beside each other, of which it is told");
+        } else if (twice || beside) && self.has_left(code) {
+            self.passed.push("creates without anything to be found by, whose answer was lost");
         } else if twice || beside {
             self.fail(format!("{code}: doubled in account {place}: {live:?}"));
         }
+    }
+
+    /// Whether Tandem has deleted a record that reads may have shown afterwards.
+    fn was_ghost(&self, place: usize, about: &Waits) -> bool {
+        let Waits::External(id) = about else { return false };
+        let track = self.history.tracks.get(&(Side::There(place), id.to_string()));
+        let last = track.and_then(|track| track.changes.last());
+        self.world.accounts[place].habits.ghosts > 0
+            && last.is_some_and(|last| last.what == What::Died && matches!(last.who, Who::Tandem(..)))
+    }
+
+    /// Whether an account without a key has a record of a person that Tandem made there without an address, and whose answer was lost:
+    /// nothing finds it, and it is taken in as somebody else.
+    fn has_left(&self, code: &str) -> bool {
+        let own = self.history.tracks.iter().filter(|(_, track)| track.code == code);
+        own.into_iter().any(|(record, track)| self.is_left(record, track))
+    }
+
+    fn is_left(&self, record: &(Side, String), track: &Track) -> bool {
+        let Side::There(place) = record.0 else { return false };
+        let born = track.changes.first();
+        born.is_some_and(|born| {
+            matches!(born.who, Who::Tandem(..))
+                && !born.fields.contains_key(EMAIL)
+                && !self.accounted(born)
+                && !self.world.accounts[place].habits.key
+        })
     }
 
     /// Of records with one address each is linked or asked about, and nothing is asked about a record that is gone.
@@ -320,7 +361,9 @@ impl Checker<'_> {
                 Waits::Internal(id) => self.world.system_a.live().iter().any(|it| it == id.as_str()),
                 Waits::External(id) => account.live().iter().any(|it| it == id.as_str()),
             };
-            if !lives {
+            if !lives && self.was_ghost(place, &clash.waits) {
+                self.passed.push("questions about records that a replica showed still");
+            } else if !lives {
                 self.wrong
                     .push(format!("{} in account {place} is asked about and is gone", clash.waits.id()));
             }
@@ -346,7 +389,7 @@ impl Checker<'_> {
         for twins in addresses.into_values().filter(|ids| ids.len() > 1) {
             for id in twins.iter().filter(|id| !known.contains(*id)) {
                 let code = self.history.tracks.get(&(side, id.clone())).map_or("", |track| &track.code);
-                if !self.is_merged(code) {
+                if !self.is_merged(code) && !self.erased.contains(code) {
                     self.fail(format!("{code}: {twins:?} in account {place} have one address, and {id} is neither linked nor reported"));
                 }
             }
@@ -387,8 +430,9 @@ impl Checker<'_> {
                     || self.world.accounts[place].habits.unique
                         && self.others_address(side, there.as_ref(), &self.value(Side::Here, &id, EMAIL))
             }),
-            "canonical-in" => there.is_some_and(|id| {
-                self.others_address(Side::Here, here.as_ref(), &self.value(side, &id, EMAIL))
+            "canonical-in" | "provider-in" => there.is_some_and(|id| {
+                self.value(side, &id, TITLE).as_str().is_some_and(|title| title.chars().count() > LONGEST)
+                    || self.others_address(Side::Here, here.as_ref(), &self.value(side, &id, EMAIL))
             }),
             _ => false,
         }
@@ -452,7 +496,8 @@ impl Checker<'_> {
         let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
         let (here, there) = (elements(here), elements(there));
         here.symmetric_difference(&there).all(|element| {
-            let (mut last, mut had) = (None, false);
+            let (mut last, mut had, mut vanished) = (None, false, false);
+            let mut before = BTreeSet::new();
             for change in &track.changes {
                 let Some(value) = change.fields.get(TAGS) else { continue };
                 let has = elements(value).contains(element);
@@ -460,8 +505,12 @@ impl Checker<'_> {
                     last = Some(change);
                 }
                 had = has;
+                // What came while nothing went is no other form of anything.
+                vanished |= change.who == Who::Person && !before.is_subset(&elements(value));
+                before = elements(value);
             }
-            last.is_some_and(|last| self.may_be_rewrite(place, x, TAGS, last))
+            (vanished || !there.contains(element))
+                && last.is_some_and(|last| self.may_be_rewrite(place, x, TAGS, last))
         })
     }
 
@@ -599,7 +648,10 @@ impl Checker<'_> {
             let all: Vec<Vec<Edit>> = sides.iter().map(|side| self.edits(*side, code, pointer)).collect();
             let last: Vec<Edit> = all.iter().filter_map(|edits| edits.last().copied()).collect();
             let grouped = policy.groups.contains_key(pointer);
-            if grouped && self.group_contested(place, code, pointer) {
+            if grouped && (self.group_contested(place, code, pointer) || self.may_be_edited(place, x)) {
+                continue;
+            }
+            if self.waits_elsewhere(place, code) {
                 continue;
             }
             let (mut allowed, certain) = self.not_overtaken(&last, code, pointer);
@@ -724,12 +776,21 @@ impl Checker<'_> {
         (left, certain)
     }
 
+    /// Whether what people wrote at another account does not fit into System A, and waits there: what came before it is what is carried.
+    fn waits_elsewhere(&self, place: usize, code: &str) -> bool {
+        let mut others = (0..self.world.accounts.len()).filter(|other| *other != place);
+        self.world.scenario.kind == Scene::Unfit && others.any(|other| self.shown(other, code).whole)
+    }
+
     /// Whether an edit at another account may have been taken for a rewrite there, and told to nobody; or waits there.
     fn may_stay(&self, edit: &Edit, place: usize, code: &str, pointer: &str) -> bool {
         let Side::There(other) = edit.side else { return false };
         let mut tracks = self.tracks(edit.side, code).into_iter();
         // Or it waits there for a person.
-        let waits = || self.shown(other, code).fields.contains(pointer);
+        let waits = || {
+            let shown = self.shown(other, code);
+            shown.whole || shown.fields.contains(pointer)
+        };
         other != place && (tracks.any(|(id, _)| self.taken_for_rewrite(other, id, pointer)) || waits())
     }
 

@@ -22,6 +22,8 @@ use tandem_core::places::Places;
 use tandem_core::policy::ObjectPolicy;
 use tandem_core::rules::Rules;
 
+use crate::check::traces;
+use crate::erasure::Erasures;
 use crate::habits::Habits;
 use crate::history::History;
 use crate::plant::Plant;
@@ -30,7 +32,7 @@ use crate::shared::{Shared, Tasks, VirtualClock};
 use crate::store::Disk;
 use crate::system_a::SystemA;
 use crate::values::{OBJECT, SCHEMAS};
-use crate::wire::{Faults, Wire};
+use crate::wire::{Faults, Wire, place_of};
 use crate::world::Event;
 
 /// The pipeline of the simulation: the real one, with rooms of models.
@@ -59,6 +61,8 @@ pub(crate) struct Daemon {
     woken: Arc<AtomicBool>,
     working: Arc<AtomicUsize>,
     looking: Arc<AtomicUsize>,
+    /// Erasures that were asked for and not answered yet.
+    erasing: Arc<AtomicUsize>,
     started: Arc<AtomicBool>,
     failed: Arc<Mutex<Option<PipelineError>>>,
     workers: usize,
@@ -93,12 +97,16 @@ impl Daemon {
                 }
             }
             quotas.configure(&id, None, &habits.quotas()).map_err(|error| error.to_string())?;
+            let mut abilities = habits.abilities();
+            if parts.plant == Some(Plant::SearchSaidSettled) {
+                abilities.find_settles_after_ms = 0;
+            }
             let object = Object {
                 policy: policy.clone(),
                 canonical: schemas.canonical.clone(),
                 read: schemas.read.clone(),
                 write: schemas.read.clone(),
-                abilities: habits.abilities(),
+                abilities,
                 places: Places::default(),
             };
             connections.push(Connection {
@@ -145,6 +153,7 @@ impl Daemon {
             woken,
             working: Arc::default(),
             looking: Arc::default(),
+            erasing: Arc::default(),
             started: Arc::default(),
             failed: Arc::default(),
             workers: parts.workers,
@@ -218,6 +227,7 @@ impl Daemon {
                     engine.weigh(&connection).await?;
                 }
                 engine.forget_deleted().await?;
+                engine.go_on_erasing().await?;
             }
         });
         let (engine, shared) = (self.engine.clone(), self.shared.clone());
@@ -351,6 +361,7 @@ impl Daemon {
         self.started.load(Ordering::Relaxed)
             && self.working.load(Ordering::Relaxed) == 0
             && self.looking.load(Ordering::Relaxed) == 0
+            && self.erasing.load(Ordering::Relaxed) == 0
             && self.engine.rooms().store.busy().is_ok_and(|busy| busy.is_empty())
             && self.has_fed()
     }
@@ -371,6 +382,42 @@ impl Daemon {
             working.fetch_sub(1, Ordering::Relaxed);
             woken.store(true, Ordering::Relaxed);
             ruled.map(drop).map_err(PipelineError::from)
+        });
+    }
+
+    /// An operator has somebody erased, or asks how it stands.
+    pub(crate) fn erase(&mut self, place: usize, erasures: &Arc<Mutex<Erasures>>) {
+        let Some(entity) = erasures.lock().orders.get(place).map(|order| order.entity.clone()) else {
+            return;
+        };
+        let (engine, shared, erasures) = (self.engine.clone(), self.shared.clone(), erasures.clone());
+        let (erasing, woken) = (self.erasing.clone(), self.woken.clone());
+        erasing.fetch_add(1, Ordering::Relaxed);
+        self.watched(async move {
+            let linked = engine.rooms().store.links(&entity)?;
+            let erased = engine.erase(&entity).await;
+            erasing.fetch_sub(1, Ordering::Relaxed);
+            woken.store(true, Ordering::Relaxed);
+            let mut erasures = erasures.lock();
+            let Some(order) = erasures.orders.get_mut(place) else { return Ok(()) };
+            let linked =
+                linked.into_iter().filter_map(|link| Some((place_of(&link.connection), link.external?)));
+            order.copies.extend(linked.map(|(place, id)| (place, id.to_string())));
+            match erased? {
+                Some(erasure) => {
+                    shared.trace(|| {
+                        format!("erasure of {entity}, done: {}: {:?}", erasure.done, erasure.places)
+                    });
+                    let is_first = erasure.done && order.done.is_none();
+                    order.answered(erasure, shared.number());
+                    if is_first {
+                        let left = traces(&*engine.rooms().store, order, false);
+                        order.left.extend(left);
+                    }
+                }
+                None => shared.trace(|| format!("erasure of {entity}: somebody works on it")),
+            }
+            Ok(())
         });
     }
 

@@ -68,6 +68,10 @@ pub(crate) struct Habits {
     pub(crate) at_once: u64,
     /// A found record is told whole; otherwise only its id.
     pub(crate) finds_whole: bool,
+    /// There is a call that erases a record for good; otherwise it can only be deleted.
+    pub(crate) erases: bool,
+    /// So long reads may show a record that Tandem has deleted, in milliseconds. 0: not at all.
+    pub(crate) ghosts: Millis,
 }
 
 impl Habits {
@@ -108,6 +112,8 @@ impl Habits {
             search: (dice.between(2, 10), dice.between(1_000, 5_000)),
             at_once: dice.between(1, 8),
             finds_whole: dice.chance(500),
+            erases: false,
+            ghosts: 0,
         }
     }
 

@@ -28,6 +28,9 @@ struct Args {
     /// Plants a bug, to see it found: its name as in the source.
     #[arg(long)]
     plant: Option<String>,
+    /// Nothing but what the common dice say: nobody is erased.
+    #[arg(long)]
+    plain: bool,
 }
 
 /// On standard error, so that the report alone is on standard output.
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = args.trace {
-        let outcome = simulate(seed, Options { plant, traced: true });
+        let outcome = simulate(seed, Options { plant, traced: true, plain: args.plain });
         println!("seed {seed}: {}\n{}", outcome.setting, outcome.trace);
         return if outcome.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         threads: args.threads,
         most: args.seconds.map(Duration::from_secs),
         plant,
+        plain: args.plain,
         stop_at: usize::MAX,
         tell: Some(tell),
     });

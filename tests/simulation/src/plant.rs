@@ -39,13 +39,21 @@ pub enum Plant {
     WithheldLost,
     /// The guard lets everything pass.
     GuardOff,
+    /// It is forgotten which records of CRMs were erased.
+    ErasureForgotten,
+    /// History of an erased record is there again once it is said to be gone.
+    ErasureLeavesHistory,
+    /// The daemon is told that searches show at once what was made.
+    SearchSaidSettled,
+    /// The index by the CRMs' ids does not find a record now and then.
+    IndexForgets,
     /// A record that was merged away answers as if it were there, with what the other one has.
     MergedStays,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::StoreLosesCommit,
         Self::DiskLies,
         Self::StoreTearsCommit,
@@ -65,6 +73,10 @@ impl Plant {
         Self::WithheldLost,
         Self::GuardOff,
         Self::MergedStays,
+        Self::ErasureForgotten,
+        Self::ErasureLeavesHistory,
+        Self::SearchSaidSettled,
+        Self::IndexForgets,
     ];
 
     /// The one with this name.

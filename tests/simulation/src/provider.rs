@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use tandem::provider::{Binding, Fault, FaultKind, Provider, Runtime, View};
 use tandem_core::descriptor::Condition;
 use tandem_core::exchange::{
-    Answer, Change, Charge, Context, Decision, Delivery, HttpRequest, HttpResponse, Json, Listing, Observed,
-    Operation, Page, Problem, Proof, Reference, Reply, Ruling, State, Step, Target, Throttle, Wait, Written,
+    Answer, Block, Change, Charge, Context, Decision, Delivery, HttpRequest, HttpResponse, Json, Listing,
+    Observed, Operation, Page, Problem, Proof, Reference, Reply, Ruling, State, Step, Target, Throttle, Wait,
+    Written,
 };
 use tandem_core::id::ConnectionId;
 
@@ -174,6 +175,13 @@ impl Provider for Native<'_> {
                 remove.version.as_deref(),
                 remove.stamp,
             ),
+            Operation::Other(name, arguments) if name == "erase" => {
+                if !self.habits.erases {
+                    let problem = problem("unsupported", "there is no erasure", None);
+                    return Ok(reply(Answer::Blocked(Block { scope: "record".into(), problem })));
+                }
+                request("POST", format!("/people/{}/erase", erased(arguments)), None)
+            }
             Operation::Changes(listing) => self.list("/changes", listing),
             Operation::Walk(listing) => self.list("/walk", listing),
             other => {
@@ -193,11 +201,16 @@ impl Provider for Native<'_> {
     ) -> Result<Reply, Fault> {
         self.read = number_in(response, CALL);
         let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
-        let writes = matches!(operation, Operation::Write(_) | Operation::Remove(_));
+        let writes = matches!(operation, Operation::Write(_) | Operation::Remove(_) | Operation::Other(..));
         let message = body.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
         let wait = number_in(response, "retry-after")
             .map_or(Wait::Unknown, |seconds| Wait::Until(context.now + seconds * 1_000));
+        let erased = match operation {
+            Operation::Other(_, arguments) => erased(arguments),
+            _ => String::new(),
+        };
         let asked = match operation {
+            Operation::Other(..) => erased.as_str(),
             Operation::Read(read) => read.id.as_str(),
             Operation::Write(write) => write.id.as_deref().unwrap_or_default(),
             Operation::Remove(remove) => remove.id.as_str(),
@@ -212,7 +225,7 @@ impl Provider for Native<'_> {
             (200..=299, Operation::Write(_)) => {
                 Answer::Written(Written { observed: returned(&body), unapplied: Vec::new() })
             }
-            (200..=299, Operation::Remove(_)) => Answer::Written(Written {
+            (200..=299, Operation::Remove(_) | Operation::Other(..)) => Answer::Written(Written {
                 observed: about(State::Gone(Proof::Confirmed)),
                 unapplied: Vec::new(),
             }),
@@ -310,6 +323,12 @@ fn request(method: &str, path: String, body: Option<Value>) -> HttpRequest {
 
 fn number_in(response: &HttpResponse, name: &str) -> Option<u64> {
     response.headers.iter().find(|header| header.name == name)?.value.parse().ok()
+}
+
+/// The record that is to be erased.
+fn erased(arguments: &[u8]) -> String {
+    let arguments: Value = serde_json::from_slice(arguments).unwrap_or(Value::Null);
+    arguments.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn reply(answer: Answer) -> Reply {

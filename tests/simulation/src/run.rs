@@ -23,6 +23,8 @@ pub struct Plan {
     pub most: Option<Duration>,
     /// A bug that is planted.
     pub plant: Option<Plant>,
+    /// Nothing but what the common dice say: nobody is erased.
+    pub plain: bool,
     /// No world is begun after so many failed.
     pub stop_at: usize,
     /// Tells how far it is after each so many worlds, and of each that fails at once.
@@ -94,7 +96,8 @@ pub fn run(plan: &Plan) -> Report {
                     if seed >= plan.from.saturating_add(plan.seeds) {
                         return;
                     }
-                    let outcome = crate::simulate(seed, Options { plant: plan.plant, traced: false });
+                    let options = Options { plant: plan.plant, plain: plan.plain, ..Options::default() };
+                    let outcome = crate::simulate(seed, options);
                     let mut report = report.lock();
                     report.seeds += 1;
                     for (what, count) in outcome.met {

@@ -26,11 +26,19 @@ pub(crate) struct Disk<E> {
     /// When the oldest commit that is not durable was applied.
     since: Mutex<Option<Millis>>,
     plant: Option<Plant>,
+    /// For a planted bug: the history that was dropped last.
+    dropped: Mutex<Option<HistoryEntry>>,
 }
 
 impl<E: Send + 'static> Disk<E> {
     pub(crate) fn new(shared: Arc<Shared<E>>, plant: Option<Plant>) -> Self {
-        Self { shared, inner: MemoryStore::default(), since: Mutex::new(None), plant }
+        Self {
+            shared,
+            inner: MemoryStore::default(),
+            since: Mutex::new(None),
+            plant,
+            dropped: Mutex::default(),
+        }
     }
 
     /// The disk after a crash, as the seed has it.
@@ -43,7 +51,13 @@ impl<E: Send + 'static> Disk<E> {
         });
         self.shared.trace(|| format!("store: {kept} of {pending} commits that were not durable are kept"));
         let inner = self.inner.crash(kept);
-        Self { shared: self.shared.clone(), inner, since: Mutex::new(None), plant: self.plant }
+        Self {
+            shared: self.shared.clone(),
+            inner,
+            since: Mutex::new(None),
+            plant: self.plant,
+            dropped: Mutex::default(),
+        }
     }
 
     /// Makes durable what has waited long enough.
@@ -67,6 +81,25 @@ impl<E: Send + 'static> Disk<E> {
             Some(Plant::StoreTearsCommit) if self.shared.roll(|dice| dice.chance(100)) => {
                 let ops = commit.ops.into_iter().filter(|op| !matches!(op, Op::PutLink(_)));
                 Some(Commit { ops: ops.collect() })
+            }
+            Some(Plant::ErasureForgotten) => {
+                let is_mark = |op: &Op| matches!(op, Op::PutValue(name, _) if name.starts_with("erased/"));
+                Some(Commit { ops: commit.ops.into_iter().filter(|op| !is_mark(op)).collect() })
+            }
+            Some(Plant::ErasureLeavesHistory) => {
+                let mut ops = commit.ops;
+                let mut kept = self.dropped.lock();
+                if ops.iter().any(|op| matches!(op, Op::DropValue(name) if name.starts_with("erase/"))) {
+                    ops.extend(kept.take().map(Op::AddHistory));
+                }
+                for op in &ops {
+                    if let Op::DropHistory(entity) = op
+                        && let Some(entry) = self.inner.history(entity, 1).ok().and_then(|mut all| all.pop())
+                    {
+                        *kept = Some(entry);
+                    }
+                }
+                Some(Commit { ops })
             }
             Some(Plant::WithheldLost) => {
                 let is_row = |op: &Op| matches!(op, Op::PutValue(name, _) if name.starts_with("withheld/"));
@@ -106,6 +139,9 @@ impl<E: Send + 'static> Store for Disk<E> {
     }
 
     fn entity_of(&self, external: &ExternalKey) -> Result<Option<EntityKey>, StoreError> {
+        if self.plant == Some(Plant::IndexForgets) && self.shared.roll(|dice| dice.chance(20)) {
+            return Ok(None);
+        }
         self.inner.entity_of(external)
     }
 

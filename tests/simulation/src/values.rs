@@ -38,10 +38,14 @@ pub(crate) static FIELDS: [Field; 7] = [
 pub(crate) const CODE: &str = "/code";
 pub(crate) const EMAIL: &str = "/email";
 pub(crate) const NAME: &str = "/name";
+pub(crate) const TITLE: &str = "/title";
 pub(crate) const TAGS: &str = "/tags";
 
 /// Fields of one text that people edit.
 pub(crate) const EDITED: [&str; 4] = [NAME, "/title", "/city", "/zip"];
+
+/// No text is longer in System A.
+pub(crate) const LONGEST: usize = 64;
 
 /// What the CRM calls a field.
 pub(crate) fn property_of(pointer: &str) -> Option<&'static str> {
@@ -60,14 +64,13 @@ pub(crate) struct Schemas {
 }
 
 pub(crate) static SCHEMAS: LazyLock<Result<Schemas, String>> = LazyLock::new(|| {
-    let text = json!({ "type": ["string", "null"], "maxLength": 64 });
+    let text = json!({ "type": ["string", "null"], "maxLength": LONGEST });
     let with = |name: &str, value: Value| {
         let mut field = text.as_object().cloned().unwrap_or_default();
         field.insert(name.to_owned(), value);
         Value::Object(field)
     };
-    let email =
-        json!({ "type": ["string", "null"], "maxLength": 64, "x-identity": true, "x-normalise": "email" });
+    let email = json!({ "type": ["string", "null"], "maxLength": LONGEST, "x-identity": true, "x-normalise": "email" });
     let canonical = json!({
         "type": "object",
         "additionalProperties": false,
@@ -81,6 +84,8 @@ pub(crate) static SCHEMAS: LazyLock<Result<Schemas, String>> = LazyLock::new(|| 
             "tags": { "type": ["array", "null"], "items": { "type": "string" }, "x-set": true },
         },
     });
+    // The CRM's texts are longer than System A's.
+    let text = json!({ "type": ["string", "null"], "maxLength": 1_000 });
     let tags = json!({ "type": ["array", "null"], "items": { "type": "string" } });
     let read = json!({
         "type": "object",

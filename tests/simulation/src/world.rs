@@ -3,6 +3,9 @@
 //! Phases: people edit while everything goes wrong; then faults and people stop, and everything has to drain within a bound; what
 //! was set aside is tried once more; then nothing may be written any more.
 
+mod erasing;
+mod scenes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -21,9 +24,11 @@ use tandem_core::policy::{
 use crate::account::{Account, Asked, Pen, answer, header};
 use crate::daemon::{Daemon, Parts, connection_id};
 use crate::dice::Dice;
+use crate::erasure::Erasures;
 use crate::habits::Habits;
 use crate::history::{History, Side, Told, What, Who};
 use crate::plant::Plant;
+use crate::scenario::Scenario;
 use crate::shared::{BEGINNING, Due, Shared};
 use crate::store::Disk;
 use crate::system_a::SystemA;
@@ -44,6 +49,10 @@ pub(crate) enum Event {
     Act,
     /// Somebody edits a record that was just looked at.
     React(Side, String),
+    /// Somebody is to be erased; one who was chosen before is asked about again.
+    Erase(Option<usize>),
+    /// What this world has of its own.
+    Scene,
     /// The process dies after so many more steps.
     Crash(u64),
     /// The process is started again.
@@ -67,6 +76,8 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// The trace is kept.
     pub traced: bool,
+    /// Nothing but what the common dice say: nobody is erased.
+    pub plain: bool,
 }
 
 /// What came of a world.
@@ -258,6 +269,8 @@ pub(crate) struct World {
     pub(crate) accounts: Vec<Account>,
     pub(crate) disk: Arc<Disk<Event>>,
     pub(crate) setting: Setting,
+    pub(crate) erasures: Arc<Mutex<Erasures>>,
+    pub(crate) scenario: Scenario,
     faults: Arc<Mutex<Faults>>,
     metrics: Arc<Metrics>,
     daemon: Option<Daemon>,
@@ -282,11 +295,17 @@ thread_local! {
 impl World {
     pub(crate) fn new(seed: u64, options: Options) -> Self {
         let shared = Shared::new(seed, options.traced);
-        let setting = shared.roll(Setting::draw).guarded(Guard::of(seed), options.plant);
+        let mut setting = shared.roll(Setting::draw).guarded(Guard::of(seed), options.plant);
         let history = Arc::new(Mutex::new(History::default()));
-        let accounts = setting.accounts.iter().enumerate();
-        let accounts =
-            accounts.map(|(place, (habits, _))| Account::new(place, Habits::clone(habits))).collect();
+        let mut habits: Vec<Habits> =
+            setting.accounts.iter().map(|(habits, _)| Habits::clone(habits)).collect();
+        let erasures = Erasures::draw(seed, options.plain, &mut habits);
+        let scenario = Scenario::draw(seed, options.plain, &mut habits, &mut setting.faults);
+        for ((known, _), habits) in setting.accounts.iter_mut().zip(&habits) {
+            *known = Arc::new(habits.clone());
+        }
+        let accounts = habits.into_iter().enumerate();
+        let accounts = accounts.map(|(place, habits)| Account::new(place, habits)).collect();
         let faults = Arc::new(Mutex::new(setting.faults));
         Self {
             system_a: Arc::new(SystemA::new(shared.clone(), history.clone(), faults.clone(), options.plant)),
@@ -297,6 +316,8 @@ impl World {
             accounts,
             faults,
             setting,
+            erasures: Arc::new(Mutex::new(erasures)),
+            scenario,
             metrics: METRICS.with(Arc::clone),
             daemon: None,
             run: 0,
@@ -408,7 +429,10 @@ impl World {
     }
 
     fn idle(&self) -> bool {
-        self.hooks.is_empty() && self.busy.is_empty() && self.daemon.as_ref().is_some_and(Daemon::idle)
+        self.hooks.is_empty()
+            && self.busy.is_empty()
+            && self.erasures.lock().done()
+            && self.daemon.as_ref().is_some_and(Daemon::idle)
     }
 
     fn happen(&mut self, event: Event) {
@@ -427,6 +451,9 @@ impl World {
                     self.edit(side, &id);
                 }
             }
+            Event::Scene => self.scene(),
+            Event::Erase(None) => self.choose(),
+            Event::Erase(Some(place)) => self.ask_to_erase(place),
             Event::Crash(steps) => {
                 if self.awake {
                     self.dies_in = Some(steps);
@@ -802,6 +829,10 @@ impl World {
             Side::There(place) => {
                 let bin = self.accounts.get(place).map(Account::bin).unwrap_or_default();
                 let Some(id) = self.roll(|dice| dice.pick(&bin).cloned()) else { return };
+                let address = self.field_of(side, &id, EMAIL);
+                if self.erasures.lock().again.contains(address.as_str().unwrap_or_default()) {
+                    return;
+                }
                 self.shared.trace(|| format!("a person restores {id} at {side:?}"));
                 let done = self.person_pen(place, |account, pen| {
                     let address =
@@ -849,6 +880,12 @@ impl World {
         for _ in 0..self.setting.crashes {
             let (at, steps) = self.roll(|dice| (dice.below(90_000), dice.between(1, 60)));
             self.shared.after(at, Event::Crash(steps));
+        }
+        for at in self.scenario.times.clone() {
+            self.shared.after(at, Event::Scene);
+        }
+        for at in self.erasures.lock().times.clone() {
+            self.shared.after(at, Event::Erase(None));
         }
         let active = BEGINNING + self.roll(|dice| dice.between(20_000, 120_000));
         if self.go(active, false) {
@@ -913,8 +950,13 @@ impl World {
                     Some(format!("c{place}: {backlog:?}"))
                 })
                 .collect();
+            let mut erasing = String::new();
+            for order in self.erasures.lock().orders.iter().filter(|order| order.done.is_none()) {
+                let left: Vec<_> = order.places.iter().filter(|place| !place.gone).collect();
+                erasing.push_str(&format!(", {} is not erased: {left:?}", order.entity.id));
+            }
             self.fail(format!(
-                "not drained within {bound} ms: {}, {} webhooks",
+                "not drained within {bound} ms: {}, {} webhooks{erasing}",
                 busy.join(", "),
                 self.hooks.len()
             ));

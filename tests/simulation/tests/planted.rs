@@ -15,6 +15,7 @@ fn every_planted_bug_is_found() {
             threads: 1,
             most: None,
             plant: Some(plant),
+            plain: false,
             stop_at: 1,
             tell: None,
         });

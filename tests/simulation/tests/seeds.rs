@@ -26,6 +26,7 @@ fn every_world_ends_with_nothing_lost_doubled_flipped_back_or_written_without_a_
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         most: asked.is_none().then_some(most),
         plant: None,
+        plain: false,
         stop_at: 100,
         tell: None,
     });
@@ -50,7 +51,8 @@ fn seeds_that_failed_once_do_not_fail_again() {
         }
         let (seed, why) = line.split_once(' ').unwrap_or((line, ""));
         let Ok(seed) = seed.parse() else { panic!("not a seed: {line}") };
-        let outcome = simulate(seed, Options::default());
+        let plain = why.starts_with("(plain)");
+        let outcome = simulate(seed, Options { plain, ..Options::default() });
         assert!(outcome.wrong.is_empty(), "seed {seed} ({why}): {:#?}", outcome.wrong);
         count += 1;
     }

@@ -120,7 +120,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 continue;
             }
             let external = self.external_key(case, &seen.id);
-            if self.rooms.store.entity_of(&external)?.is_none_or(|other| other == entity) {
+            let is_free = self.rooms.store.entity_of(&external)?.is_none_or(|other| other == entity);
+            if is_free && !self.is_erased(&external)? {
                 free.push(seen);
             }
         }
@@ -133,17 +134,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             Err(end) => return Ok(Next::End(end)),
         };
         if let Some(seen) = &made {
-            // Whoever looks at it as at an unlinked record comes first: it may be taking it in as somebody else.
             let key = self.external_key(case, &seen.id);
-            if !held.hold(Hand::External(key.clone()))
-                || self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity)
-            {
+            if !held.hold(Hand::External(key.clone())) {
+                // Somebody looks whose it is, and may find this very create: nobody waits for the other one.
+                let until = now.saturating_add(BUSY_LONG_MS);
+                return Ok(Next::End(End::PutBack { until, whole: false }));
+            }
+            if self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity) {
                 return Ok(Next::End(self.busy()));
             }
         }
         case.create_open = true;
         if let Some(seen) = made {
             self.recognise(case, &intent, &seen);
+            if case.object.abilities.find_settles_after_ms > 0 {
+                // A search that lags tells that it is there, and not how it is: somebody may have edited it since.
+                case.external = External::Touched;
+                return Ok(Next::Round);
+            }
             case.external = match self.external_of(case, (seen, concluded.began), true) {
                 Ok(external) => external,
                 Err(end) => return Ok(Next::End(end)),
@@ -448,6 +456,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             },
         };
         if !self.hold_when_free(held, &Hand::Entity(entity.clone())).await {
+            return Ok(self.busy());
+        }
+        if self.rooms.store.entity_of(key)?.is_some_and(|linked| linked != entity) {
+            // It was linked while it was read and looked up: whose it is was answered without that.
             return Ok(self.busy());
         }
         let stored = self.rooms.store.link(&entity, &connection.id)?;

@@ -9,7 +9,8 @@
 //!   delays it.
 //! - Nobody works on the record meanwhile.
 //! - What stays is a keyed digest of each CRM's id, by which an old listing or a late event is recognised and dropped.
-//! - Nothing is said to be gone that was not looked for afterwards.
+//! - Nothing is said to be gone that was not looked for afterwards; nor while a create is under way whose outcome is not known.
+//! - A record that was merged into another one goes with that one, unless that belongs to somebody else: nothing of others is erased.
 //!
 //! What it cannot reach, and says: bytes in files that were freed and not overwritten yet, backups, and records that never were
 //! linked.
@@ -25,13 +26,15 @@ use tandem_core::exchange::{Answer, Attribute, Delivery, Find, Operation, Refere
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, ObjectName};
 use tandem_core::link::Link;
 
-use super::exchange::{Body, ExchangeError};
+use super::exchange::{Body, Concluded, ExchangeError, Seen};
 use super::guard::{Selection, digest};
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::{Expected, Internal, Outcome, Write};
 use crate::provider::Runtime;
-use crate::store::{Call, Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, Subject, Until};
+use crate::store::{
+    Call, Class, Commit, Hint, Intent, Op, Store, StoreError, StoredDelivery, Subject, Until,
+};
 
 /// Where the key of the digests is kept.
 const KEY: &str = "erased-key";
@@ -91,7 +94,44 @@ pub struct Erasure {
     pub done: bool,
 }
 
+/// A CRM that is asked, and whether its quota is waited for in line.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    connection: &'a Arc<Connection>,
+    patient: bool,
+}
+
+/// What a create has made whose answer did not come.
+enum Made {
+    /// These, or nothing.
+    Found(Vec<Seen>),
+    /// There is nothing to find it by.
+    Nowhere,
+    /// That is not known yet, and why.
+    Unknown(String),
+}
+
+/// What is told of a create whose answer did not come.
+fn unanswered(connection: &Connection, what: String, gone: bool) -> Place {
+    Place { place: format!("{} record of a create whose answer did not come", connection.id), what, gone }
+}
+
+/// What a read shows of a record.
+enum Sought {
+    There,
+    Gone,
+    /// It lives on in another one.
+    Merged(ExternalId),
+}
+
 impl Order {
+    /// One more record that has to go.
+    fn add(&mut self, copy: Copy) {
+        if !self.copies.iter().any(|known| known.connection == copy.connection && known.id == copy.id) {
+            self.copies.push(copy);
+        }
+    }
+
     /// Whether a webhook that waits to be read has something of the record: it came before the CRM had forgotten it.
     fn is_told_by(&self, stored: &StoredDelivery) -> bool {
         let copies = self.copies.iter().filter(|copy| copy.connection == stored.connection);
@@ -111,6 +151,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// # Errors
     /// The store or System A is out of order; the order stands, and is carried out after the next start.
     pub async fn erase(&self, entity: &EntityKey) -> Result<Option<Erasure>, PipelineError> {
+        self.erase_by(entity, false).await
+    }
+
+    async fn erase_by(&self, entity: &EntityKey, patient: bool) -> Result<Option<Erasure>, PipelineError> {
         let Some(_grip) = self.hold_entity(entity).await else { return Ok(None) };
         let name = order_name(entity);
         let stored = self.rooms.store.value(&name)?;
@@ -119,21 +163,30 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Some(order) => order,
             None => Order { entity: entity.clone(), since: self.rooms.clock.now(), copies: Vec::new() },
         };
-        for copy in self.copies_of(entity).await? {
-            if !order.copies.iter().any(|known| known.connection == copy.connection && known.id == copy.id) {
-                order.copies.push(copy);
-            }
-        }
+        let (copies, unknown) = self.copies_of(entity, patient).await?;
+        copies.into_iter().for_each(|copy| order.add(copy));
         self.open_order(&name, &order).await?;
         let mut places = Vec::new();
-        for at in 0..order.copies.len() {
-            if let Some(copy) = order.copies.get_mut(at) {
-                places.push(self.erase_copy(&entity.object, copy).await);
+        let mut at = 0;
+        while let Some(copy) = order.copies.get_mut(at) {
+            at = at.saturating_add(1);
+            let (place, moved) = self.erase_copy(entity, copy, patient).await?;
+            places.push(place);
+            match moved {
+                Some(moved) => {
+                    order.add(moved);
+                    // What comes late about that one is recognised too before it goes.
+                    self.open_order(&name, &order).await?;
+                }
+                None => self.put_order(&name, &order, Until::Applied).await?,
             }
-            self.put_order(&name, &order, Until::Applied).await?;
         }
         places.push(self.erase_internal(entity).await?);
-        places.extend(self.erase_traces(entity, &order).await?);
+        let in_doubt =
+            unknown.iter().filter(|(_, place)| !place.gone).map(|(connection, _)| connection.clone());
+        let in_doubt: Vec<ConnectionId> = in_doubt.collect();
+        places.extend(self.erase_traces(entity, &order, &in_doubt).await?);
+        places.extend(unknown.into_iter().map(|(_, place)| place));
         let done = places.iter().all(|place| place.gone);
         if done {
             let mut commit = Commit::new();
@@ -148,14 +201,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(Some(Erasure { entity: entity.clone(), places, done }))
     }
 
-    /// Goes on with erasures that did not come to their end.
+    /// Goes on with erasures that did not come to their end. Where a quota frees one call at a time, whoever asks now and then would never
+    /// get it: nobody waits for this, so it waits in line.
     ///
     /// # Errors
     /// The store or System A is out of order.
     pub async fn go_on_erasing(&self) -> Result<(), PipelineError> {
         for (_, stored) in self.rooms.store.values_under("erase/", None, usize::MAX)? {
             if let Ok(order) = serde_json::from_slice::<Order>(&stored) {
-                self.erase(&order.entity).await?;
+                self.erase_by(&order.entity, true).await?;
             }
         }
         Ok(())
@@ -209,9 +263,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(self.rooms.store.value(&mark_name(&key, external))?.is_some())
     }
 
-    /// The record's copies in CRMs: those that are linked, in whatever life, and those that an unanswered create may have made.
-    async fn copies_of(&self, entity: &EntityKey) -> Result<Vec<Copy>, PipelineError> {
-        let mut copies = Vec::new();
+    /// The record's copies in CRMs: those that are linked, in whatever life, and those that an unanswered create may have made. Beside
+    /// them the creates of which that is not known yet.
+    async fn copies_of(
+        &self,
+        entity: &EntityKey,
+        patient: bool,
+    ) -> Result<(Vec<Copy>, Vec<(ConnectionId, Place)>), PipelineError> {
+        let (mut copies, mut unknown) = (Vec::new(), Vec::new());
         for link in self.rooms.store.links(entity)? {
             if let Some(id) = link.external {
                 copies.push(Copy { connection: link.connection, id, done: None });
@@ -219,39 +278,116 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         for connection in self.connections().into_iter().filter(|found| found.scope == entity.scope) {
             let Some(intent) = self.rooms.store.intent(entity, &connection.id)? else { continue };
-            let Call::Create { key, identity, .. } = intent.call else { continue };
-            let identity =
-                identity.into_iter().map(|(name, value)| Attribute { name, value }).collect::<Vec<_>>();
-            let find = Find { object: entity.object.to_string(), key: Some(key), identity };
-            let found = self
-                .exchange(&connection, Class::Interactive, None, move |_| Ok(Ok(Operation::Find(find))))
-                .await;
-            for seen in found.into_iter().flat_map(|concluded| concluded.seen) {
-                copies.push(Copy { connection: connection.id.clone(), id: seen.id, done: None });
+            let Call::Create { key, .. } = &intent.call else { continue };
+            match self.made_by_create(Asked { connection: &connection, patient }, &intent).await? {
+                Made::Found(found) => {
+                    for seen in found {
+                        let is_anothers = seen.key.as_ref().is_some_and(|other| other != key);
+                        if !is_anothers && self.is_free(&connection.id, entity, &seen.id)? {
+                            copies.push(Copy { connection: connection.id.clone(), id: seen.id, done: None });
+                        }
+                    }
+                }
+                Made::Nowhere => {
+                    let what = "nothing finds it, if it was made: it has no identity, and the CRM no place for a key; erase it there";
+                    unknown.push((connection.id.clone(), unanswered(&connection, what.to_owned(), true)));
+                }
+                Made::Unknown(why) => {
+                    let what = format!("not looked for yet: {why}; it is tried again");
+                    unknown.push((connection.id.clone(), unanswered(&connection, what, false)));
+                }
             }
         }
-        Ok(copies)
+        Ok((copies, unknown))
     }
 
-    async fn erase_copy(&self, object: &ObjectName, copy: &mut Copy) -> Place {
+    /// What a create may have made, once the CRM's search would show it.
+    async fn made_by_create(&self, asked: Asked<'_>, intent: &Intent) -> Result<Made, PipelineError> {
+        let Call::Create { key, identity, unknown_since, .. } = &intent.call else {
+            return Ok(Made::Found(Vec::new()));
+        };
+        let Some(object) = asked.connection.objects.get(&intent.entity.object) else {
+            return Ok(Made::Found(Vec::new()));
+        };
+        let key = object.abilities.key.then(|| key.clone());
+        if key.is_none() && identity.is_empty() {
+            return Ok(Made::Nowhere);
+        }
+        let since = unknown_since.unwrap_or(intent.opened_at);
+        if self.rooms.clock.now() < since.saturating_add(object.abilities.find_settles_after_ms) {
+            return Ok(Made::Unknown("the CRM's search may not show it".to_owned()));
+        }
+        let identity =
+            identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
+        let find = Find { object: intent.entity.object.to_string(), key, identity: identity.collect() };
+        let concluded = match self.ask_crm(asked, Operation::Find(find)).await? {
+            Ok(concluded) => concluded,
+            Err(why) => return Ok(Made::Unknown(why)),
+        };
+        Ok(match concluded.answer {
+            Answer::Found(_) => Made::Found(concluded.seen),
+            answer => Made::Unknown(unexpected(&answer)),
+        })
+    }
+
+    /// Whether a record of a CRM belongs to nobody else.
+    fn is_free(
+        &self,
+        connection: &ConnectionId,
+        entity: &EntityKey,
+        id: &ExternalId,
+    ) -> Result<bool, StoreError> {
+        let key =
+            ExternalKey { connection: connection.clone(), object: entity.object.clone(), id: id.clone() };
+        Ok(self.rooms.store.entity_of(&key)?.is_none_or(|other| other == *entity))
+    }
+
+    /// Erases a CRM's record and looks for it afterwards. Beside what is told of it: the record that it was merged into, if that goes
+    /// with it.
+    async fn erase_copy(
+        &self,
+        entity: &EntityKey,
+        copy: &mut Copy,
+        patient: bool,
+    ) -> Result<(Place, Option<Copy>), PipelineError> {
         let place = format!("{} record {}", copy.connection, copy.id);
-        let say = |what: String, gone: bool| Place { place: place.clone(), what, gone };
+        let say = |what: String, gone: bool| Ok((Place { place: place.clone(), what, gone }, None));
         let Some(connection) = self.connection(&copy.connection) else {
             let what = "the connection is not in use, so its CRM cannot be asked; put its file back";
             return say(what.to_owned(), false);
         };
+        let object = &entity.object;
+        let asked = Asked { connection: &connection, patient };
         if copy.done.is_none() {
-            match self.send_erasure(&connection, object, &copy.id).await {
-                Ok(how) => copy.done = Some(Done { how, at: self.rooms.clock.now() }),
+            // What was merged answers with the other record: that one is not asked to go under this name.
+            match self.look_for(asked, object, &copy.id).await? {
+                Ok(Sought::Merged(_)) => {}
+                Ok(Sought::There | Sought::Gone) => match self.send_erasure(asked, object, &copy.id).await? {
+                    Ok(how) => copy.done = Some(Done { how, at: self.rooms.clock.now() }),
+                    Err(why) => return say(format!("not erased yet: {why}; it is tried again"), false),
+                },
                 Err(why) => return say(format!("not erased yet: {why}; it is tried again"), false),
             }
         }
-        let how = copy.done.as_ref().map(|done| done.how.clone()).unwrap_or_default();
-        match self.look_for(&connection, object, &copy.id).await {
-            Ok(true) => say(format!("{how}; a read finds it no more"), true),
-            Ok(false) => {
+        let how = copy.done.as_ref().map(|done| done.how.clone());
+        let how = how.unwrap_or_else(|| "merged into another record".to_owned());
+        match self.look_for(asked, object, &copy.id).await? {
+            Ok(Sought::Gone) => say(format!("{how}; a read finds it no more"), true),
+            Ok(Sought::There) => {
                 copy.done = None;
                 say(format!("{how}, but it is still there; it is tried again"), false)
+            }
+            Ok(Sought::Merged(to)) => {
+                copy.done.get_or_insert_with(|| Done { how: how.clone(), at: self.rooms.clock.now() });
+                if self.is_free(&connection.id, entity, &to)? {
+                    let what = format!("{how}; it lives on in {to}, which is erased too");
+                    let moved = Copy { connection: connection.id.clone(), id: to, done: None };
+                    return Ok((Place { place, what, gone: true }, Some(moved)));
+                }
+                let what = format!(
+                    "{how}; {to}, which it was merged into, belongs to another record: erase that one too if it is the same person"
+                );
+                say(what, true)
             }
             Err(why) => say(format!("{how}, not looked for afterwards yet: {why}"), false),
         }
@@ -260,47 +396,79 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// Asks the CRM to erase, or to delete where its provider knows no erasure. Answers how it went.
     async fn send_erasure(
         &self,
-        connection: &Arc<Connection>,
+        asked: Asked<'_>,
         object: &ObjectName,
         id: &ExternalId,
-    ) -> Result<String, String> {
+    ) -> Result<Result<String, String>, PipelineError> {
         let arguments = serde_json::json!({ "object": object.as_str(), "id": id.as_str() });
         let erase = Operation::Other("erase".into(), arguments.to_string().into_bytes());
-        match self.ask_crm(connection, erase).await? {
-            Answer::Written(_) => return Ok("erased by the CRM's own operation".to_owned()),
-            Answer::Blocked(block) if block.problem.code == "unsupported" => {}
-            other => return Err(unexpected(&other)),
+        match self.ask_crm(asked, erase).await?.map(|concluded| concluded.answer) {
+            // It may be in no bin either: then it is gone as well as it can be.
+            Ok(Answer::Written(_) | Answer::Current(_)) => {
+                return Ok(Ok("erased by the CRM's own operation".to_owned()));
+            }
+            Ok(Answer::Blocked(block)) if block.problem.code == "unsupported" => {}
+            Ok(other) => return Ok(Err(unexpected(&other))),
+            Err(why) => return Ok(Err(why)),
         }
         let remove = Remove { object: object.to_string(), id: id.to_string(), version: None, stamp: None };
-        match self.ask_crm(connection, Operation::Remove(remove)).await? {
-            Answer::Written(_) | Answer::Current(_) => {
+        Ok(match self.ask_crm(asked, Operation::Remove(remove)).await?.map(|concluded| concluded.answer) {
+            Ok(Answer::Written(_) | Answer::Current(_)) => {
                 Ok("deleted, since its provider knows no erasure: the CRM may keep it in a bin".to_owned())
             }
-            other => Err(unexpected(&other)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(why) => Err(why),
+        })
+    }
+
+    /// Asks a CRM; a refusal or a failure holds its connection up as it would any other work. Err: why there is no answer.
+    async fn ask_crm(
+        &self,
+        asked: Asked<'_>,
+        operation: Operation,
+    ) -> Result<Result<Concluded, String>, PipelineError> {
+        let Asked { connection, patient } = asked;
+        let ended = if patient {
+            self.exchange_in_line(connection, Class::Interactive, operation).await
+        } else {
+            self.exchange(connection, Class::Interactive, None, move |_| Ok(Ok(operation))).await
+        };
+        match ended {
+            Ok(concluded) => {
+                if let Answer::Throttled(_) | Answer::Again(..) | Answer::Unauthorised(_) = &concluded.answer
+                {
+                    let _waits = self.waits(connection, concluded.answer.clone(), None, Commit::new());
+                }
+                Ok(Ok(concluded))
+            }
+            Err(error) => {
+                let why = in_words(&error);
+                let _failed = self.failed(connection, error, None, Commit::new())?;
+                Ok(Err(why))
+            }
         }
     }
 
-    async fn ask_crm(&self, connection: &Arc<Connection>, operation: Operation) -> Result<Answer, String> {
-        let sent = self.exchange(connection, Class::Interactive, None, move |_| Ok(Ok(operation))).await;
-        sent.map(|concluded| concluded.answer).map_err(|error| in_words(&error))
-    }
-
-    /// Whether a read no longer finds it.
+    /// What a read shows of a record.
     async fn look_for(
         &self,
-        connection: &Arc<Connection>,
+        asked: Asked<'_>,
         object: &ObjectName,
         id: &ExternalId,
-    ) -> Result<bool, String> {
+    ) -> Result<Result<Sought, String>, PipelineError> {
         let read = Operation::Read(Reference { object: object.to_string(), id: id.to_string() });
-        let sent = self.exchange(connection, Class::Interactive, None, move |_| Ok(Ok(read))).await;
-        match sent {
+        Ok(match self.ask_crm(asked, read).await? {
             Ok(mut concluded) => match concluded.seen.pop() {
-                Some(seen) => Ok(matches!(seen.body, Body::Gone(_) | Body::Moved(_))),
+                Some(seen) => Ok(match seen.body {
+                    Body::Gone(_) => Sought::Gone,
+                    Body::Moved(to) => Sought::Merged(to.id.as_str().into()),
+                    _ if seen.id != *id => Sought::Merged(seen.id),
+                    _ => Sought::There,
+                }),
                 None => Err(unexpected(&concluded.answer)),
             },
-            Err(error) => Err(in_words(&error)),
-        }
+            Err(why) => Err(why),
+        })
     }
 
     async fn erase_internal(&self, entity: &EntityKey) -> Result<Place, PipelineError> {
@@ -340,12 +508,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// Erases what the store knows of a record, and looks for it afterwards. What the erasure itself was told of meanwhile is erased
     /// like the rest.
-    async fn erase_traces(&self, entity: &EntityKey, order: &Order) -> Result<Vec<Place>, PipelineError> {
-        let mut found = self.traces(entity, order)?;
+    async fn erase_traces(
+        &self,
+        entity: &EntityKey,
+        order: &Order,
+        in_doubt: &[ConnectionId],
+    ) -> Result<Vec<Place>, PipelineError> {
+        let mut found = self.traces(entity, order, in_doubt)?;
         let mut counts: Vec<usize> = found.iter().map(|trace| trace.count).collect();
         for tried in 1..=TRIES {
             self.drop_traces(entity, &found).await?;
-            found = self.traces(entity, order)?;
+            found = self.traces(entity, order, in_doubt)?;
             if tried == TRIES || found.iter().all(|trace| trace.ops.is_empty()) {
                 break;
             }
@@ -387,8 +560,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
-    /// Everything that the store has of a record, with the changes that take it away.
-    fn traces(&self, entity: &EntityKey, order: &Order) -> Result<Vec<Trace>, PipelineError> {
+    /// Everything that the store has of a record, with the changes that take it away. By the intent of a create that is in doubt at a
+    /// connection its record is still to be found: it stays.
+    fn traces(
+        &self,
+        entity: &EntityKey,
+        order: &Order,
+        in_doubt: &[ConnectionId],
+    ) -> Result<Vec<Trace>, PipelineError> {
         let store = &self.rooms.store;
         let links = store.links(entity)?;
         let mut connections: Vec<ConnectionId> = self
@@ -411,7 +590,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let (mut unread, mut many_letters, mut many_hints) = (0, false, false);
         let history = store.history(entity, usize::MAX)?.len();
         for connection in &connections {
-            if store.intent(entity, connection)?.is_some() {
+            if store.intent(entity, connection)?.is_some() && !in_doubt.contains(connection) {
                 intents.push(Op::DropIntent(entity.clone(), connection.clone()));
             }
             let ids: Vec<&ExternalId> = order

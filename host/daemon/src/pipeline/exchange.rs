@@ -157,6 +157,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.exchange_beside(connection, class, beside, prepare).await
     }
 
+    /// As [`exchange`](Self::exchange), of something that is not tried over and over: it waits in line for its quota, as what has begun.
+    pub(super) async fn exchange_in_line(
+        &self,
+        connection: &Arc<Connection>,
+        class: Class,
+        operation: Operation,
+    ) -> Result<Concluded, ExchangeError> {
+        let beside = Beside { link: None, guard: None, begun: true, told: &mut nothing_yet() };
+        self.exchange_beside(connection, class, beside, move |_| Ok(Ok(operation))).await
+    }
+
     /// As [`exchange`](Self::exchange), about the record of a case, and told in its trail. `guard` is on disk before the first request
     /// is sent.
     pub(super) async fn exchange_for<P>(

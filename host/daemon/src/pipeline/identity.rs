@@ -459,9 +459,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             if all.free.len() + all.taken.len() >= MOST_NAMESAKES {
                 break;
             }
-            let linked = self.rooms.store.entity_of(&self.external_key(case, &seen.id))?;
-            let other = linked.filter(|other| *other != *entity);
-            // One that was only named says nothing yet; one that would be linked may be gone since, or another person's, if the search lags.
+            let key = self.external_key(case, &seen.id);
+            if self.is_erased(&key)? {
+                // A search that lags shows it still. Nothing of it is taken over by whoever comes after.
+                continue;
+            }
+            let other = self.rooms.store.entity_of(&key)?.filter(|other| *other != *entity);
+            // One that was only named says nothing yet; one that would be linked may be gone since, or another person's, if the search
+            // lags: who is linked to what is gone goes with it.
             if let Some(known) = known.filter(|known| known.id == seen.id) {
                 seen = known.clone();
             } else if matches!(seen.body, Body::Touched | Body::Partial(_)) || (lags && other.is_none()) {

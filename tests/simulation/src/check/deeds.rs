@@ -95,6 +95,9 @@ impl Checker<'_> {
         for ((side, id), track) in
             self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
         {
+            if self.erased.contains(&track.code) {
+                continue;
+            }
             let (mut entries, mut since) = (Vec::new(), 0);
             for (id, _) in self.tracks(Side::Here, &track.code) {
                 let scope = self.world.system_a.scope();
@@ -146,6 +149,9 @@ impl Checker<'_> {
             let others = self.history.tracks.iter().filter(|((of, other), _)| of == side && other != id);
             for ((_, other), track) in others {
                 let Some(since) = holds_since(track, born.number, &address) else { continue };
+                if self.erased.contains(&track.code) {
+                    continue;
+                }
                 let is_seen = match side {
                     // It is looked for a moment before.
                     Side::Here => since.saturating_add(10_000) < born.at,
@@ -266,7 +272,8 @@ impl Checker<'_> {
     pub(super) fn guarded(&mut self) {
         let Guard::Left(limit) = self.world.setting.guard else { return };
         let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
-        for ((side, _), track) in &self.history.tracks {
+        let tracks = self.history.tracks.iter().filter(|(_, track)| !self.erased.contains(&track.code));
+        for ((side, _), track) in tracks {
             for change in track.changes.iter().filter(|change| change.what == What::Died) {
                 if let Who::Tandem(place, _) = change.who
                     && self.accounted(change)

@@ -163,3 +163,28 @@ fn a_flood_of_deliveries_starves_no_record() {
     dispatch.arrived([edit(4_000), delivery(4_001)]);
     assert_eq!(taken(&mut dispatch, &store).expect("work").subject, Subject::Delivery(4_001));
 }
+
+#[test]
+fn everybody_who_waits_for_a_hand_is_woken_also_behind_one_that_is_held_up() {
+    let store = MemoryStore::default();
+    let mut dispatch = Dispatch::new(4);
+    for id in ["c", "d", "e"] {
+        dispatch.register(&id.into(), &"s".into());
+    }
+    assert_eq!(taken(&mut dispatch, &store), None);
+    let of = |seq: u64, id: &str, record: &str| Hint {
+        connection: id.into(),
+        ..hint(seq, Class::Interactive, Subject::Internal(record.into()))
+    };
+    dispatch.arrived([of(1, "c", "shared")]);
+    let first = taken(&mut dispatch, &store).expect("work of the first connection");
+    dispatch.arrived([of(2, "d", "shared"), of(3, "d", "own")]);
+    let own = taken(&mut dispatch, &store).expect("its other record");
+    assert_eq!(own.subject, Subject::Internal("own".into()));
+    dispatch.put_back(own, 1_000, true);
+    dispatch.arrived([of(4, "e", "shared")]);
+    assert_eq!(taken(&mut dispatch, &store), None, "both want what the first one holds");
+    dispatch.finish(&first);
+    let next = taken(&mut dispatch, &store).expect("work of the one that is not held up");
+    assert_eq!((next.connection.as_str(), next.subject), ("e", Subject::Internal("shared".into())));
+}
