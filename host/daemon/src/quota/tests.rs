@@ -410,7 +410,6 @@ fn what_waits_for_more_than_is_left_is_told_though_a_cheaper_call_could_go() {
     assert_eq!((standing.detail.as_str(), quotas.not_before(&acme(), Class::Live, NOW)), ("daily", 0));
     assert_eq!(quotas.standing(&acme(), until).cause, Cause::None, "it could go now");
 
-    wait(&quotas, &charge("daily", 8), Class::Reconcile, NOW);
     let bulk = Quotas::new(QuotaConfig::default());
     bulk.configure(&acme(), Some("app"), &[quota("daily", QuotaKind::Daily, 10)]).unwrap();
     spend(&bulk, 8, NOW);
