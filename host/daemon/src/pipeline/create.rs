@@ -36,7 +36,7 @@ use crate::store::{Call, Commit, Intent, Op, Store, Subject};
 pub(super) const BUSY_MS: u64 = 25;
 
 /// Nobody waits longer for a hand that is busy, in milliseconds.
-const BUSY_LONG_MS: u64 = 1_000;
+pub(super) const BUSY_LONG_MS: u64 = 1_000;
 
 /// Whether an existing record could be linked.
 pub(super) enum Created {

@@ -13,7 +13,7 @@ use tandem_core::link::{Fields, Life, Link, Side};
 use tandem_core::plan::{self, Internal as InternalState};
 
 use super::clash::{clash, rival};
-use super::create::identity_of;
+use super::create::{BUSY_LONG_MS, identity_of};
 use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
 use super::record::{Case, Held, Next};
@@ -528,8 +528,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let now = self.rooms.clock.now();
         let key = self.external_key(case, &seen.id);
         if !held.hold(Hand::External(key.clone())) {
-            // Whoever has it may wait for this record's hand: it comes first, or the two would put each other off for ever.
-            return Ok(Some(Next::End(self.busy())));
+            // Whoever has it may wait for this record's hand: it comes first, or the two would put each other off for ever, with a call
+            // for each time.
+            let until = now.saturating_add(BUSY_LONG_MS);
+            return Ok(Some(Next::End(End::PutBack { until, whole: false })));
         }
         case.link.external = Some(key.id);
         case.note("linked", "the CRM has a record with the same identity", now);

@@ -437,7 +437,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             case.link = link;
             let why = "the CRM refused fields; they are left out";
             case.note_fields(pointers.into_iter().collect(), "refused-fields", why, now);
-            case.external = External::Unseen;
+            // Nothing was written: what was seen of the CRM's record still holds, and an edit there that was outvoted with a field of its
+            // group has to be outvoted again.
             return Ok(Next::Round);
         }
         Ok(Next::End(self.aside(case, "rejected", problems)))
