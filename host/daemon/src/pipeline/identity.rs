@@ -148,12 +148,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(None);
         };
         let identity = identity_of(&fields, &case.object.policy);
-        let Namesakes { free, taken, .. } = match self.namesakes(case, entity, &identity, Some(read)).await? {
+        let Namesakes { mut free, taken, .. } = match self.namesakes(case, entity, &identity, Some(read)).await? {
             Ok(found) => found,
             Err(end) => return Ok(Some(end)),
         };
         if taken.is_empty() && free.iter().all(|seen| seen.id == read.id) {
             return Ok(None);
+        }
+        if free.iter().all(|seen| seen.id != read.id) {
+            // A search that lags does not show it yet: it is among those of whom it is asked all the same.
+            free.push(read.clone());
+            free.sort_by(|one, other| one.id.cmp(&other.id));
         }
         let asked = self.which(case, entity, &identity, &free, &taken);
         match self.decision(&asked)? {
