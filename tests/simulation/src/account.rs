@@ -472,7 +472,7 @@ impl Account {
             && !record.live()
             && method == "GET"
             && pen.now < *until
-            && pen.number % 2 == 0
+            && pen.number.is_multiple_of(2)
         {
             return answer(200, row);
         }
