@@ -148,10 +148,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(None);
         };
         let identity = identity_of(&fields, &case.object.policy);
-        let Namesakes { mut free, taken, .. } = match self.namesakes(case, entity, &identity, Some(read)).await? {
-            Ok(found) => found,
-            Err(end) => return Ok(Some(end)),
-        };
+        let Namesakes { mut free, taken, .. } =
+            match self.namesakes(case, entity, &identity, Some(read)).await? {
+                Ok(found) => found,
+                Err(end) => return Ok(Some(end)),
+            };
         if taken.is_empty() && free.iter().all(|seen| seen.id == read.id) {
             return Ok(None);
         }

@@ -1,9 +1,10 @@
 //! Intents: what is written down before a write is made, and what is found out by it when the write's commit is lost.
 //!
 //! A create cannot be repeated without harm: its intent says by what the record is recognised. An update can be repeated, but
-//! an edit that meets it half done looks like a conflict; and a removal that is not known to be ours looks like the CRM's deletion, by
-//! which a record that came back meanwhile would be deleted. Their intent says what was on its way, see [`Unsettled`]. An intent is opened when the quota has let the request go and before it is sent,
-//! so that what has to wait costs nothing; it is closed by the commit of the link.
+//! an edit that meets it half done looks like a conflict; and a removal that is not known to be ours looks like the CRM's
+//! deletion, by which a record that came back meanwhile would be deleted. Their intent says what was on its way, see
+//! [`Unsettled`]. An intent is opened when the quota has let the request go and before it is sent, so that what has to wait costs
+//! nothing; it is closed by the commit of the link.
 
 use std::collections::{HashMap, HashSet};
 
