@@ -570,6 +570,11 @@ impl Meter {
         self.disk.covered = self.disk.covered.max(number);
     }
 
+    /// Its state is to be saved, again if it was.
+    pub(super) fn note_change(&mut self) {
+        self.changed = true;
+    }
+
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
