@@ -114,7 +114,7 @@ pub(super) async fn hand_out(
             let Some(work) = engine.pipeline.take()? else { break };
             let (engine, failed, stop) = (engine.clone(), failed.clone(), stop.clone());
             tokio::spawn(async move {
-                if let Err(error) = work_on(&engine, work, &stop).await {
+                if let Err(error) = Box::pin(work_on(&engine, work, &stop)).await {
                     failed.lock().get_or_insert(error);
                 }
                 drop(permit);

@@ -252,12 +252,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         self.keep_progress(link, &written).await.map_err(ExchangeError::Pipeline)?;
                     }
                     let permit = self.admit(connection, &request, class, begun || calls > 0).await?;
-                    if let Err(error) = self.keep_count(&permit).await {
-                        permit.finish(Outcome::NotSent, clock.now());
-                        return Err(ExchangeError::Pipeline(error.into()));
+                    let mut kept = self.keep_count(&permit).await.map_err(PipelineError::from);
+                    if let (true, Some(guard)) = (kept.is_ok(), guard.take()) {
+                        kept = self.open(guard).await;
                     }
-                    if let Some(guard) = guard.take() {
-                        self.open(guard).await.map_err(ExchangeError::Pipeline)?;
+                    if let Err(error) = kept {
+                        permit.finish(Outcome::NotSent, clock.now());
+                        return Err(self.unkept(error));
                     }
                     if calls == 0 {
                         began = clock.now();
@@ -365,16 +366,23 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if permit.is_saved() {
             return Ok(());
         }
-        self.save_counters(turn, Extent::Due).await
+        // Rarely: what is saved reaches ahead of what is used.
+        Box::pin(self.save_counters(turn, Extent::Due)).await
     }
 
-    /// Saves the counters of quotas.
+    /// Saves the counters of quotas; with a full disk, when somebody saves next.
     ///
     /// # Errors
-    /// The store does not take them.
+    /// The store is out of order.
     pub async fn keep_counters(&self, extent: Extent) -> Result<(), StoreError> {
         let turn = self.saving.lock().await;
-        self.save_counters(turn, extent).await
+        match self.save_counters(turn, extent).await {
+            Err(error @ StoreError::Full { .. }) => {
+                tracing::error!(%error, "counters of quotas wait to be saved");
+                Ok(())
+            }
+            kept => kept,
+        }
     }
 
     /// One save at a time: an earlier state may not be written over a later one.
@@ -391,9 +399,26 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         for (name, value) in std::mem::take(&mut saving.values) {
             commit.push(Op::PutValue(name, value));
         }
-        self.rooms.store.commit(commit, Until::Durable).await?;
-        self.rooms.quotas.saved(saving);
-        Ok(())
+        match self.rooms.store.commit(commit, Until::Durable).await {
+            Ok(()) => {
+                self.rooms.quotas.saved(saving);
+                Ok(())
+            }
+            Err(error) => {
+                self.rooms.quotas.unsaved(saving);
+                Err(error)
+            }
+        }
+    }
+
+    /// What has to be on disk before a request is sent is not: with a full disk it is not sent now.
+    fn unkept(&self, error: PipelineError) -> ExchangeError {
+        match error {
+            PipelineError::Store(StoreError::Full { .. }) => ExchangeError::Held {
+                until: self.rooms.clock.now().saturating_add(super::settle::DISK_FULL_MS),
+            },
+            error => ExchangeError::Pipeline(error),
+        }
     }
 
     /// What is already true in the CRM is on disk before the next request of the same write is sent.

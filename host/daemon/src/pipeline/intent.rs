@@ -135,11 +135,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         guard.intent.opened_at = now;
         self.remember(&guard.intent);
         let mut commit = Commit::new();
+        let replaces = guard.link.is_some();
         if let Some(link) = guard.link.take() {
             commit.push(Op::PutLink(link));
         }
         commit.push(Op::PutIntent(guard.intent.clone()));
-        self.rooms.store.commit(commit, Until::Durable).await?;
+        if let Err(error) = self.rooms.store.commit(commit, Until::Durable).await {
+            if !replaces {
+                self.forget(&guard.intent);
+            }
+            return Err(error.into());
+        }
         guard.opened = true;
         Ok(())
     }
@@ -154,6 +160,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             Call::Update { .. } => {
                 self.unsettled.lock().insert((connection, entity));
+            }
+        }
+    }
+
+    /// An intent did not reach the disk, and none stood before it: nothing is under way.
+    fn forget(&self, intent: &Intent) {
+        let (entity, connection) = (intent.entity.clone(), intent.connection.clone());
+        match &intent.call {
+            Call::Create { .. } => {
+                let place = (connection, entity.object.clone());
+                self.creates.lock().close(&place, &entity);
+            }
+            Call::Update { .. } => {
+                self.unsettled.lock().remove(&(connection, entity));
             }
         }
     }

@@ -379,7 +379,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 self.rejected(case, problems, internal, now)
             }
             (answer, _) => {
-                let unknown = matches!(&answer, Answer::Again(_, effect) if effect != "no");
+                let unknown = matches!(&answer, Answer::Again(_, effect) if effect != "no")
+                    || (creates && self.was_kept(case)?);
                 if creates {
                     if unknown {
                         return self.unknown_create(case, now).await.map(Next::End);
@@ -405,8 +406,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let lost = matches!(&error, ExchangeError::Send(SendError::Unknown { .. }) | ExchangeError::Fault(_));
         case.lost |= lost;
         if creates {
-            // Nothing was sent before the intent was opened.
-            if lost && case.create_open {
+            // Nothing was sent before the intent was opened. After its first call a create may be held up: it has taken effect.
+            if case.create_open && (lost || self.was_kept(case)?) {
                 if let ExchangeError::Send(_) = &error {
                     self.rooms.quotas.failed(&case.connection.id, now, self.rooms.clock.jitter(u64::MAX));
                 }
@@ -418,6 +419,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let commit = self.take_commit(case);
         let end = self.failed(case.connection, error, Some(entity), commit)?;
         Ok(case.tell(end, now))
+    }
+
+    /// Whether the record of a create is known on disk though its exchange did not end: its first call had taken effect.
+    fn was_kept(&self, case: &Case<'_>) -> Result<bool, StoreError> {
+        let link = self.rooms.store.link(&case.link.entity, &case.connection.id)?;
+        let is_made = |link: Link| link.external.is_some() && link.incarnation == case.link.incarnation;
+        Ok(case.link.external.is_none() && link.is_some_and(is_made))
     }
 
     /// Fields that the CRM refused: left out and flagged where every one of them may be, otherwise set aside.
