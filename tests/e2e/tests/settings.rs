@@ -170,6 +170,7 @@ async fn a_property_that_is_made_after_the_account_was_asked_takes_part() -> Res
         Ok(if times() > so_far { Ok(()) } else { Err(house.log()) })
     })
     .await?;
+    arrives(&house, "acme", "ann@acme.example", "crew_role", Some("Pilot")).await?;
     house.system_a("acme").patch(&id, &json!({ "job_title": "Captain" })).await?;
     arrives(&house, "acme", "ann@acme.example", "crew_role", Some("Captain")).await?;
 

@@ -142,6 +142,8 @@ impl Engine {
             refused: Mutex::default(),
             seen_refused: Mutex::default(),
             asked_anew: Mutex::default(),
+            looked_early: Mutex::default(),
+            asking: Mutex::default(),
             shelf: Shelf::default(),
             archive,
             read: Mutex::default(),

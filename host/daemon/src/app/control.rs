@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tandem_core::Millis;
 use tandem_core::exchange::Observed;
-use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
+use tandem_core::id::{ConnectionId, ObjectName};
 use tandem_core::link::{Link, Side};
 use tandem_core::policy::Flow;
 use tandem_core::span;
@@ -19,14 +19,11 @@ use crate::admin::view::{
     ProviderView, ProvidersReloaded, Reloaded, ReviewView, Status, Swapped, Undone, WithheldView,
 };
 use crate::admin::{
-    Aspect, Control, ControlError, DeadTarget, Decide, DecideMany, DeletesTarget, Look, LookAt, PauseTarget,
-    Pin, Readiness, RecordRef, ReviewFilter, RollBack, Unfreeze, moment, past,
+    Aspect, Control, ControlError, DeadTarget, Decide, DecideMany, DeletesTarget, Look, PauseTarget, Pin,
+    Readiness, RecordRef, ReviewFilter, RollBack, Unfreeze, moment, past,
 };
 use crate::internal::Internal as _;
-use crate::pipeline::listing::Kind;
-use crate::pipeline::{
-    Approval, Clock as _, Connection, DecideClashError, Kept, Kind as Guarded, Selection, Withheld,
-};
+use crate::pipeline::{Approval, Clock as _, DecideClashError, Kept, Kind as Guarded, Selection, Withheld};
 use crate::quota::Cause as Standing;
 use crate::store::{
     Class, Commit, DeadLetter, Hint, HistoryEntry, Op, Store as _, StoreError, Subject, Until, lies_within,
@@ -35,9 +32,6 @@ use crate::telemetry::Freshness;
 
 /// History entries that `explain` shows.
 const HISTORY: usize = 200;
-
-/// Links that are looked at at once by a look at all.
-const LOOK_PAGE: usize = 256;
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
 pub(super) fn store(error: StoreError) -> ControlError {
@@ -251,35 +245,6 @@ impl Engine {
             }
             DeadTarget::All => self.store.dead(None, 100_000).map_err(store)?,
         })
-    }
-
-    /// Goes through all records of both sides once more, as bulk work: also through those that are not linked, which a rule or
-    /// a policy may have left out before.
-    async fn walk_again(&self, connection: &Connection, object: &ObjectName) -> Result<(), ControlError> {
-        let failed = |error: &dyn std::fmt::Display| ControlError::Failed(error.to_string());
-        self.pipeline.forget_seed(&connection.id).await.map_err(|error| failed(&error))?;
-        self.pipeline.forget_cursor(connection, object, Kind::Walk).await.map_err(|error| failed(&error))?;
-        self.forget_walk(connection, object).await.map_err(store)?;
-        self.looks.plan(self.clock.now(), &connection.id, object);
-        Ok(())
-    }
-
-    fn look_hint(&self, link: &Link) -> Hint {
-        Hint {
-            seq: self.store.next_seq(),
-            connection: link.connection.clone(),
-            object: link.entity.object.clone(),
-            subject: Subject::Internal(link.entity.id.clone()),
-            class: Class::Reconcile,
-            noticed_at: self.clock.now(),
-            due: 0,
-            attempts: 0,
-            cause: "look".into(),
-            observed: link
-                .external
-                .as_ref()
-                .map(|external| Observed::touched(link.entity.object.as_str(), external.as_str())),
-        }
     }
 }
 
@@ -716,67 +681,8 @@ impl Control for Engine {
 
     async fn look(&self, look: Look) -> Result<Count, ControlError> {
         self.known(&look.connection)?;
-        let connection = self.pipeline.connection(&look.connection).ok_or_else(|| {
-            ControlError::Conflict(format!("connection {} cannot be used", look.connection))
-        })?;
-        let mut hints = Vec::new();
-        match &look.records {
-            LookAt::Internal(id) => {
-                let entity = EntityKey {
-                    scope: connection.scope.clone(),
-                    object: look.object.clone(),
-                    id: id.clone(),
-                };
-                let link = self
-                    .store
-                    .link(&entity, &connection.id)
-                    .map_err(store)?
-                    .unwrap_or_else(|| Link::new(entity, connection.id.clone()));
-                hints.push(self.look_hint(&link));
-            }
-            LookAt::External(id) => hints.push(Hint {
-                seq: self.store.next_seq(),
-                connection: connection.id.clone(),
-                object: look.object.clone(),
-                subject: Subject::External(id.clone()),
-                class: Class::Reconcile,
-                noticed_at: self.clock.now(),
-                due: 0,
-                attempts: 0,
-                cause: "look".into(),
-                observed: Some(Observed::touched(look.object.as_str(), id.as_str())),
-            }),
-            LookAt::All => {
-                self.ask_anew(&connection.id);
-                let mut after: Option<EntityKey> = None;
-                let mut count = 0;
-                let looking = self.pipeline.looking(&connection.id);
-                loop {
-                    let links =
-                        self.store.scan_links(&connection.id, after.as_ref(), LOOK_PAGE).map_err(store)?;
-                    let Some(last) = links.last() else { break };
-                    after = Some(last.entity.clone());
-                    let hints: Vec<Hint> = links
-                        .iter()
-                        .filter(|link| link.entity.object == look.object)
-                        .map(|link| self.look_hint(link))
-                        .collect();
-                    count += hints.len() as u64;
-                    self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
-                }
-                drop(looking);
-                self.walk_again(&connection, &look.object).await?;
-                // Where there was nothing to look at, or all of it was done by now.
-                self.pipeline
-                    .weigh(&connection)
-                    .await
-                    .map_err(|error| ControlError::Failed(error.to_string()))?;
-                return Ok(Count { count });
-            }
-        }
-        let count = hints.len() as u64;
-        self.pipeline.notice(hints, Until::Durable).await.map_err(store)?;
-        Ok(Count { count })
+        let engine = self.this()?;
+        whole(async move { engine.look(look).await }).await
     }
 
     async fn providers(&self) -> Result<Vec<ProviderView>, ControlError> {

@@ -7,7 +7,7 @@
 //! is carried of a record may depend on it, and nobody would look at the rest again. The facts that are kept are those that the
 //! connection was configured with last, and are on disk before it is. Facts that it cannot be configured with
 //! are dropped, and it goes on as it is. The same facts as before change nothing. An account that does not answer is asked at the
-//! next look.
+//! next look. Whoever had all records looked at before the account said something new has them looked at once more.
 //!
 //! It refuses to understand them: facts are the provider's.
 
@@ -35,6 +35,17 @@ struct Asked {
     by: String,
 }
 
+/// What asking an account has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Learnt {
+    /// It did not say.
+    Nothing,
+    /// The connection goes on with what it had: the account says so, or was asked a while ago, or says what cannot be used.
+    Same,
+    /// The connection works with something new.
+    New,
+}
+
 impl Engine {
     /// What the account of a connection said of itself. Null: nothing yet.
     pub(super) fn facts(&self, id: &ConnectionId) -> Value {
@@ -47,13 +58,26 @@ impl Engine {
         self.store.value(&asked_name(id)).is_ok_and(|asked| asked.is_some())
     }
 
-    /// Asks the account when it is time. However that ends, its records wait no longer.
-    pub(super) async fn learn(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
-        let learnt = self.ask(id).await;
+    /// Asks the account when it is time. However that ends, its records wait no longer. True: what counts is what it says by now.
+    pub(super) async fn learn(self: &Arc<Self>, id: &ConnectionId) -> Result<bool, StoreError> {
+        let asking = self.asking.lock().entry(id.clone()).or_default().clone();
+        let learnt = {
+            let _one = asking.lock().await;
+            self.ask(id).await
+        };
         if let Some(connection) = self.pipeline.connection(id) {
             connection.directions.await_facts(false);
         }
-        learnt
+        let learnt = learnt?;
+        if learnt != Learnt::Nothing {
+            let early = self.looked_early.lock().remove(id).unwrap_or_default();
+            for object in early.iter().filter(|_| learnt == Learnt::New) {
+                if let Err(error) = self.look_at_all(id, object).await {
+                    tracing::warn!(connection = %id, %object, %error, "its records are not looked at once more");
+                }
+            }
+        }
+        Ok(learnt != Learnt::Nothing)
     }
 
     /// Has the account asked at the next look.
@@ -62,31 +86,34 @@ impl Engine {
     }
 
     /// Asks the account about itself when it is time, and configures the connection with what it says.
-    async fn ask(self: &Arc<Self>, id: &ConnectionId) -> Result<(), StoreError> {
-        let Some(version) = self.runtime.version_of(id) else { return Ok(()) };
+    async fn ask(self: &Arc<Self>, id: &ConnectionId) -> Result<Learnt, StoreError> {
+        let Some(version) = self.runtime.version_of(id) else { return Ok(Learnt::Nothing) };
         let wanted = self.asked_anew.lock().remove(id);
         if !wanted && self.is_asked(id, &version.label)? {
-            return Ok(());
+            return Ok(Learnt::Same);
         }
         let file = self.files.lock().get(id).cloned();
-        let (Some(connection), Some(file)) = (self.pipeline.connection(id), file) else { return Ok(()) };
+        let (Some(connection), Some(file)) = (self.pipeline.connection(id), file) else {
+            return Ok(Learnt::Nothing);
+        };
         let Some(facts) = self.pipeline.probe(&connection).await else {
             if wanted {
                 self.ask_anew(id);
             }
-            return Ok(());
+            return Ok(Learnt::Nothing);
         };
         // Whoever has the turn may be waiting until nobody works with the connection as it was.
         drop(connection);
         if facts == self.facts(id) {
-            return self.note_asked(id, &version.label, AGAIN_MS, Commit::new()).await;
+            self.note_asked(id, &version.label, AGAIN_MS, Commit::new()).await?;
+            return Ok(Learnt::Same);
         }
         // Somebody may have changed or removed it meanwhile, or swapped its provider; that is newer, and asks again.
         let _turn = self.turn.lock().await;
         if !self.files.lock().get(id).is_some_and(|now| Arc::ptr_eq(now, &file)) {
-            return Ok(());
+            return Ok(Learnt::Nothing);
         }
-        let Some(version) = self.runtime.version_of(id) else { return Ok(()) };
+        let Some(version) = self.runtime.version_of(id) else { return Ok(Learnt::Nothing) };
         let mut commit = Commit::new();
         commit.push(Op::PutValue(facts_name(id), facts.to_string().into_bytes()));
         let setup = Setup { settings: file.settings.clone(), facts };
@@ -102,8 +129,11 @@ impl Engine {
         let failed = match prepared {
             Ok(prepared) => {
                 self.note_asked(id, &version.label, AGAIN_MS, commit).await?;
-                tracing::info!(connection = %id, "the account says something new of itself");
-                self.move_over(vec![prepared]).await.failed.into_values().next()
+                let failed = self.move_over(vec![prepared]).await.failed.into_values().next();
+                if failed.is_none() {
+                    tracing::info!(connection = %id, "the account says something new of itself, which counts from now on");
+                }
+                failed
             }
             Err(error) => {
                 self.note_asked(id, &version.label, AGAIN_AFTER_REFUSAL_MS, Commit::new()).await?;
@@ -112,8 +142,9 @@ impl Engine {
         };
         if let Some(error) = failed {
             tracing::warn!(connection = %id, error, "it stays as it was before the account was asked");
+            return Ok(Learnt::Same);
         }
-        Ok(())
+        Ok(Learnt::New)
     }
 
     /// Whether this version has asked the account and need not do it yet again.

@@ -10,6 +10,7 @@ mod directory;
 mod edit;
 mod facts;
 mod limits;
+mod look;
 mod matching;
 mod pauses;
 mod providers;
@@ -79,6 +80,10 @@ pub struct Engine {
     seen_refused: Mutex<BTreeMap<ConnectionId, Arc<ConnectionConfig>>>,
     /// Connections whose accounts are asked about themselves at the next look, whenever that was done last.
     asked_anew: Mutex<BTreeSet<ConnectionId>>,
+    /// Objects that a person had looked at as a whole before the account answered.
+    looked_early: Mutex<BTreeMap<ConnectionId, BTreeSet<ObjectName>>>,
+    /// One question at a time for each connection: whoever comes second waits for what the first one learns.
+    asking: Mutex<BTreeMap<ConnectionId, Arc<tokio::sync::Mutex<()>>>>,
     /// Connections that cannot be used, and why.
     refused: Mutex<BTreeMap<ConnectionId, Vec<String>>>,
     /// Which versions of providers serve.
