@@ -40,6 +40,7 @@ use crate::link::{Fields, Life, Link, Side};
 use crate::policy::ObjectPolicy;
 
 pub use answer::{after_external_reject, after_external_write, after_internal_write, observed_answer};
+pub use delete::confirm_return;
 pub use differs::{Differs, differs};
 pub use identity::{bury_merged, cut, hold_identity, release_identity, relink, renew};
 pub use overtaken::{Edit, may_be_overtaken, note_edits};

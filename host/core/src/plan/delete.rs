@@ -401,7 +401,8 @@ pub(super) fn tombstone(
 
 /// A record that is gone was read as it was before: a replica that lags, or one that was restored within the same second. True of the
 /// second kind is what is still so a while later. Until when to wait; None: it is back.
-fn confirm_return(link: &mut Link, began: Millis, policy: &ObjectPolicy) -> Option<Millis> {
+#[must_use]
+pub fn confirm_return(link: &mut Link, began: Millis, policy: &ObjectPolicy) -> Option<Millis> {
     let doubt = *link.doubt.get_or_insert(Doubt { since: began, looks: 0, last: began });
     let due = doubt.since.saturating_add(policy.confirm_after());
     link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: began.max(doubt.last), ..doubt });

@@ -174,6 +174,10 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
         // Nothing orders a row after a deletion: a listing that lags shows a change from before it as if it were new.
         return Seen::Ask(Ask::ReadExternal, "it was deleted or missed; only a direct read brings it back");
     }
+    if link.look && link.external.is_some() && !matches!(source, Source::Read { .. } | Source::Answer) {
+        // The row may be from before what somebody was told of and has not looked at yet.
+        return Seen::Ask(Ask::ReadExternal, "somebody has to look first; a row may be older than that");
+    }
     // Our own write left a later state than this one: a replica that lags, or a row from before.
     let before_own =
         matches!((link.own.as_ref().and_then(|own| own.stamp), stamp), (Some(own), Some(now)) if now < own);

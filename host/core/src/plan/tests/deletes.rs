@@ -333,3 +333,17 @@ fn a_rewrite_that_is_to_be_adopted_does_not_bring_a_deleted_record_back_and_an_e
     let plan = run(&link, &deleted(3), &there("edited", Some(51)), &policy);
     assert!(plan.internal.is_some() && plan.external.is_none(), "the update wins: {}", plan.reason);
 }
+
+#[test]
+fn a_return_in_doubt_is_confirmed_by_a_look_after_a_while_from_the_first_one_on() {
+    let mut link = agreed(&[("/phone", json!("1"))]);
+    let wait = policy().confirm_after();
+    assert_eq!(confirm_return(&mut link, NOW, &policy()), Some(NOW + wait));
+    assert_eq!(
+        confirm_return(&mut link, NOW + wait - 1, &policy()),
+        Some(NOW + wait),
+        "it counts from the first one"
+    );
+    assert_eq!(confirm_return(&mut link, NOW + wait, &policy()), None);
+    assert_eq!(link.doubt.map(|doubt| (doubt.since, doubt.looks, doubt.last)), Some((NOW, 3, NOW + wait)));
+}

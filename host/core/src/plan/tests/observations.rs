@@ -57,6 +57,21 @@ fn an_event_older_than_what_is_known_is_dropped_and_system_a_still_flows() {
 }
 
 #[test]
+fn a_row_is_not_the_look_that_somebody_has_to_take_and_a_read_is() {
+    let told = Link { look: true, ..link() };
+    let newer = whole(Source::Listing { began: NOW + 1, consistent: true }, Some(200), &other());
+    let plan = run(&told, &internal(), &newer, &policy());
+    assert_eq!((plan.ask, plan.link.look), (Some(Ask::ReadExternal), true));
+    assert!(run(&link(), &internal(), &newer, &policy()).ask.is_none(), "nobody has to look");
+    let read = whole(Source::Read { began: NOW + 1 }, Some(200), &other());
+    let plan = run(&told, &internal(), &read, &policy());
+    assert_eq!((plan.ask, plan.link.look), (None, false));
+    // A record that is not there yet cannot be read.
+    let unlinked = Link { look: true, external: None, ..link() };
+    assert_ne!(run(&unlinked, &internal(), &newer, &policy()).ask, Some(Ask::ReadExternal));
+}
+
+#[test]
 fn the_echo_of_our_own_write_is_dismissed_in_every_form_without_a_call() {
     let changed = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
     let plan = run(&link(), &changed, &External::Unseen, &policy());
