@@ -70,6 +70,18 @@ struct Order {
     entity: EntityKey,
     since: Millis,
     copies: Vec<Copy>,
+    /// Keys that records were given which were made for it.
+    #[serde(default)]
+    keys: Vec<Key>,
+}
+
+/// A key that a record of a CRM may bear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Key {
+    connection: ConnectionId,
+    key: String,
+    /// The CRM was asked who bears it.
+    searched: bool,
 }
 
 /// One place of which an erasure tells.
@@ -161,10 +173,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let known = stored.and_then(|stored| serde_json::from_slice::<Order>(&stored).ok());
         let mut order = match known.filter(|order| order.entity == *entity) {
             Some(order) => order,
-            None => Order { entity: entity.clone(), since: self.rooms.clock.now(), copies: Vec::new() },
+            None => Order {
+                entity: entity.clone(),
+                since: self.rooms.clock.now(),
+                copies: Vec::new(),
+                keys: Vec::new(),
+            },
         };
-        let (copies, unknown) = self.copies_of(entity, patient).await?;
+        let (copies, mut unknown) = self.copies_of(entity, patient).await?;
         copies.into_iter().for_each(|copy| order.add(copy));
+        self.add_keys(&mut order)?;
+        self.open_order(&name, &order).await?;
+        unknown.extend(self.add_bearers(&mut order, patient).await?);
         self.open_order(&name, &order).await?;
         let mut places = Vec::new();
         let mut at = 0;
@@ -301,6 +321,62 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok((copies, unknown))
     }
 
+    /// Adds the keys that the record's links have had at CRMs that keep them.
+    fn add_keys(&self, order: &mut Order) -> Result<(), StoreError> {
+        for mut link in self.rooms.store.links(&order.entity)? {
+            let known = self.connection(&link.connection);
+            let object = known.as_ref().and_then(|known| known.objects.get(&order.entity.object));
+            if !object.is_some_and(|object| object.abilities.key) {
+                continue;
+            }
+            for incarnation in 0..=link.incarnation {
+                link.incarnation = incarnation;
+                let key = Key { connection: link.connection.clone(), key: link.key(), searched: false };
+                if !order.keys.iter().any(|it| it.connection == key.connection && it.key == key.key) {
+                    order.keys.push(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the CRM's records that bear one of the keys, and are linked to nobody: they were made for the record once, and would be taken
+    /// for it again. Answers where that is not known yet.
+    async fn add_bearers(
+        &self,
+        order: &mut Order,
+        patient: bool,
+    ) -> Result<Vec<(ConnectionId, Place)>, PipelineError> {
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for key in order.keys.iter_mut().filter(|key| !key.searched) {
+            let made = match self.connection(&key.connection) {
+                Some(connection) => {
+                    let asked = Asked { connection: &connection, patient };
+                    self.find_made(asked, &order.entity, Some(key.key.clone()), Vec::new()).await?
+                }
+                None => Made::Unknown("the connection is not in use".to_owned()),
+            };
+            match made {
+                Made::Found(seen) => {
+                    key.searched = true;
+                    found.extend(seen.into_iter().map(|seen| (key.clone(), seen)));
+                }
+                Made::Nowhere => key.searched = true,
+                Made::Unknown(why) => {
+                    let place = format!("{} records that were made for it before", key.connection);
+                    let what = format!("not looked for yet: {why}; it is tried again");
+                    unknown.push((key.connection.clone(), Place { place, what, gone: false }));
+                }
+            }
+        }
+        for (Key { connection, key, .. }, seen) in found {
+            if seen.key.as_ref() == Some(&key) && self.is_free(&connection, &order.entity, &seen.id)? {
+                order.add(Copy { connection, id: seen.id, done: None });
+            }
+        }
+        Ok(unknown)
+    }
+
     /// What a create may have made, once the CRM's search would show it.
     async fn made_by_create(&self, asked: Asked<'_>, intent: &Intent) -> Result<Made, PipelineError> {
         let Call::Create { key, identity, unknown_since, .. } = &intent.call else {
@@ -319,7 +395,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let identity =
             identity.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
-        let find = Find { object: intent.entity.object.to_string(), key, identity: identity.collect() };
+        self.find_made(asked, &intent.entity, key, identity.collect()).await
+    }
+
+    /// Looks for records that were made for an entity.
+    async fn find_made(
+        &self,
+        asked: Asked<'_>,
+        entity: &EntityKey,
+        key: Option<String>,
+        identity: Vec<Attribute>,
+    ) -> Result<Made, PipelineError> {
+        let find = Find { object: entity.object.to_string(), key, identity };
         let concluded = match self.ask_crm(asked, Operation::Find(find)).await? {
             Ok(concluded) => concluded,
             Err(why) => return Ok(Made::Unknown(why)),
@@ -652,14 +739,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 clash_ops.extend(ops);
             }
             withheld.extend(self.drop_withheld(entity, connection)?);
-            let of_it = Selection {
+            // A record of the CRM may have belonged to another one before, which was deleted.
+            let of_object = Selection {
                 connection: Some(connection.clone()),
                 object: Some(entity.object.clone()),
                 scope: Some(entity.scope.clone()),
-                ids: vec![entity.id.clone()],
+                ids: Vec::new(),
                 batch: None,
             };
-            kept.extend(self.kept_names(&of_it)?.into_iter().map(Op::DropValue));
+            self.each_kept(&of_object, |name, row| {
+                if row.entity == *entity || row.external.is_some_and(|id| ids.contains(&&id)) {
+                    kept.push(Op::DropValue(name));
+                }
+                Ok(())
+            })?;
         }
         let trace = |what: &'static str, ops: Vec<Op>| Trace { what, count: ops.len(), ops, cut: false };
         Ok(vec![
@@ -780,7 +873,8 @@ mod tests {
             delivery: Delivery { body: br#"[{"objectId":512}]"#.to_vec(), ..Delivery::default() },
         };
         let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "a".into() };
-        let order = |done| Order { entity: entity.clone(), since: 5, copies: vec![copy(done)] };
+        let order =
+            |done| Order { entity: entity.clone(), since: 5, copies: vec![copy(done)], keys: Vec::new() };
         assert!(order(None).is_told_by(&stored("crm", 9)));
         assert!(!order(None).is_told_by(&stored("other", 9)));
         let done = Some(Done { how: "erased".into(), at: 7 });

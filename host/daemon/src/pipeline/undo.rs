@@ -197,17 +197,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(found)
     }
 
-    /// The names of kept records.
-    pub(super) fn kept_names(&self, selection: &Selection) -> Result<Vec<String>, StoreError> {
-        let mut names = Vec::new();
-        self.each_kept(selection, |name, _| {
-            names.push(name);
-            Ok(())
-        })?;
-        Ok(names)
-    }
-
-    fn each_kept(
+    /// Each kept record of a selection, with its name in the store.
+    pub(super) fn each_kept(
         &self,
         selection: &Selection,
         mut visit: impl FnMut(String, Kept) -> Result<(), StoreError>,
