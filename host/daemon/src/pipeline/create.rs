@@ -243,7 +243,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         }
     }
 
-    /// A create of these fields met a record of the CRM with the same identity: link it, and plan with what it has.
+    /// A create of these fields met a record of the CRM with the same identity: link it, and plan with what it has. Nobody else takes it
+    /// in meanwhile.
     pub(super) fn adopt_external(
         &self,
         case: &mut Case<'_>,
@@ -251,7 +252,27 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         fields: &Fields,
         held: &mut Held<'_>,
     ) -> Result<Created, PipelineError> {
+        let now = self.rooms.clock.now();
         let key = self.external_key(case, &id);
+        if !held.hold(Hand::External(key.clone())) {
+            // Whoever has it may wait for this record's hand, and comes first.
+            self.drop_create(case);
+            let until = now.saturating_add(BUSY_LONG_MS);
+            let commit = self.take_commit(case);
+            return Ok(Created::Taken(End::Later { until, touched: false, commit }));
+        }
+        if self.is_erased(&key)? {
+            // It goes in a moment, or somebody has brought it back, and it is left alone: nothing of it is taken over.
+            self.drop_create(case);
+            let what = "the CRM has a record with the same identity that is erased, or was brought back after that: delete it there";
+            return Ok(Created::Taken(End::Again {
+                problem: problem("erased", what.to_owned()),
+                point: "rejected",
+                not_before: now,
+                touched: false,
+                commit: self.take_commit(case),
+            }));
+        }
         if let Some(other) = self.rooms.store.entity_of(&key)?
             && other != case.link.entity
         {
@@ -260,7 +281,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(Created::Taken(end));
             }
         }
-        let now = self.rooms.clock.now();
         case.link.external = Some(id);
         case.note("linked", "the CRM has a record with the same identity", now);
         case.external = External::Touched;
@@ -447,11 +467,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(self.busy());
             }
         }
-        let (entity, live) = match &intent {
-            Some(intent) => (intent.entity.clone(), true),
+        let (entity, live, by_identity) = match &intent {
+            Some(intent) => (intent.entity.clone(), true, false),
             None => match self.whose(&mut case, key, &seen, &identity, held).await? {
-                Whose::Nobody => (provisional, false),
-                Whose::One { entity, live } => (entity, live),
+                Whose::Nobody => (provisional, false, false),
+                Whose::One { entity, live, by_identity } => (entity, live, by_identity),
                 Whose::Undecided(end) => return Ok(end),
             },
         };
@@ -473,6 +493,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 // What was about to be made is there.
                 case.create_open = self.is_being_made(&case.link);
                 self.point_at(&mut case, &key.id, live)?;
+                if by_identity {
+                    self.note_identity(&mut case, &identity, &fields).await?;
+                }
             }
         }
         case.external = match self.external_of(&mut case, (seen, began), true) {

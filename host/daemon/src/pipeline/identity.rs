@@ -9,7 +9,7 @@ use tandem_core::Millis;
 use tandem_core::clash::{Choice, Clash, Kind, Rival, Waits};
 use tandem_core::exchange::{Answer, Attribute, Find, Observed, Operation, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
-use tandem_core::link::{Fields, Life, Link, Side};
+use tandem_core::link::{Fields, Life, Link, Pair, Side};
 use tandem_core::plan::{self, Internal as InternalState};
 
 use super::clash::{clash, rival};
@@ -57,6 +57,8 @@ pub(super) enum Whose {
         entity: EntityKey,
         /// It is there; found by the key, it may be deleted.
         live: bool,
+        /// It had the same identity when it was found.
+        by_identity: bool,
     },
     /// A person has to decide, or has decided that it is left alone.
     Undecided(End),
@@ -105,7 +107,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if by_identity && let Some(end) = self.has_namesakes(case, only, seen, held).await? {
                     return Ok(Whose::Undecided(end));
                 }
-                return Ok(Whose::One { entity: only.clone(), live });
+                return Ok(Whose::One { entity: only.clone(), live, by_identity });
             }
             ([_], _) => Kind::Duplicate,
             _ => Kind::Ambiguous,
@@ -122,7 +124,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let asked = clash(case, waits, kind, identity, rivals, (why, now));
         Ok(match self.decision(&asked)? {
             Some(Choice::Link(id)) => match candidates.into_iter().find(|entity| entity.id.as_str() == id) {
-                Some(entity) => Whose::One { entity, live },
+                Some(entity) => Whose::One { entity, live, by_identity: false },
                 None => Whose::Undecided(self.asks(case, asked)),
             },
             _ => Whose::Undecided(self.asks(case, asked)),
@@ -166,6 +168,30 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Some(Choice::Link(id)) if id == read.id.as_str() => Ok(None),
             _ => Ok(Some(self.asks(case, asked))),
         }
+    }
+
+    /// A record of System A was found by its identity, and has another one by now: somebody has edited it in the meantime, knowing what
+    /// both sides had.
+    pub(super) async fn note_identity(
+        &self,
+        case: &mut Case<'_>,
+        identity: &[(String, String)],
+        there: &Fields,
+    ) -> Result<(), PipelineError> {
+        let [(pointer, value)] = identity else { return Ok(()) };
+        if !case.link.base.is_empty() {
+            return Ok(());
+        }
+        let (InternalState::Present { fields, .. }, _) = self.read_internal(&case.link.entity).await? else {
+            return Ok(());
+        };
+        let is_as_found = identity_of(&fields, &case.object.policy).iter().any(|own| own.1 == *value);
+        if let Some(known) = there.get(pointer).filter(|_| !is_as_found) {
+            let pair =
+                Pair { internal: Some(known.clone()), external: Some(known.clone()), ..Pair::default() };
+            case.link.base.insert(pointer.clone(), pair);
+        }
+        Ok(())
     }
 
     /// Points the case's link at the CRM's record that it belongs to. A record that it was linked to before is left alone from
@@ -299,20 +325,36 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if !held.hold(Hand::External(key.clone())) {
             return Ok(Some(self.busy()));
         }
-        let Some(other) = self.rooms.store.entity_of(&key)?.filter(|other| *other != case.link.entity) else {
-            return Ok(None);
+        // A record that is erased takes nobody else's with it, though its link may be gone before it.
+        let is_erased = self.is_erased(&key)?;
+        let other = self.rooms.store.entity_of(&key)?.filter(|other| *other != case.link.entity);
+        let winner = match other {
+            _ if is_erased => None,
+            Some(other) => match self.rooms.store.link(&other, &case.connection.id)? {
+                Some(link) if link.life == Life::Active => Some(other),
+                _ => return Ok(None),
+            },
+            None => return Ok(None),
         };
-        let link = self.rooms.store.link(&other, &case.connection.id)?;
-        if link.is_none_or(|link| link.life != Life::Active) {
-            return Ok(None);
-        }
         if let InternalState::Deleted { version, .. } = internal {
             return Ok(Some(self.bury_loser(case, *version)));
         }
-        let why =
-            format!("its record {from} in the CRM was merged into {to}, which is linked to {}", other.id);
         let waits = Waits::Internal(case.link.entity.id.clone());
-        let rivals = vec![rival(Some(other.id), Some(to.clone()))];
+        let (why, rivals) = match winner {
+            Some(winner) => (
+                format!(
+                    "its record {from} in the CRM was merged into {to}, which is linked to {}",
+                    winner.id
+                ),
+                vec![rival(Some(winner.id), Some(to.clone()))],
+            ),
+            None => (
+                format!(
+                    "its record {from} in the CRM was merged into one that is erased; erase it too if it is the same person"
+                ),
+                Vec::new(),
+            ),
+        };
         let asked = clash(case, waits, Kind::Merged, &[], rivals, (why, now));
         case.link = plan::cut(&case.link, now);
         Ok(Some(self.asks(case, asked)))

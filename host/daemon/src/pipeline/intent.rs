@@ -110,6 +110,12 @@ impl Creates {
     pub(super) fn any_since_before(&self, place: &Place, moment: Millis) -> bool {
         self.open.get(place).is_some_and(|known| known.values().any(|opened| *opened <= moment))
     }
+
+    /// Whether any create is under way that was opened after a moment and by another one.
+    pub(super) fn any_opened_within(&self, place: &Place, after: Millis, until: Millis) -> bool {
+        let is_within = |opened: &Millis| *opened > after && *opened <= until;
+        self.open.get(place).is_some_and(|known| known.values().any(is_within))
+    }
 }
 
 impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, I, C> {
@@ -257,8 +263,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let Some(unsettled) = self.unsettled_of(&case.link.entity, &case.connection.id)? else {
             return Ok(());
         };
-        if case.link.external.is_none() {
-            case.link.external.clone_from(&unsettled.external);
+        if case.link.external.is_none()
+            && let Some(id) = &unsettled.external
+        {
+            let external = self.external_key(case, id);
+            if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != case.link.entity) {
+                // A create had met it, and was held up before the two were linked; somebody else has taken it in since.
+                case.update_open = true;
+                return Ok(());
+            }
+            case.link.external = Some(id.clone());
         }
         case.unsettled = unsettled;
         case.update_open = true;
@@ -285,6 +299,7 @@ mod tests {
         creates.recall(&place, vec![stored.clone()]);
         assert!(creates.has(&place, &entity) && creates.any_since_before(&place, 7));
         assert!(!creates.any_since_before(&place, 6), "nobody waits for a create that came later");
+        assert!(creates.any_opened_within(&place, 6, 7) && !creates.any_opened_within(&place, 7, 9));
         creates.close(&place, &entity);
         // The connection is set up anew: its provider was swapped, or its settings were saved.
         creates.recall(&place, vec![stored]);

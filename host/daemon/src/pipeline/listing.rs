@@ -110,7 +110,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Kind::Changes => Class::Live,
             Kind::Walk => Class::Backfill,
         };
-        let hints = self.hints_of(connection, rows, class, cause, now);
+        // Whoever waits for creates waits for those that the CRM may have carried out by the time it answered.
+        let answered = self.rooms.clock.now();
+        let place = (connection.id.clone(), object.clone());
+        let mut late = Vec::new();
+        if self.creates.lock().any_opened_within(&place, now, answered) {
+            let (known, unknown) = self.by_link(connection, rows)?;
+            rows = known;
+            late = unknown;
+        }
+        let mut hints = self.hints_of(connection, rows, class, cause, now);
+        hints.extend(self.hints_of(connection, late, class, cause, answered));
         let mut commit = Commit::new();
         for hint in &hints {
             commit.push(Op::AddHint(hint.clone()));
@@ -160,6 +170,29 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         kind: Kind,
     ) -> Result<bool, PipelineError> {
         Ok(self.rooms.store.value(&Self::cursor_name(connection, object, kind))?.is_some())
+    }
+
+    /// Rows of linked records, and what is left of those of others: that something is there, which is read before it is taken in.
+    fn by_link(
+        &self,
+        connection: &Connection,
+        rows: Vec<Observed>,
+    ) -> Result<(Vec<Observed>, Vec<Observed>), PipelineError> {
+        let (mut linked, mut others) = (Vec::new(), Vec::new());
+        for row in rows {
+            let external = ExternalKey {
+                connection: connection.id.clone(),
+                object: ObjectName::from(row.object.as_str()),
+                id: ExternalId::from(row.id.as_str()),
+            };
+            let is_whole = matches!(row.state, State::Whole(_) | State::Partial(_) | State::Touched);
+            if is_whole && self.rooms.store.entity_of(&external)?.is_none() {
+                others.push(Observed { state: State::Touched, ..row });
+            } else {
+                linked.push(row);
+            }
+        }
+        Ok((linked, others))
     }
 
     /// A row that is no newer than what the link has seen says nothing; nor does one of a record that has moved and that nobody is

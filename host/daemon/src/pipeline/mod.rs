@@ -344,7 +344,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.settle(&connection, work, end).await?;
             return Ok(());
         }
-        let mut held = record::Held::new(&self.dispatch);
+        let mut held = record::Held::new(&self.dispatch, Some(work.hand.clone()));
         let end = match &work.subject {
             crate::store::Subject::Delivery(seq) => self.read_delivery(&connection, *seq).await?,
             _ => self.work_record(&connection, &work, &mut held).await?,
@@ -451,7 +451,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     /// Takes a hand, waiting up to five seconds for whoever has it.
     async fn hold(&self, hand: dispatch::Hand) -> Option<Grip<'_>> {
         for _ in 0..500 {
-            let mut held = record::Held::new(&self.dispatch);
+            let mut held = record::Held::new(&self.dispatch, None);
             if held.hold(hand.clone()) {
                 return Some(Grip { held: Some(held), arrived: &*self.arrived });
             }

@@ -9,7 +9,9 @@ use tandem_core::document;
 use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link, Pair};
-use tandem_core::plan::{self, Ask, External, Internal as InternalState, Peer, Source, Unsettled, Verdict};
+use tandem_core::plan::{
+    self, Ask, External, ExternalWrite, Internal as InternalState, Peer, Source, Unsettled, Verdict,
+};
 use tandem_core::rules::Action;
 
 use super::dispatch::{Dispatch, Hand};
@@ -31,17 +33,19 @@ const ROUNDS: u32 = 12;
 /// Hands that a piece of work holds besides its own; let go when it is settled.
 pub(super) struct Held<'a> {
     dispatch: &'a parking_lot::Mutex<Dispatch>,
+    /// The work's own, which ends with it.
+    own: Option<Hand>,
     hands: Vec<Hand>,
 }
 
 impl<'a> Held<'a> {
-    pub(super) fn new(dispatch: &'a parking_lot::Mutex<Dispatch>) -> Self {
-        Self { dispatch, hands: Vec::new() }
+    pub(super) fn new(dispatch: &'a parking_lot::Mutex<Dispatch>, own: Option<Hand>) -> Self {
+        Self { dispatch, own, hands: Vec::new() }
     }
 
     /// Takes one more hand; false when somebody else has it.
     pub(super) fn hold(&mut self, hand: Hand) -> bool {
-        if self.hands.contains(&hand) {
+        if self.own.as_ref() == Some(&hand) || self.hands.contains(&hand) {
             return true;
         }
         let held = self.dispatch.lock().hold(&hand);
@@ -87,6 +91,8 @@ pub(super) struct Case<'a> {
     pub(super) settling: bool,
     /// The answer to an update was lost: what became of it is found out by the next try.
     pub(super) lost: bool,
+    /// Its record was made in the CRM by this case.
+    pub(super) made: bool,
     /// Calls were made for it: what it learnt would be lost if it were put back.
     pub(super) begun: bool,
     /// A look at everything is the only reason for it.
@@ -108,6 +114,16 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// When the look began that shows a record whose removal got no answer: a replica that lags shows it as well.
+    fn in_doubt_removed(&self) -> Option<Millis> {
+        match self.external {
+            External::Whole { source: Source::Read { began }, .. } => {
+                (self.settling && self.unsettled.removal).then_some(began)
+            }
+            _ => None,
+        }
+    }
+
     /// Fields that have moved in the CRM's record since the link was written are compared anew.
     pub(super) fn take_up_places(&mut self) {
         let forgotten = self.object.places.take_up(&mut self.link);
@@ -233,6 +249,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             create_open: false,
             unsettled: Unsettled::default(),
             update_open: false,
+            made: false,
             settling: false,
             lost: false,
             begun: false,
@@ -257,11 +274,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut internal = self.read_for(&mut case).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
+            let (removal, doubt) = (case.in_doubt_removed(), case.link.doubt);
             self.settle_updates(&mut case, &internal, now);
             let mut plan = {
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
             };
+            if let Some(began) = removal
+                && matches!(internal, InternalState::Deleted { .. })
+                && !matches!(plan.external, Some(ExternalWrite::Remove { .. }))
+                && let Some(until) = {
+                    case.link.doubt = case.link.doubt.or(doubt);
+                    plan::confirm_return(&mut case.link, began, &case.object.policy)
+                }
+            {
+                case.settling = true;
+                case.note("doubted", "a removal got no answer, and the record is shown still", now);
+                let commit = self.take_commit(&mut case);
+                return Ok(End::Later { until, touched: true, commit });
+            }
             if let Some(end) = self.redirected(&mut case, &plan.link, &internal, held)? {
                 return Ok(end);
             }

@@ -12,7 +12,8 @@ use tandem_core::plan::{
 use tandem_core::redact::redact;
 
 use super::clash::rival;
-use super::create::Created;
+use super::create::{BUSY_LONG_MS, Created};
+use super::dispatch::Hand;
 use super::exchange::{Body, Concluded, ExchangeError, provider_document};
 use super::inbox::problem;
 use super::intent::Guard;
@@ -146,6 +147,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             ExternalWrite::Remove { .. } => None,
         };
+        if let (ExternalWrite::Update { .. } | ExternalWrite::Remove { .. }, Some(id)) =
+            (&write, &case.link.external)
+            && !held.hold(Hand::External(self.external_key(case, id)))
+        {
+            // Somebody has it in hand still as a record that nobody knows, with word of what people did to it.
+            let until = self.rooms.clock.now().saturating_add(BUSY_LONG_MS);
+            let commit = self.take_commit(case);
+            return Ok(Next::End(End::Later { until, touched: false, commit }));
+        }
+        if case.made && matches!(write, ExternalWrite::Update { .. }) {
+            // Word of a person's edits in the CRM waits under the new record's id, which nobody knew when this work was taken up.
+            let (until, commit) = (self.rooms.clock.now(), self.take_commit(case));
+            return Ok(Next::End(End::Later { until, touched: true, commit }));
+        }
         if let Some(end) = self.judge(case, "internal", after.as_ref()).await? {
             return Ok(Next::End(end));
         }
@@ -308,6 +323,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 );
                 let what = match &write {
                     ExternalWrite::Create { .. } => {
+                        case.made = true;
                         self.rooms.metrics.record(&case.provider, "created-external");
                         "created-external"
                     }
