@@ -10,6 +10,7 @@
 mod creates;
 mod deeds;
 mod erased;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,11 +82,13 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
         checker.reported(place);
         checker.set_aside(place);
         checker.found_by_id(place);
+        checker.lives_on(place);
     }
     checker.causes();
     checker.needless();
     checker.told();
     checker.heard();
+    checker.deleted_unseen();
     checker.made_once();
     checker.waited();
     checker.patient();
@@ -332,8 +335,8 @@ impl Checker<'_> {
             && last.is_some_and(|last| last.what == What::Died && matches!(last.who, Who::Tandem(..)))
     }
 
-    /// Whether an account without a key has a record of a person that Tandem made there without an address, and whose answer was lost:
-    /// nothing finds it, and it is taken in as somebody else.
+    /// Whether an account without a key has a record of a person that Tandem made there without an address, or that has got another one,
+    /// and whose answer was lost: nothing finds it, and it is taken in as somebody else.
     fn has_left(&self, code: &str) -> bool {
         let own = self.history.tracks.iter().filter(|(_, track)| track.code == code);
         own.into_iter().any(|(record, track)| self.is_left(record, track))
@@ -341,13 +344,13 @@ impl Checker<'_> {
 
     fn is_left(&self, record: &(Side, String), track: &Track) -> bool {
         let Side::There(place) = record.0 else { return false };
-        let born = track.changes.first();
-        born.is_some_and(|born| {
-            matches!(born.who, Who::Tandem(..))
-                && !born.fields.contains_key(EMAIL)
-                && !self.accounted(born)
-                && !self.world.accounts[place].habits.key
-        })
+        let mut changes = track.changes.iter();
+        let Some(born) = changes.next() else { return false };
+        let is_readdressed = |change: &Change| change.who == Who::Person && change.fields.contains_key(EMAIL);
+        matches!(born.who, Who::Tandem(..))
+            && (!born.fields.contains_key(EMAIL) || changes.any(is_readdressed))
+            && !self.accounted(born)
+            && !self.world.accounts[place].habits.key
     }
 
     /// Of records with one address each is linked or asked about, and nothing is asked about a record that is gone.
@@ -748,15 +751,19 @@ impl Checker<'_> {
             .then_some(born)
     }
 
-    /// The answer to a record's create was lost, it was found by its address, and the server had rewritten it: who does not know that it
-    /// is a rewrite takes it for an edit, and an edit may win over a deletion.
+    /// The answer to a record's create was lost, it was found by its address or its key, and the server had rewritten it: who does not
+    /// know that it is a rewrite takes it for an edit, and an edit may win over a deletion.
     fn may_be_edited(&self, place: usize, x: &str) -> bool {
         let is_lost = |born: &Change| match born.who {
             Who::Tandem(..) => !self.accounted(born),
             Who::Person => false,
         };
-        !self.world.accounts[place].habits.rewrites.is_empty()
-            && self.searched_by_address(place, x).is_some_and(is_lost)
+        let habits = &self.world.accounts[place].habits;
+        let by_key = || {
+            let track = self.history.tracks.get(&(Side::There(place), x.to_owned()));
+            track.and_then(|track| track.changes.first()).filter(|_| habits.key)
+        };
+        !habits.rewrites.is_empty() && self.searched_by_address(place, x).or_else(by_key).is_some_and(is_lost)
     }
 
     /// The edits of which no other one was made in sight of them, and whether that is certain.

@@ -376,8 +376,13 @@ impl Daemon {
     pub(crate) fn approve(&mut self) {
         let engine = self.engine.clone();
         let (working, woken) = (self.working.clone(), self.woken.clone());
+        let (history, shared) = (self.history.clone(), self.shared.clone());
         working.fetch_add(1, Ordering::Relaxed);
         self.watched(async move {
+            for row in engine.withheld(&Selection::default(), usize::MAX)? {
+                let of = (place_of(&row.connection), row.entity.id.to_string());
+                history.lock().approved.entry(of).or_insert(shared.now());
+            }
             let ruled = engine.rule_on_withheld(&Selection::default(), Approval::Approved).await;
             working.fetch_sub(1, Ordering::Relaxed);
             woken.store(true, Ordering::Relaxed);

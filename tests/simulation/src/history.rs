@@ -2,7 +2,7 @@
 //!
 //! It is kept by the model systems and read by the checker. Nothing of the engine's inside is in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tandem_core::Millis;
@@ -113,6 +113,10 @@ pub(crate) struct History {
     pub(crate) told: BTreeMap<u64, Told>,
     /// When work on an account's record was taken up: the account's place, the id.
     pub(crate) taken: BTreeMap<(usize, String), Vec<Millis>>,
+    /// Records of which a webhook told that the provider faulted over: what it said never came further.
+    pub(crate) unread: BTreeSet<(usize, String)>,
+    /// Whose withheld writes an operator approved of, and when: the account's place, the id in System A.
+    pub(crate) approved: BTreeMap<(usize, String), Millis>,
     /// Writes that an account took and that changed nothing.
     pub(crate) needless: Vec<(Side, String, u64)>,
 }

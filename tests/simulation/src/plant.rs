@@ -49,11 +49,19 @@ pub enum Plant {
     IndexForgets,
     /// A record that was merged away answers as if it were there, with what the other one has.
     MergedStays,
+    /// What the guard has let pass is not written down.
+    GuardForgets,
+    /// The precondition of a deletion is left out.
+    DeletesWhatever,
+    /// Nobody says that a record was merged.
+    MergeUntold,
+    /// A hint that is put off says nothing any more of the state that it told of.
+    LateHintSaysNothing,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::StoreLosesCommit,
         Self::DiskLies,
         Self::StoreTearsCommit,
@@ -77,6 +85,10 @@ impl Plant {
         Self::ErasureLeavesHistory,
         Self::SearchSaidSettled,
         Self::IndexForgets,
+        Self::GuardForgets,
+        Self::DeletesWhatever,
+        Self::MergeUntold,
+        Self::LateHintSaysNothing,
     ];
 
     /// The one with this name.

@@ -18,7 +18,7 @@ use crate::history::History;
 use crate::plant::Plant;
 use crate::shared::Shared;
 use crate::values::{FIELDS, OBJECT, pointer_of, property_of};
-use crate::wire::{CALL, Faults};
+use crate::wire::{CALL, Faults, place_of};
 
 /// Providers of a world: each visit is one hop with a nap before and after it.
 pub(crate) struct Natives<E> {
@@ -56,9 +56,9 @@ impl<E: Send + 'static> Runtime for Natives<E> {
         let (before, after) = self.shared.roll(|dice| (dice.chance(faults), dice.chance(faults)));
         let Some(habits) = binding.inner::<Habits>() else { return Err(fault()) };
         // A provider is pure: nobody can tell whether it faulted before its job or after it.
-        let (done, read) = {
-            let mut native = Native { habits: &habits, plant: self.plant, read: None };
-            (job(&mut native), native.read)
+        let (done, read, heard) = {
+            let mut native = Native { habits: &habits, plant: self.plant, read: None, heard: Vec::new() };
+            (job(&mut native), native.read, native.heard)
         };
         if !before {
             self.shared.nap(3).await;
@@ -66,6 +66,8 @@ impl<E: Send + 'static> Runtime for Natives<E> {
         if !before && !after {
             return done;
         }
+        let place = place_of(binding.connection());
+        self.history.lock().unread.extend(heard.into_iter().map(|id| (place, id)));
         if let Some(call) = read
             && let Some(call) = self.history.lock().calls.get_mut(&call)
         {
@@ -80,6 +82,8 @@ struct Native<'a> {
     plant: Option<Plant>,
     /// The call whose answer it was given.
     read: Option<u64>,
+    /// The records of which a webhook told.
+    heard: Vec<String>,
 }
 
 type Mapped = Result<Result<Json, Vec<Problem>>, Fault>;
@@ -269,8 +273,14 @@ impl Provider for Native<'_> {
         let Ok(Value::Array(events)) = serde_json::from_slice::<Value>(&delivery.body) else {
             return Ok(Err(problem("not-a-list", "the delivery is no list of events", None)));
         };
-        let observed = events.iter().map(|event| {
+        let mut heard = Vec::new();
+        let untold = |event: &&Value| {
+            self.plant == Some(Plant::MergeUntold)
+                && event.get("kind").and_then(Value::as_str) == Some("merged")
+        };
+        let observed = events.iter().filter(|event| !untold(event)).map(|event| {
             let id = event.get("id").and_then(Value::as_str).unwrap_or_default();
+            heard.push(id.to_owned());
             let properties = event.get("properties").unwrap_or(&Value::Null);
             let state = match event.get("kind").and_then(Value::as_str) {
                 Some("changed") => State::Partial(properties.to_string().into_bytes()),
@@ -285,7 +295,9 @@ impl Provider for Native<'_> {
             let stamp = event.get("stamp").and_then(Value::as_u64);
             Observed { state, stamp, ..Observed::touched(OBJECT, id) }
         });
-        Ok(Ok(observed.collect()))
+        let observed = observed.collect();
+        self.heard = heard;
+        Ok(Ok(observed))
     }
 }
 

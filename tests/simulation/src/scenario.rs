@@ -1,5 +1,5 @@
 //! What some worlds have beside the common dice: crowds of records with one address, replicas that lag behind a deletion, values that
-//! the other side cannot hold.
+//! the other side cannot hold, deletions in numbers.
 //!
 //! Invariant: it is drawn from a stream of its own, so that a world without any of it is the same as without this file.
 
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Sets,
     /// Creates get no answer, and people edit the new records meanwhile.
     Doubt,
+    /// People are entered and deleted, over and over, and the process dies between.
+    Purge,
 }
 
 /// A world's own, and its dice.
@@ -49,6 +51,7 @@ impl Scenario {
             3 => Kind::Unfit,
             4 => Kind::Sets,
             5 => Kind::Doubt,
+            6 => Kind::Purge,
             _ => Kind::Common,
         };
         let mut times = Vec::new();
@@ -57,6 +60,7 @@ impl Scenario {
             Kind::Crowd => dice.between(1, 6),
             Kind::Ghosts | Kind::Unfit => dice.between(2, 8),
             Kind::Sets | Kind::Doubt => dice.between(4, 20),
+            Kind::Purge => dice.between(8, 24),
         };
         for _ in 0..acts {
             times.push(dice.between(500, 80_000));

@@ -101,6 +101,19 @@ impl<E: Send + 'static> Disk<E> {
                 }
                 Some(Commit { ops })
             }
+            Some(Plant::GuardForgets) => {
+                let is_count = |op: &Op| matches!(op, Op::PutValue(name, _) if name.starts_with("guard/"));
+                Some(Commit { ops: commit.ops.into_iter().filter(|op| !is_count(op)).collect() })
+            }
+            Some(Plant::LateHintSaysNothing) => {
+                let blank = |op: Op| match op {
+                    Op::AddHint(hint) if hint.due > self.shared.now() => {
+                        Op::AddHint(Hint { observed: None, ..hint })
+                    }
+                    op => op,
+                };
+                Some(Commit { ops: commit.ops.into_iter().map(blank).collect() })
+            }
             Some(Plant::WithheldLost) => {
                 let is_row = |op: &Op| matches!(op, Op::PutValue(name, _) if name.starts_with("withheld/"));
                 Some(Commit { ops: commit.ops.into_iter().filter(|op| !is_row(op)).collect() })

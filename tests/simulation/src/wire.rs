@@ -172,7 +172,7 @@ impl Wire {
                 later.headers.clear();
                 again(8_000, later);
             }
-            (Plant::NoPrecondition, "PATCH") => request.headers.clear(),
+            (Plant::NoPrecondition, "PATCH") | (Plant::DeletesWhatever, "DELETE") => request.headers.clear(),
             (Plant::UpdateSwallowed, "PATCH") if chance(100) => return Some(answer(200, &Value::Null)),
             (Plant::UpdateTooMuch, "PATCH") if chance(200) => {
                 let body = request.body.as_deref().unwrap_or_default();

@@ -69,4 +69,26 @@ impl Checker<'_> {
             }
         }
     }
+
+    /// No link is left with a record that is gone, deleted or merged into another one, unless a person is asked about it.
+    pub(super) fn lives_on(&mut self, place: usize) {
+        let connection = connection_id(place);
+        for link in self.world.disk.scan_links(&connection, None, 10_000).unwrap_or_default() {
+            let Some(id) = link.external.clone().filter(|_| link.life == Life::Active) else { continue };
+            let Some(track) = self.history.tracks.get(&(Side::There(place), id.to_string())) else {
+                continue;
+            };
+            let code = track.code.clone();
+            let here = self.history.tracks.get(&(Side::Here, link.entity.id.to_string()));
+            let of_person = here.map_or(&code, |track| &track.code).clone();
+            let lives = self.world.accounts.get(place).is_some_and(|it| it.live().contains(&id.to_string()));
+            if lives || self.shown(place, &of_person).whole || self.shown(place, &code).whole {
+                continue;
+            }
+            self.fail(format!(
+                "{code}: {id} in account {place} is gone, and linked to {} still",
+                link.entity.id
+            ));
+        }
+    }
 }

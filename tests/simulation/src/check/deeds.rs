@@ -10,9 +10,8 @@ use tandem_core::id::EntityKey;
 
 use super::{Checker, plain};
 use crate::daemon::connection_id;
-use crate::habits::Returns;
-use crate::history::{Change, Side, Track, What, Who};
-use crate::values::{self, CODE, EMAIL, OBJECT, TAGS, property_of};
+use crate::history::{Side, Track, What, Who};
+use crate::values::{self, EMAIL, OBJECT};
 use crate::world::Guard;
 
 /// A piece of work is told of within so long of each thing that it did.
@@ -171,81 +170,6 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// Nothing is written to an account over a person's edit that Tandem had been told of before it took up the work, unless it has
-    /// looked since. A delivery whose reading failed holds nobody up, so worlds where providers fault are left out.
-    pub(super) fn heard(&mut self) {
-        if self.world.setting.faults.component > 0 {
-            return;
-        }
-        let mut wrong = Vec::new();
-        for ((side, id), track) in
-            self.history.tracks.iter().filter(|(_, track)| !self.is_merged(&track.code))
-        {
-            let Side::There(place) = *side else { continue };
-            let taken = self.history.taken.get(&(place, id.clone()));
-            for write in track.changes.iter().filter(|change| change.what == What::Edited) {
-                let Who::Tandem(_, call) = write.who else { continue };
-                let Some(call) = self.history.calls.get(&call) else { continue };
-                if !call.line.starts_with("PATCH ") {
-                    continue;
-                }
-                let Some(taken) = taken.and_then(|all| all.iter().rfind(|at| **at <= call.sent)) else {
-                    continue;
-                };
-                for pointer in write.fields.keys().filter(|pointer| !matches!(**pointer, CODE | TAGS)) {
-                    let mut before = track
-                        .changes
-                        .iter()
-                        .filter(|change| change.number < write.number && change.fields.contains_key(pointer));
-                    let Some(edit) = before.next_back().filter(|it| it.who == Who::Person) else { continue };
-                    let value = edit.fields.get(pointer).map(values::token);
-                    // Who sets a field back to what it was changed nothing that Tandem could see.
-                    if edit.what != What::Edited
-                        || before.any(|other| other.fields.get(pointer).map(values::token) == value)
-                    {
-                        continue;
-                    }
-                    let is_told = self.history.told.values().any(|told| {
-                        told.place == place
-                            && told.id == *id
-                            && told.number == edit.number
-                            && told.acknowledged.is_some_and(|at| at < *taken)
-                    });
-                    if is_told && !self.looked_at(place, id, (pointer, edit), call.sent) {
-                        wrong.push(format!(
-                            "{id} in account {place}: {pointer} was written over an edit that had been told of: {}",
-                            call.line
-                        ));
-                    }
-                }
-            }
-        }
-        self.wrong.extend(wrong);
-    }
-
-    /// Whether an account told Tandem of an edit before a moment: in a look at the record, in what a write was answered with, in a row of
-    /// a listing that shows it.
-    fn looked_at(&self, place: usize, id: &str, edit: (&str, &Change), until: Millis) -> bool {
-        let (pointer, edit) = edit;
-        let is_then = |at: Millis| at >= edit.at && at <= until;
-        let look = format!("GET /people/{id} ");
-        let write = format!("PATCH /people/{id} ");
-        let answers_whole = self.world.accounts[place].habits.returns == Returns::Whole;
-        let mut calls = self.history.calls.values().filter(|call| call.place == place && call.tells());
-        let is_seen = calls.any(|call| {
-            call.answered.is_some_and(is_then)
-                && !call.faulted
-                && (call.line.starts_with(&look) || answers_whole && call.line.starts_with(&write))
-        });
-        let wanted = edit.fields.get(pointer).map(values::token);
-        let shows = |row: &Value| {
-            let shown = property_of(pointer).and_then(|property| row.get(property));
-            Some(values::token(shown.unwrap_or(&Value::Null))) == wanted
-        };
-        let rows = self.history.listed.get(&(place, id.to_owned()));
-        is_seen || rows.is_some_and(|rows| rows.iter().any(|(at, row)| is_then(*at) && shows(row)))
-    }
-
     /// An account that says how long it wants to be left alone is left alone. A run that was killed has forgotten it.
     pub(super) fn patient(&mut self) {
         let mut wrong = Vec::new();
@@ -267,16 +191,17 @@ impl Checker<'_> {
         self.wrong.extend(wrong);
     }
 
-    /// Where nobody ruled, no more was deleted over a connection on either side than the guard lets pass. A deletion whose outcome Tandem
-    /// may not know counts for nothing: it may have been tried again.
+    /// No more was deleted over a connection on either side than the guard lets pass, and what an operator approved of. A deletion whose
+    /// outcome Tandem may not know counts for nothing: it may have been tried again.
     pub(super) fn guarded(&mut self) {
-        let Guard::Left(limit) = self.world.setting.guard else { return };
+        let (Guard::Left(limit) | Guard::Ruled(limit)) = self.world.setting.guard else { return };
         let mut deleted: BTreeMap<(Side, usize), u64> = BTreeMap::new();
         let tracks = self.history.tracks.iter().filter(|(_, track)| !self.erased.contains(&track.code));
         for ((side, _), track) in tracks {
             for change in track.changes.iter().filter(|change| change.what == What::Died) {
                 if let Who::Tandem(place, _) = change.who
                     && self.accounted(change)
+                    && !self.is_approved(place, &track.code, change.at)
                 {
                     *deleted.entry((*side, place)).or_default() += 1;
                 }
@@ -289,6 +214,15 @@ impl Checker<'_> {
                 ));
             }
         }
+    }
+
+    /// Whether an operator had approved of what was withheld of a person's records at an account.
+    fn is_approved(&self, place: usize, code: &str, until: Millis) -> bool {
+        let mut approved = self.history.approved.iter().filter(|((of, _), at)| *of == place && **at <= until);
+        approved.any(|((_, id), _)| {
+            let track = self.history.tracks.get(&(Side::Here, id.clone()));
+            track.is_none_or(|track| track.code == code)
+        })
     }
 
     /// Nobody asks for the same state of a record over and over.

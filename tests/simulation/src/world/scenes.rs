@@ -20,6 +20,7 @@ impl World {
             Kind::Unfit => self.write_long(),
             Kind::Sets => self.add_elements(),
             Kind::Doubt => self.enter_or_edit(),
+            Kind::Purge => self.enter_or_delete(),
         }
     }
 
@@ -54,6 +55,28 @@ impl World {
         self.scenario.last = person;
         let soon = self.scenario.dice.between(50, 20_000);
         self.shared.after(soon, Event::Scene);
+    }
+
+    /// Somebody is entered, or deleted at some side; now and then the process dies a little later.
+    fn enter_or_delete(&mut self) {
+        let accounts = self.accounts.len();
+        let dice = &mut self.scenario.dice;
+        let side = if dice.chance(600) { Side::Here } else { Side::There(dice.place(accounts)) };
+        let (enters, dies) = (dice.chance(450), dice.chance(200).then(|| dice.between(1, 200)));
+        let ids = self.live(side);
+        let id = self.scenario.dice.pick(&ids).cloned();
+        match id.filter(|_| !enters) {
+            Some(id) => self.delete(side, &id),
+            None => {
+                self.persons += 1;
+                let (person, token) = (self.persons, self.next_token());
+                let address = self.roll(|dice| values::text(dice, EMAIL, person, token));
+                self.create_at(side, person, &address);
+            }
+        }
+        if let Some(steps) = dies {
+            self.shared.after(0, Event::Crash(steps));
+        }
     }
 
     fn delete_somebody(&mut self) {
