@@ -309,7 +309,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     }
                 }
                 Made::Nowhere => {
-                    let what = "nothing finds it, if it was made: it has no identity, and the CRM no place for a key; erase it there";
+                    let what = "nothing finds it, if it was made: it has no identity and the CRM no place for a key, or its provider cannot look for one; erase it there";
                     unknown.push((connection.id.clone(), unanswered(&connection, what.to_owned(), true)));
                 }
                 Made::Unknown(why) => {
@@ -413,6 +413,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         Ok(match concluded.answer {
             Answer::Found(_) => Made::Found(concluded.seen),
+            // Its provider cannot look for anything.
+            Answer::Blocked(block) if block.problem.code == "unsupported" => Made::Nowhere,
             answer => Made::Unknown(unexpected(&answer)),
         })
     }
