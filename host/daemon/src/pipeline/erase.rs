@@ -184,8 +184,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         copies.into_iter().for_each(|copy| order.add(copy));
         self.add_keys(&mut order)?;
         self.open_order(&name, &order).await?;
-        unknown.extend(self.add_bearers(&mut order, patient).await?);
-        self.open_order(&name, &order).await?;
+        if order.keys.iter().any(|key| !key.searched) {
+            unknown.extend(self.add_bearers(&mut order, patient).await?);
+            // What was found is marked before it goes.
+            self.open_order(&name, &order).await?;
+        }
         let mut places = Vec::new();
         let mut at = 0;
         while let Some(copy) = order.copies.get_mut(at) {

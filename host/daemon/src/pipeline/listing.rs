@@ -185,8 +185,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 object: ObjectName::from(row.object.as_str()),
                 id: ExternalId::from(row.id.as_str()),
             };
-            let is_whole = matches!(row.state, State::Whole(_) | State::Partial(_) | State::Touched);
-            if is_whole && self.rooms.store.entity_of(&external)?.is_none() {
+            let is_there = !matches!(row.state, State::Gone(_) | State::Moved(_));
+            if is_there && self.rooms.store.entity_of(&external)?.is_none() {
                 others.push(Observed { state: State::Touched, ..row });
             } else {
                 linked.push(row);

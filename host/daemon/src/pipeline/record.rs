@@ -115,7 +115,7 @@ pub(super) struct Case<'a> {
 
 impl Case<'_> {
     /// When the look began that shows a record whose removal got no answer: a replica that lags shows it as well.
-    fn in_doubt_removed(&self) -> Option<Millis> {
+    fn shown_after_removal(&self) -> Option<Millis> {
         match self.external {
             External::Whole { source: Source::Read { began }, .. } => {
                 (self.settling && self.unsettled.removal).then_some(began)
@@ -274,7 +274,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut internal = self.read_for(&mut case).await?;
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
-            let (removal, doubt) = (case.in_doubt_removed(), case.link.doubt);
+            let (removal, doubt) = (case.shown_after_removal(), case.link.doubt);
             self.settle_updates(&mut case, &internal, now);
             let mut plan = {
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
