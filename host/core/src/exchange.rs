@@ -417,20 +417,20 @@ mod tests {
         let find = Find { object: "contact".into(), key: None, identity: Vec::new() };
         let remove = Remove { object: "contact".into(), id: "1".into(), version: None, stamp: None };
         let watch = Watch { callback: String::new(), objects: Vec::new(), channel: None, active: true };
-        for (operation, word) in [
-            (Operation::Probe, "probe"),
-            (Operation::Discover("contact".into()), "discover"),
-            (Operation::Read(record()), "read"),
-            (Operation::Find(find), "find"),
-            (Operation::Write(write(None)), "create"),
-            (Operation::Write(write(Some("1"))), "update"),
-            (Operation::Remove(remove), "remove"),
-            (Operation::Changes(listing()), "changes"),
-            (Operation::Walk(listing()), "walk"),
-            (Operation::Watch(watch), "watch"),
-            (Operation::Other("new".into(), Vec::new()), "other"),
+        for (operation, word, declared) in [
+            (Operation::Probe, "probe", "probe"),
+            (Operation::Discover("contact".into()), "discover", "discover"),
+            (Operation::Read(record()), "read", "read"),
+            (Operation::Find(find), "find", "find"),
+            (Operation::Write(write(None)), "create", "write"),
+            (Operation::Write(write(Some("1"))), "update", "write"),
+            (Operation::Remove(remove), "remove", "remove"),
+            (Operation::Changes(listing()), "changes", "changes"),
+            (Operation::Walk(listing()), "walk", "walk"),
+            (Operation::Watch(watch), "watch", "watch"),
+            (Operation::Other("new".into(), Vec::new()), "other", "new"),
         ] {
-            assert_eq!(operation.name(), word);
+            assert_eq!((operation.name(), operation.declared()), (word, declared));
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod house;
 pub mod hubspot;
 pub mod judge;
 pub mod ledger;
+pub mod load;
 pub mod marker;
 pub mod memory;
 pub mod people;

@@ -3,7 +3,7 @@
 //! `TANDEM_TORTURE=1` runs the full counts. Each test prints how many it ran, and its seed with a failure.
 #![expect(clippy::print_stdout, reason = "a test says how many kills it ran")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,12 @@ use serde_json::{Map, Value, json};
 use tandem_e2e::house::{House, Plan};
 use tandem_e2e::judge::{Report, judge};
 use tandem_e2e::ledger::{Act, Ledger, Side, key_of, key_of_document};
-use tandem_e2e::people::{Dice, edit, person, property};
-use tandem_e2e::system_a::SystemA;
+use tandem_e2e::load::{Known, Load};
+use tandem_e2e::people::{Dice, person};
 use tandem_e2e::{Error, until};
-use tandem_simulator::control::Client as Control;
 use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
 const SOON: Duration = Duration::from_secs(120);
-
-/// Between two acts of the people of an account, who wait for nobody: else they make thousands a second, more than eight
-/// workers of a connection carry, and the judge has to wait for what lags behind.
-const BREATH: Duration = Duration::from_millis(1);
 
 fn torture() -> bool {
     std::env::var_os("TANDEM_TORTURE").is_some_and(|value| value == "1")
@@ -61,202 +56,6 @@ async fn judged(house: &House) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// A record that is on both sides.
-#[derive(Clone)]
-struct Known {
-    person: String,
-    internal: String,
-    external: u64,
-}
-
-/// What was asked of System A and not answered, because the daemon was killed meanwhile.
-enum Unanswered {
-    Create { person: String },
-    Edit { person: String, internal: String, member: &'static str },
-    Delete(Known),
-}
-
-/// One customer's load. Each field is edited on one side only and what is deleted is not edited, so that nothing is a conflict.
-struct Load<'a> {
-    scope: &'static str,
-    portal: u64,
-    control: Control,
-    system_a: SystemA,
-    ledger: &'a Ledger,
-    known: &'a [Known],
-    /// Who is to be deleted, on either side.
-    doomed: RefCell<Vec<Known>>,
-    dice: RefCell<Dice>,
-    number: Cell<u64>,
-    acts: Cell<u64>,
-    unanswered: RefCell<Vec<Unanswered>>,
-}
-
-impl Load<'_> {
-    fn below(&self, bound: u64) -> u64 {
-        self.dice.borrow_mut().below(bound)
-    }
-
-    fn somebody(&self) -> Result<&Known, Error> {
-        self.dice.borrow_mut().pick(self.known).ok_or_else(|| "nobody to edit".into())
-    }
-
-    /// Now and then somebody to delete.
-    fn somebody_doomed(&self) -> Option<Known> {
-        if self.below(60) == 0 { self.doomed.borrow_mut().pop() } else { None }
-    }
-
-    fn newcomer(&self) -> Value {
-        self.number.set(self.number.get() + 1);
-        person(self.scope, self.number.get())
-    }
-
-    fn note(&self, person: &str, side: Side, members: Map<String, Value>) -> Result<(), Error> {
-        self.acts.set(self.acts.get() + 1);
-        self.ledger.note(self.scope, person, side, Act::Wrote(members))
-    }
-
-    fn note_removed(&self, person: &str, side: Side) -> Result<(), Error> {
-        self.acts.set(self.acts.get() + 1);
-        self.ledger.note(self.scope, person, side, Act::Removed)
-    }
-
-    /// An edit of a field that this side edits: phones in System A, jobs in the account.
-    fn change(&self, side: Side) -> (&'static str, Value) {
-        loop {
-            let (member, value) = edit(&mut self.dice.borrow_mut());
-            if matches!(member, "phone" | "mobile_phone") == (side == Side::SystemA) {
-                return (member, value);
-            }
-        }
-    }
-
-    /// Creates, edits and deletes in System A until the daemon is gone.
-    async fn internal(&self, ended: &Cell<bool>) -> Result<(), Error> {
-        while !ended.get() {
-            if let Some(known) = self.somebody_doomed() {
-                let Ok(answer) = self.system_a.delete(&known.internal).await else {
-                    self.unanswered.borrow_mut().push(Unanswered::Delete(known));
-                    return Ok(());
-                };
-                ensure(answer.status.is_success(), || {
-                    format!("a deletion was refused: {} {}", answer.status, answer.body)
-                })?;
-                self.note_removed(&known.person, Side::SystemA)?;
-            } else if self.below(4) == 0 {
-                let people: Vec<Value> = (0..3).map(|_| self.newcomer()).collect();
-                let lines: Vec<Value> =
-                    people.iter().map(|document| json!({"op": "create", "document": document})).collect();
-                let Ok(answers) = self.system_a.batch(&lines).await else {
-                    let persons = people
-                        .iter()
-                        .map(|document| Unanswered::Create { person: key_of_document(document) });
-                    self.unanswered.borrow_mut().extend(persons);
-                    return Ok(());
-                };
-                for (at, document) in people.iter().enumerate() {
-                    let who = key_of_document(document);
-                    match answers.get(at).and_then(|answer| answer.get("status")).and_then(Value::as_u64) {
-                        Some(201) => self.note(&who, Side::SystemA, members(document))?,
-                        None => self.unanswered.borrow_mut().push(Unanswered::Create { person: who }),
-                        Some(status) => return Err(format!("a create was refused: {status}").into()),
-                    }
-                }
-            } else {
-                let known = self.somebody()?;
-                let (member, value) = self.change(Side::SystemA);
-                let Ok(answer) = self.system_a.patch(&known.internal, &json!({ member: value })).await else {
-                    let (person, internal) = (known.person.clone(), known.internal.clone());
-                    self.unanswered.borrow_mut().push(Unanswered::Edit { person, internal, member });
-                    return Ok(());
-                };
-                ensure(answer.status.is_success(), || {
-                    format!("an edit was refused: {} {}", answer.status, answer.body)
-                })?;
-                self.note(&known.person, Side::SystemA, [(member.to_owned(), value)].into_iter().collect())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Creates, edits and deletes in the account until the daemon is gone, and one more: a person does not notice.
-    async fn external(&self, ended: &Cell<bool>) -> Result<(), Error> {
-        loop {
-            let last = ended.get();
-            if let Some(known) = self.somebody_doomed() {
-                self.control.person_deletes(self.portal, known.external).await?;
-                self.note_removed(&known.person, Side::Account)?;
-            } else if self.below(6) == 0 {
-                let document = self.newcomer();
-                let text =
-                    |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                let names = [
-                    ("email", "email"),
-                    ("firstname", "given_name"),
-                    ("lastname", "family_name"),
-                    ("city", "city"),
-                ];
-                let values: Vec<(&str, &str, String)> = names
-                    .iter()
-                    .map(|(property, member)| (*property, *member, text(member)))
-                    .filter(|(.., v)| !v.is_empty())
-                    .collect();
-                let properties: Vec<(&str, &str)> =
-                    values.iter().map(|(name, _, value)| (*name, value.as_str())).collect();
-                self.control.person_creates(self.portal, &properties).await?;
-                let wrote =
-                    values.iter().map(|(_, member, value)| ((*member).to_owned(), json!(value))).collect();
-                self.note(&key_of_document(&document), Side::Account, wrote)?;
-            } else {
-                let known = self.somebody()?;
-                let (member, value) = self.change(Side::Account);
-                let text = value.as_str().unwrap_or_default();
-                self.control.person_edits(self.portal, known.external, &[(property(member), text)]).await?;
-                self.note(&known.person, Side::Account, [(member.to_owned(), value)].into_iter().collect())?;
-            }
-            if last {
-                return Ok(());
-            }
-            tokio::time::sleep(BREATH).await;
-        }
-    }
-
-    /// What became of unanswered requests is what System A says now. Nobody wrote those fields since.
-    async fn settle(&self) -> Result<(), Error> {
-        let unanswered: Vec<Unanswered> = self.unanswered.borrow_mut().drain(..).collect();
-        if unanswered.is_empty() {
-            return Ok(());
-        }
-        let there: BTreeMap<String, Value> = self
-            .system_a
-            .list()
-            .await?
-            .into_iter()
-            .map(|record| (key_of_document(&record.document), record.document))
-            .collect();
-        for request in unanswered {
-            match request {
-                Unanswered::Create { person } => {
-                    if let Some(document) = there.get(&person) {
-                        self.note(&person, Side::SystemA, members(document))?;
-                    }
-                }
-                Unanswered::Edit { person, internal, member } => {
-                    let document = self.system_a.read(&internal).await?.ok_or("an edited record is gone")?;
-                    let value = document.get(member).cloned().unwrap_or(Value::Null);
-                    self.note(&person, Side::SystemA, [(member.to_owned(), value)].into_iter().collect())?;
-                }
-                Unanswered::Delete(known) => {
-                    if self.system_a.read(&known.internal).await?.is_none() {
-                        self.note_removed(&known.person, Side::SystemA)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// From now on creates take effect and their webhooks arrive, and their answers do not.
 async fn withhold_creates(house: &House) -> Result<(), Error> {
     for operation in ["contacts.create", "contacts.batch-create", "contacts.batch-upsert"] {
@@ -278,12 +77,12 @@ async fn fill(house: &House, ledger: &Ledger, scope: &str, count: u64) -> Result
     house.quiet(SOON).await?;
     ledger.note_quiet()?;
     let dump = house.control.dump(house.customer(scope)?.info.portal_id).await?;
-    let ids: BTreeMap<String, u64> = dump
+    let ids: BTreeMap<String, String> = dump
         .records
         .iter()
         .map(|record| {
             let get = |name: &str| record.properties.get(name).map(String::as_str);
-            (key_of(get("email"), get("firstname"), get("lastname")), record.id)
+            (key_of(get("email"), get("firstname"), get("lastname")), record.id.to_string())
         })
         .collect();
     people
@@ -296,7 +95,7 @@ async fn fill(house: &House, ledger: &Ledger, scope: &str, count: u64) -> Result
                 .and_then(Value::as_str)
                 .ok_or_else(|| format!("refused: {answer}"))?
                 .to_owned();
-            let external = *ids.get(&person).ok_or_else(|| format!("{person} did not arrive"))?;
+            let external = ids.get(&person).cloned().ok_or_else(|| format!("{person} did not arrive"))?;
             Ok(Known { person, internal, external })
         })
         .collect()
@@ -322,20 +121,8 @@ async fn ended_under_load(house: &mut House, end: End, rounds: u64) -> Result<()
     }
     let mut loads = Vec::new();
     for (scope, known) in SCOPES.into_iter().zip(&known) {
-        let (known, doomed) = known.split_at_checked(EDITED).ok_or("too few people")?;
-        loads.push(Load {
-            scope,
-            portal: house.customer(scope)?.info.portal_id,
-            control: house.control.clone(),
-            system_a: house.system_a(scope),
-            ledger: &ledger,
-            known,
-            doomed: RefCell::new(doomed.to_vec()),
-            dice: RefCell::new(Dice(scope.len() as u64)),
-            number: Cell::new(1_000_000),
-            acts: Cell::new(0),
-            unanswered: RefCell::new(Vec::new()),
-        });
+        let sides = (house.system_a(scope), house.crm(scope)?);
+        loads.push(Load::new(scope, sides, &ledger, (known, EDITED), person)?);
     }
     let [acme, globex] = loads.as_slice() else { return Err("two customers".into()) };
     let mut dice = Dice(20_240_229);
@@ -379,7 +166,7 @@ async fn ended_under_load(house: &mut House, end: End, rounds: u64) -> Result<()
     }
     println!(
         "{rounds} ends under load ({} acknowledged acts); ready again after {slowest:?} at most",
-        acme.acts.get() + globex.acts.get()
+        acme.acts() + globex.acts()
     );
     let report = judged(house).await?;
     // Each field is edited on one side only: whatever is held for review was taken for a conflict that nobody made.

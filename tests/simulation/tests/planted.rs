@@ -1,5 +1,9 @@
 //! The checker is worth nothing unless it finds bugs: each planted one has to be found.
 
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use tandem_simulation::{Options, Plan, Plant, run, simulate};
 
 /// Worlds within which each planted bug has to be found.
@@ -7,13 +11,24 @@ const WITHIN: u64 = 2_000;
 
 #[test]
 fn every_planted_bug_is_found() {
-    let mut missed = Vec::new();
-    for plant in Plant::ALL {
-        match first(plant) {
-            Some((seed, wrong)) => println!("{plant:?}: seed {seed}, {wrong}"),
-            None => missed.push(plant),
+    let next = AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    // A world takes one thread; the plants are shared out.
+    let search = || {
+        while let Some(plant) = Plant::ALL.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
+            match first(plant) {
+                Some((seed, wrong)) => println!("{plant:?}: seed {seed}, {wrong}"),
+                None => missed.lock().unwrap_or_else(PoisonError::into_inner).push(plant),
+            }
         }
-    }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(search);
+        }
+    });
+    let missed = missed.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(missed.is_empty(), "not found within {WITHIN} worlds: {missed:?}");
 }
 

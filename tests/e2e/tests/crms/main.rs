@@ -66,3 +66,21 @@ mod bursts {
         scenario! { crate::rows::Pipedrive; limits::what_a_burst_permits_is_used_while_work_waits_and_nothing_is_refused, }
     }
 }
+
+/// What `crash.rs` shows with HubSpot.
+mod kills {
+    mod salesforce {
+        scenario! {
+            crate::rows::Salesforce;
+            kills::a_kill_at_any_moment_of_a_load_loses_and_doubles_nothing,
+            kills::creates_that_are_killed_before_they_are_noted_leave_no_duplicate,
+        }
+    }
+    mod pipedrive {
+        scenario! {
+            crate::rows::Pipedrive;
+            kills::a_kill_at_any_moment_of_a_load_loses_and_doubles_nothing,
+            kills::creates_that_are_killed_before_they_are_noted_leave_no_duplicate,
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub(crate) struct Stage<R> {
     pub(crate) row: R,
     pub(crate) wanted: Wanted,
     crm: Crm,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     acts: Cell<u64>,
     before: Counted,
     says: Cell<Option<String>>,
@@ -183,6 +183,11 @@ impl<R: Row> Stage<R> {
     }
 
     // ---- who does what ----
+
+    /// So much was done by somebody else who notes it in the ledger.
+    pub(crate) fn acted(&self, acts: u64) {
+        self.acts.set(self.acts.get() + acts);
+    }
 
     pub(crate) fn note(&self, person: &str, side: Side, act: Act) -> Result<(), Error> {
         self.acts.set(self.acts.get() + 1);

@@ -76,6 +76,7 @@ impl Row for HubSpot {
     const UNIT: &'static str = "calls";
     const LIMIT: &'static str = "daily";
     const UNTOLD_DELETIONS: Option<&'static str> = None;
+    const UNLISTED_DELETIONS: Option<&'static str> = None;
 
     fn prepare(_plan: &mut Plan) {
         // Every house has HubSpot's app.

@@ -111,6 +111,7 @@ pub(crate) struct Counted {
 pub(crate) struct Pushes {
     pub(crate) delivered: u64,
     pub(crate) failed: u64,
+    /// By order, or since the account gave up, or told nobody for a while.
     pub(crate) lost: u64,
     /// Neither delivered nor given up.
     pub(crate) under_way: u64,
@@ -170,6 +171,8 @@ pub(crate) trait Row: Sized {
     const LIMIT: &'static str;
     /// Why a push tells of no deletion, where that is so.
     const UNTOLD_DELETIONS: Option<&'static str>;
+    /// Why a deletion whose push was lost is found when its record is read, and not before, where that is so.
+    const UNLISTED_DELETIONS: Option<&'static str>;
 
     /// Puts what the daemon has to know of the CRM's app into the plan.
     fn prepare(plan: &mut Plan);

@@ -71,6 +71,7 @@ impl Row for Pipedrive {
     const UNIT: &'static str = "tokens";
     const LIMIT: &'static str = "daily";
     const UNTOLD_DELETIONS: Option<&'static str> = None;
+    const UNLISTED_DELETIONS: Option<&'static str> = Some("there is no listing of deleted persons");
 
     fn prepare(plan: &mut Plan) {
         let own = pipedrive::plan();
@@ -114,7 +115,7 @@ impl Row for Pipedrive {
         let pushes = Pushes {
             delivered: told.delivered,
             failed: told.failed,
-            lost: told.lost,
+            lost: told.lost + told.banned + told.given_up,
             under_way: told.under_way,
         };
         let tokens = Some(counts.tokens);

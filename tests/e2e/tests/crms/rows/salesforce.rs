@@ -67,6 +67,7 @@ impl Row for Salesforce {
     const UNIT: &'static str = "calls";
     const LIMIT: &'static str = "requests";
     const UNTOLD_DELETIONS: Option<&'static str> = Some("outbound messages tell of none");
+    const UNLISTED_DELETIONS: Option<&'static str> = None;
 
     fn prepare(plan: &mut Plan) {
         let own = salesforce::plan();

@@ -42,7 +42,7 @@ pub(crate) async fn a_create_whose_answer_is_lost_makes_no_second_record<R: Row>
 pub(crate) async fn a_kill_before_a_creates_answer_is_kept_makes_no_second_record<R: Row>()
 -> Result<(), Error> {
     const MANY: usize = 4;
-    let rounds: usize = if torture() { 50 } else { 2 };
+    let rounds: usize = if torture() { 200 } else { 2 };
     scene::<R>("killed with creates under way", Wanted::new(SCOPE), async |stage| {
         for round in 0..rounds {
             // They take effect, and nobody hears of it as long as this daemon lives.
@@ -119,7 +119,7 @@ async fn power_fails_with_creates_under_way<R: Row>(answered: u32, keep: Keep) -
 }
 
 pub(crate) async fn a_loss_of_power_under_creates_makes_no_second_record<R: Row>() -> Result<(), Error> {
-    let rounds = if torture() { 50 } else { 2 };
+    let rounds = if torture() { 200 } else { 2 };
     for round in 0..rounds {
         let keep = match round % 4 {
             0 => Keep::Nothing,
