@@ -46,6 +46,9 @@ fn an_edit_in_the_crm_after_such_a_write_to_system_a_is_no_conflict() {
     assert!(plan.conflicts.is_empty(), "{}", plan.reason);
     assert_eq!(sent_in(&plan), one("/phone", json!("3")));
     assert_eq!(plan.external, None);
+    // Which version the write made is not known: the one that is there may be somebody's edit of another field.
+    let versions = |link: &Link| (link.internal_version, link.own_internal, link.committed_at);
+    assert_eq!(versions(&settled), versions(&link));
 }
 
 #[test]
@@ -147,6 +150,7 @@ fn what_came_back_after_a_removal_whose_answer_was_lost_is_not_deleted_for_it() 
     for proof in [Proof::Confirmed, Proof::Unconfirmed] {
         let gone = External::Gone { proof, at: NOW + 1 };
         let settled = unsettled.settle(&plan.link, &back, &gone, &policy(), NOW + 1);
+        assert_eq!(settled.committed_at, plan.link.committed_at, "no read is known to be older than this");
         let next = run(&settled, &back, &gone, &policy());
         assert_eq!(next.internal, None, "{proof:?}: {}", next.reason);
         assert!(matches!(next.external, Some(ExternalWrite::Create { .. })), "{proof:?}: {}", next.reason);
@@ -171,6 +175,21 @@ fn what_was_not_read_settles_nothing() {
     for external in [External::Unseen, External::Touched] {
         assert_eq!(unsettled.settle(&link, &internal, &external, &policy(), NOW), link);
     }
+    // Nor does what arrived, where System A has no record that it could have come from.
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    assert_ne!(unsettled.settle(&link, &internal, &external, &policy(), NOW), link);
+    assert_eq!(unsettled.settle(&link, &Internal::Absent, &external, &policy(), NOW), link);
+}
+
+#[test]
+fn a_field_that_is_mapped_no_more_settles_nothing() {
+    let (link, unsettled) = on_its_way_out();
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let policy = ObjectPolicy { mapped: vec!["/name".to_owned()], ..policy() };
+    assert_eq!(unsettled.settle(&link, &internal, &external, &policy, NOW), link);
+    let (link, unsettled) = on_its_way_in();
+    assert_eq!(unsettled.settle(&link, &internal, &external, &policy, NOW), link);
 }
 
 #[test]
