@@ -1,6 +1,7 @@
 //! A whole house for a test: the simulator, the daemon, a folder on a real disk, customers with a scope and an account each.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -154,6 +155,7 @@ impl House {
     }
 
     fn furnish(&self) -> Result<(), Error> {
+        self.share_compiled()?;
         for name in ["providers", "connections", "secrets"] {
             std::fs::create_dir_all(self.folder.join(name))?;
         }
@@ -169,6 +171,15 @@ impl House {
             self.connect(customer)?;
         }
         Ok(())
+    }
+
+    /// The folder for compiled code is one for all houses of this build: compiling a provider anew takes each of them seconds.
+    fn share_compiled(&self) -> Result<(), Error> {
+        let (shared, data) = (process::built()?.join("houses/compiled"), self.folder.join("data"));
+        for folder in [&shared, &data] {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        Ok(std::os::unix::fs::symlink(shared, data.join("compiled"))?)
     }
 
     /// Writes a secret's file.

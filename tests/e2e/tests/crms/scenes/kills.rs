@@ -205,7 +205,8 @@ impl<R: Row> Crowd<R> {
 pub(crate) async fn creates_that_are_killed_before_they_are_noted_leave_no_duplicate<R: Row>()
 -> Result<(), Error> {
     // Each customer has as many creates under way as it may have calls.
-    let (many, rounds) = if torture() { (20, 10_000_u64.div_ceil(20 * R::AT_ONCE)) } else { (3, 4) };
+    let (many, rounds) =
+        if torture() { (20, 10_000_u64.div_ceil(20 * R::AT_ONCE).next_multiple_of(2)) } else { (3, 4) };
     let mut crowd = Crowd::<R>::connected(many).await?;
     let played = Box::pin(kill_creates(&mut crowd, rounds)).await;
     played.map_err(|error| {
