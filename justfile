@@ -28,8 +28,9 @@ demo *ARGS: guests build
     ./target/debug/tandem-demo {{ARGS}}
 
 # Runs all tests; crash and power-loss tests with a tenth of their counts, rounds of conflicts with a twenty-fifth.
+# End-to-end tests wait more than they compute: two of them for each core.
 test *ARGS: guests build
-    cargo test --locked --workspace --no-fail-fast {{ARGS}}
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * {{num_cpus()}}))}" cargo test --locked --workspace --no-fail-fast {{ARGS}}
 
 # Runs the crash and power-loss tests, those of swapped providers and the scenario of all CRMs with their full counts.
 torture: guests build
