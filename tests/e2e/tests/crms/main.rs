@@ -4,7 +4,8 @@
 //! its own (`salesforce::a_push_that_is_lost_...`), begins with an empty house, ends with the judge, and prints one line of what was
 //! counted. What only one CRM has is tested beside this: `salesforce.rs`, `pipedrive.rs`, and HubSpot's in the older files.
 //!
-//! `TANDEM_TORTURE=1` plays large loads and storms, and edits at four sides for a minute.
+//! `TANDEM_TORTURE=1` plays large loads and storms, 200 kills and losses of power, 10,000 creates of which half are killed, and edits at
+//! four sides for a minute.
 #![expect(clippy::print_stdout, reason = "each scene says what it counted")]
 #![allow(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
