@@ -67,6 +67,9 @@ pub struct Round {
     pub there: String,
     /// The version that System A answered the edit with.
     pub version: u64,
+    /// The record was not any more what it had been before the round when the edit was made in System A: the daemon had written to it,
+    /// also where System A's feed leaves that out, since the edit followed at once.
+    pub was_written: bool,
 }
 
 /// Which edit was there first.
@@ -151,6 +154,7 @@ impl Round {
             return Err("System A's feed has no such edit".to_owned());
         }
         let carried = own.iter().find(|change| change.is_tandems());
+        let carried_first = self.was_written || carried.is_some_and(|carried| carried.version < self.version);
         let of_record = |write: &&NotedWrite| write.id.as_ref() == Some(&self.external);
         let there: Vec<&NotedWrite> = writes.iter().filter(of_record).collect();
         let carries = |write: &NotedWrite, value: &str| {
@@ -162,25 +166,26 @@ impl Round {
             .ok_or("the CRM's log has no such edit")?;
         let by_tandem = |write: &NotedWrite| write.by == Writer::Api && carries(write, &self.here);
         let written = there.iter().position(|write| by_tandem(write));
-        let order = match (written.filter(|written| *written < edit), carried) {
-            (Some(_), Some(carried)) if carried.version < self.version => {
-                return Err("each edit was delivered before the other was made".to_owned());
-            }
+        let order = match (written.filter(|written| *written < edit), carried_first) {
+            (Some(_), true) => return Err("each edit was delivered before the other was made".to_owned()),
             _ if here.is_none() => Order::Untold,
-            (Some(_), _) => Order::SystemAFirst,
-            (None, Some(carried)) if carried.version < self.version => Order::CrmFirst,
-            (None, _) => Order::Conflict,
+            (Some(_), false) => Order::SystemAFirst,
+            (None, true) => Order::CrmFirst,
+            (None, false) => Order::Conflict,
         };
         let second = |write: &NotedWrite| write.at.div_euclid(1_000);
         let edited_in = there.get(edit).map(|write| second(write));
         let before = earlier.iter().filter(of_record).chain(there.iter().take(edit).copied());
         let same_second = before.filter(|write| write.taken).any(|write| Some(second(write)) == edited_in);
         let made = |write: &&&NotedWrite| write.by == Writer::Api;
+        // Where the feed has left it out it came before the edit, and when is not known.
+        let told = carried.filter(|carried| !self.was_written || carried.version < self.version);
+        let left_out = here.filter(|_| self.was_written);
         Ok(Facts {
             order,
             accepted: [here.map_or(0, |change| change.at), there.get(edit).map_or(0, |write| write.at)],
             delivered: [
-                carried.map(|change| change.at),
+                told.or(left_out).map(|change| change.at),
                 there.iter().find(|write| by_tandem(write)).map(|write| write.at),
             ],
             writes: [
@@ -231,6 +236,7 @@ mod tests {
             here: "here".into(),
             there: "there".into(),
             version: 5,
+            was_written: false,
         }
     }
 
@@ -275,6 +281,20 @@ mod tests {
             [both("there"), both("here")]
         );
         assert_eq!(promised(Policy::Internal, Guarantee::NarrowWindow, &facts), [both("here")]);
+    }
+
+    #[test]
+    fn a_delivery_that_the_feed_left_out_is_known_from_the_record_that_had_changed() {
+        let later = [change(5, 120, "api"), change(6, 140, "tandem:c")];
+        let writes = [write(Writer::Person, 100, "there", true), write(Writer::Api, 130, "here", true)];
+        for changes in [&later[..1], &later] {
+            assert_eq!(facts(changes, &writes).order, Order::Conflict);
+            let round = Round { was_written: true, ..round() };
+            let facts = round.facts(changes, (&[], &writes), "Title").unwrap();
+            assert_eq!((facts.order, facts.delivered), (Order::CrmFirst, [Some(120), Some(130)]));
+            assert!(!facts.is_conflict_by_the_clock());
+            assert_eq!(round.promised(Policy::External, Guarantee::FoundAfterwards, &facts), [both("here")]);
+        }
     }
 
     #[test]

@@ -85,6 +85,16 @@ impl SystemA {
         self.written(self.client.patch(self.url(&format!("/{id}"))).json(patch)).await
     }
 
+    /// Changes some members of a record that has this version still; 412 where it has another.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn patch_if(&self, id: &str, version: u64, patch: &Value) -> Result<Written, Error> {
+        let request =
+            self.client.patch(self.url(&format!("/{id}"))).header("if-match", format!("\"{version}\""));
+        self.written(request.json(patch)).await
+    }
+
     /// Deletes a record.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tandem_e2e::crm::{Crm, Dialect};
 use tandem_e2e::feed::Feed;
@@ -182,7 +183,10 @@ impl Stage {
     /// Both edits for every contact. `apart`: at the same time, but for so many milliseconds at most between the two.
     async fn edits(&mut self, batch: usize, apart: u64) -> Result<Vec<Round>, Error> {
         let mut tasks = JoinSet::new();
+        let before: BTreeMap<String, u64> =
+            self.house.system_a(SCOPE).list().await?.into_iter().map(|row| (row.id, row.version)).collect();
         for contact in self.contacts.clone() {
+            let before = *before.get(&contact.internal).ok_or("a contact is gone")?;
             let member = CONTESTED[(batch + contact.number) % CONTESTED.len()];
             let value = |side: usize| match member {
                 "phone" => format!("+49 30 {side}{batch:03}{:04}", contact.number),
@@ -196,7 +200,12 @@ impl Stage {
                 let save = json!({ member: here, OWN_HERE: own });
                 let one = async {
                     tokio::time::sleep(waits[0]).await;
-                    system_a.patch(&contact.internal, &save).await
+                    // Nobody else but the daemon writes to it.
+                    let unchanged = system_a.patch_if(&contact.internal, before, &save).await?;
+                    if unchanged.status != StatusCode::PRECONDITION_FAILED {
+                        return Ok((unchanged, false));
+                    }
+                    system_a.patch(&contact.internal, &save).await.map(|written| (written, true))
                 };
                 let other = async {
                     tokio::time::sleep(waits[1]).await;
@@ -204,10 +213,10 @@ impl Stage {
                 };
                 let (one, other) = tokio::join!(one, other);
                 other?;
-                let one = one?;
+                let (one, was_written) = one?;
                 let version = one.version.ok_or_else(|| format!("system a: {} {}", one.status, one.body))?;
                 let Contact { internal, external, .. } = contact;
-                Ok::<_, Error>(Round { internal, external, member, here, there, version })
+                Ok::<_, Error>(Round { internal, external, member, here, there, version, was_written })
             });
         }
         let mut rounds = Vec::new();
