@@ -49,7 +49,7 @@ simulate *ARGS: _toolchain
 # Plays the conflicts with their full counts: 1,000 rounds for each policy and class of guarantee, paused and raced; and a minute of edits
 # on three sides. Prints what was counted.
 rounds *ARGS: guests build
-    TANDEM_TORTURE=1 cargo test --locked --workspace --test rounds --test three_sides -- --nocapture --include-ignored --test-threads 1 {{ARGS}}
+    TANDEM_TORTURE=1 cargo test --locked --workspace --test rounds --test three_sides -- --nocapture --test-threads 1 {{ARGS}}
 
 # Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
 # daemon's without assertions for debugging; what they depend on is built as always.

@@ -586,25 +586,21 @@ async fn a_person_decides_where_the_crm_compares_times() -> Result<(), Error> {
 }
 
 #[tokio::test]
-#[ignore = "on a busy machine an overtaken edit is missed now and then; `just rounds` plays it"]
 async fn system_a_wins_by_policy_where_webhooks_tell_of_each_edit() -> Result<(), Error> {
     rounds(Guarantee::FoundAfterwards, Policy::Internal).await
 }
 
 #[tokio::test]
-#[ignore = "on a busy machine an overtaken edit is missed now and then; `just rounds` plays it"]
 async fn the_crm_wins_by_policy_where_webhooks_tell_of_each_edit() -> Result<(), Error> {
     rounds(Guarantee::FoundAfterwards, Policy::External).await
 }
 
 #[tokio::test]
-#[ignore = "on a busy machine an overtaken edit is missed now and then; `just rounds` plays it"]
 async fn edits_of_the_same_moment_are_a_review_where_webhooks_tell_of_each_edit() -> Result<(), Error> {
     rounds(Guarantee::FoundAfterwards, Policy::Newest).await
 }
 
 #[tokio::test]
-#[ignore = "on a busy machine an overtaken edit is missed now and then; `just rounds` plays it"]
 async fn a_person_decides_where_webhooks_tell_of_each_edit() -> Result<(), Error> {
     rounds(Guarantee::FoundAfterwards, Policy::Review).await
 }
