@@ -27,8 +27,8 @@ build: _toolchain
 demo *ARGS: guests build
     ./target/debug/tandem-demo {{ARGS}}
 
-# Runs all tests; crash and power-loss tests with a tenth of their counts, rounds of conflicts with a twenty-fifth.
-# End-to-end tests wait more than they compute: two of them for each core.
+# End-to-end tests wait more than they compute: two tests for each core.
+# Runs all tests; crash and power-loss tests with a tenth of their counts or less, rounds of conflicts with a twenty-fifth.
 test *ARGS: guests build
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * {{num_cpus()}}))}" cargo test --locked --workspace --no-fail-fast {{ARGS}}
 

@@ -155,7 +155,7 @@ impl House {
     }
 
     fn furnish(&self) -> Result<(), Error> {
-        self.share_compiled()?;
+        adopt_compiled(&self.folder.join("data/compiled"))?;
         for name in ["providers", "connections", "secrets"] {
             std::fs::create_dir_all(self.folder.join(name))?;
         }
@@ -171,15 +171,6 @@ impl House {
             self.connect(customer)?;
         }
         Ok(())
-    }
-
-    /// The folder for compiled code is one for all houses of this build: compiling a provider anew takes each of them seconds.
-    fn share_compiled(&self) -> Result<(), Error> {
-        let (shared, data) = (process::built()?.join("houses/compiled"), self.folder.join("data"));
-        for folder in [&shared, &data] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        Ok(std::os::unix::fs::symlink(shared, data.join("compiled"))?)
     }
 
     /// Writes a secret's file.
@@ -467,6 +458,11 @@ impl House {
         Ok(evidence)
     }
 
+    /// Leaves what the daemon compiled to the houses that come later. Called before its folder goes.
+    fn leave_compiled(&self) -> Result<(), Error> {
+        link_files(&self.folder.join("data/compiled"), &process::built()?.join("houses/compiled"))
+    }
+
     /// Keeps the folder; gives its path.
     pub fn keep(&mut self) -> PathBuf {
         if let Some(folder) = self.keep.take() {
@@ -521,4 +517,34 @@ pub fn is_in_memory(folder: &Path) -> Result<bool, Error> {
     const RAMFS: u64 = 0x8584_58f6;
     let kind = u64::try_from(rustix::fs::statfs(folder)?.f_type)?;
     Ok(kind == TMPFS || kind == RAMFS)
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        // A house that compiles anew takes seconds longer, and that is all.
+        let _left = self.leave_compiled();
+    }
+}
+
+/// What daemons of earlier houses compiled is there when the first start looks for it: compiling a provider takes seconds of all cores.
+/// Only the files are shared, and none of them is ever changed: a daemon's folder stays its own.
+fn adopt_compiled(own: &Path) -> Result<(), Error> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(own)?;
+    link_files(&process::built()?.join("houses/compiled"), own)
+}
+
+/// Links the compiled code below a folder into another, where it is not there yet. How often it was used and what is being written stay.
+fn link_files(from: &Path, to: &Path) -> Result<(), Error> {
+    let Ok(entries) = std::fs::read_dir(from) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&target)?;
+            link_files(&path, &target)?;
+        } else if path.extension().is_none() && !target.exists() {
+            // Another house may link the same at this moment, and a file may go that was just listed.
+            let _linked = std::fs::hard_link(path, target);
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 //! was not answered is settled when the daemon is back, by what it says then: nobody wrote those fields since.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -58,6 +58,7 @@ pub struct Load<'a> {
     dice: RefCell<Dice>,
     number: Cell<u64>,
     acts: Cell<u64>,
+    done: RefCell<BTreeSet<(&'static str, &'static str)>>,
     unanswered: RefCell<Vec<Unanswered>>,
 }
 
@@ -88,6 +89,7 @@ impl<'a> Load<'a> {
             dice: RefCell::new(Dice(scope.len() as u64)),
             number: Cell::new(1_000_000),
             acts: Cell::new(0),
+            done: RefCell::default(),
             unanswered: RefCell::new(Vec::new()),
         })
     }
@@ -123,13 +125,26 @@ impl<'a> Load<'a> {
         (self.somebody_new)(&self.scope, self.number.get())
     }
 
+    /// What was done and acknowledged, by the side and by what it was: made, edited, deleted.
+    #[must_use]
+    pub fn done(&self) -> BTreeSet<(&'static str, &'static str)> {
+        self.done.borrow().clone()
+    }
+
+    fn did(&self, side: Side, what: &'static str) {
+        let side = if side == Side::SystemA { "System A" } else { "account" };
+        self.done.borrow_mut().insert((side, what));
+    }
+
     fn note(&self, person: &str, side: Side, members: Map<String, Value>) -> Result<(), Error> {
         self.acts.set(self.acts.get() + 1);
+        self.did(side, if members.contains_key("family_name") { "made" } else { "edited" });
         self.ledger.note(&self.scope, person, side, Act::Wrote(members))
     }
 
     fn note_removed(&self, person: &str, side: Side) -> Result<(), Error> {
         self.acts.set(self.acts.get() + 1);
+        self.did(side, "deleted");
         self.ledger.note(&self.scope, person, side, Act::Removed)
     }
 
@@ -191,7 +206,9 @@ impl<'a> Load<'a> {
                 }
                 self.note(&known.person, Side::SystemA, [(member.to_owned(), value)].into_iter().collect())?;
             }
-            tokio::time::sleep(self.pause).await;
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
         }
         Ok(())
     }

@@ -209,17 +209,6 @@ pub fn edit(dice: &mut Dice) -> (&'static str, Value) {
     }
 }
 
-/// The HubSpot property of a field that [`edit`] gives.
-#[must_use]
-pub fn property(member: &str) -> &str {
-    match member {
-        "job_title" => "jobtitle",
-        "company_name" => "company",
-        "mobile_phone" => "mobilephone",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -92,7 +92,8 @@ pub struct Facts {
     pub order: Order,
     /// When System A and the CRM accepted.
     pub accepted: [i64; 2],
-    /// When the daemon first wrote to System A and to the CRM afterwards. None: not yet.
+    /// When the daemon first wrote to System A and to the CRM afterwards; where System A's feed has left that out, the moment of the edit
+    /// that followed. None: not yet.
     pub delivered: [Option<i64>; 2],
     /// Writes that the daemon made in System A and in the CRM.
     pub writes: [usize; 2],

@@ -212,7 +212,7 @@ async fn an_edit_under_our_write_is_found_by_its_webhook_and_goes_by_policy() ->
     let accounts = ["acme"];
     let portal = house.customer("acme")?.info.portal_id;
     let records = linked(&house, &accounts, RECORDS).await?;
-    let delayed = FaultKind::WebhookDelayed { ms: 3_000, jitter_ms: 500 };
+    let delayed = FaultKind::WebhookDelayed { ms: 8_000, jitter_ms: 500 };
     let delay = house.control.order(&FaultOrder::new(delayed)).await?;
     let theirs = [("phone", "+49 30 222"), ("jobtitle", "Theirs"), ("company", "Theirs")];
     for record in &records {
@@ -222,7 +222,7 @@ async fn an_edit_under_our_write_is_found_by_its_webhook_and_goes_by_policy() ->
     }
     // Our write went over it before anybody told of it, or the test shows nothing.
     for record in &records {
-        until("the person's edit is overwritten", Duration::from_secs(3), async || {
+        until("the person's edit is overwritten", Duration::from_secs(7), async || {
             let all = everywhere(&house, &accounts, record, "company_name", "company").await?;
             Ok(if all == ["Ours", "Ours"] { Ok(()) } else { Err(format!("{all:?}")) })
         })

@@ -43,7 +43,7 @@ fn root() -> Result<PathBuf, Error> {
 /// Where providers of all tests are built: what they depend on is built once.
 fn kit() -> Result<PathBuf, Error> {
     let kit = process::built()?.join("kit");
-    // A link to the target folder is followed only where there is one.
+    // Cargo makes no folder through a link that leads nowhere.
     std::fs::create_dir_all(kit.join("target"))?;
     Ok(kit)
 }

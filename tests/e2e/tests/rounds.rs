@@ -3,7 +3,8 @@
 //!
 //! In *paused* rounds the connection is paused while both edits are made, so that both were accepted before either is delivered. In
 //! *raced* rounds both are made at the same time while everything runs, so that all orders occur. Which order a round had is read from
-//! System A's change feed and the CRM's log of writes; of the paused rounds at least 95 in 100 must be conflicts by the clock alone,
+//! System A's change feed, from whether the record was still as before when it was saved there (`If-Match`), and from the CRM's log of
+//! writes; of the paused rounds at least 95 in 100 must be conflicts by the clock alone,
 //! otherwise the run does not count.
 //!
 //! The exact class is the REST account (`If-Match`), and so is the one to the second (`If-Unmodified-Since`). HubSpot compares nothing: as long as its webhooks arrive, what was overwritten is

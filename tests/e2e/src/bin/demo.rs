@@ -10,7 +10,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tandem_e2e::house::{ADMIN, House, Plan, is_in_memory};
 use tandem_e2e::ledger::{Act, Ledger, Side, key_of_document};
-use tandem_e2e::people::{Dice, edit, person, property};
+use tandem_e2e::people::{Dice, edit, person};
 use tandem_e2e::{Error, process, until};
 use tandem_simulator::control::types::QuotaSizes;
 use tokio::signal::unix::{SignalKind, signal};
@@ -136,9 +136,8 @@ impl Show<'_> {
     }
 
     async fn edit_external(&self, known: &Known, id: u64, member: &str, value: &Value) -> Result<(), Error> {
-        let portal = self.house.customer(known.scope)?.info.portal_id;
         let text = value.as_str().unwrap_or_default();
-        self.house.control.person_edits(portal, id, &[(property(member), text)]).await?;
+        self.house.crm(known.scope)?.edit(&id.to_string(), &[(member, text)]).await?;
         self.note(known, Side::Account, member, value)
     }
 

@@ -112,10 +112,7 @@ impl Inner {
         std::fs::create_dir(&data)?;
         self.recording.image(at, keep).write_to(&data)?;
         // It was compiled before the recording began.
-        std::os::unix::fs::symlink(
-            std::fs::read_link(self.house.join("data/compiled"))?,
-            data.join("compiled"),
-        )?;
+        copy(&self.house.join("data/compiled"), &data.join("compiled"))?;
         for name in ["providers", "secrets"] {
             std::os::unix::fs::symlink(self.house.join(name), folder.join(name))?;
         }
@@ -267,4 +264,18 @@ impl Inner {
         })
         .await
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

@@ -417,15 +417,15 @@ async fn webhooks_leave_before_the_answer_after_it_or_beside_it() {
     assert_eq!(receiver.events().len(), 1);
     until("the event after the answer", || receiver.events().len() == 2).await;
     s.settings(json!({ "timing": "parallel" })).await;
-    receiver.answers(&[(200, Duration::from_millis(1_500))]);
+    receiver.answers(&[(200, Duration::from_secs(6))]);
     let start = Instant::now();
     s.named("Parallel").await;
-    assert!(start.elapsed() < Duration::from_millis(1_400));
+    assert!(start.elapsed() < Duration::from_secs(5));
     until("the event beside the answer", || receiver.events().len() == 3).await;
     // A slow target stops no write for longer than the bound.
     s.settings(json!({ "timing": "before", "beforeBoundMs": 50 })).await;
-    receiver.answers(&[(200, Duration::from_millis(1_500))]);
+    receiver.answers(&[(200, Duration::from_secs(6))]);
     let start = Instant::now();
     s.named("Bounded").await;
-    assert!(start.elapsed() < Duration::from_millis(1_400));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }

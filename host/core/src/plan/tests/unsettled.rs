@@ -186,10 +186,24 @@ fn a_field_that_is_mapped_no_more_settles_nothing() {
     let (link, unsettled) = on_its_way_out();
     let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
     let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
-    let policy = ObjectPolicy { mapped: vec!["/name".to_owned()], ..policy() };
-    assert_eq!(unsettled.settle(&link, &internal, &external, &policy, NOW), link);
-    let (link, unsettled) = on_its_way_in();
-    assert_eq!(unsettled.settle(&link, &internal, &external, &policy, NOW), link);
+    let narrow = ObjectPolicy { mapped: vec!["/name".to_owned()], ..policy() };
+    for (link, unsettled) in [(link, unsettled), on_its_way_in()] {
+        assert_ne!(unsettled.settle(&link, &internal, &external, &policy(), NOW), link);
+        assert_eq!(unsettled.settle(&link, &internal, &external, &narrow, NOW), link);
+    }
+    // Nor is it taken for edited where another field shows that the write arrived.
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Anna"))]);
+    let plan =
+        run(&link, &present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]), &external, &policy());
+    let mut unsettled = Unsettled::default();
+    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    let internal = present(2, &[("/phone", json!("3")), ("/name", json!("Anna"))]);
+    let settled = |policy: &ObjectPolicy| unsettled.settle(&link, &internal, &external, policy, NOW);
+    assert_eq!(pair(&settled(&policy()), "/phone"), (Some(json!("2")), Some(json!("2"))));
+    let narrowed = settled(&narrow);
+    assert_eq!(pair(&narrowed, "/phone"), (Some(json!("1")), Some(json!("1"))));
+    assert_eq!(pair(&narrowed, "/name"), (Some(json!("Anna")), Some(json!("Anna"))));
 }
 
 #[test]

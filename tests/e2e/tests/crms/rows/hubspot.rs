@@ -116,7 +116,7 @@ impl Row for HubSpot {
         let pushes = Pushes {
             delivered: told.acknowledged,
             failed: told.failed,
-            lost: told.lost,
+            lost: told.lost + told.given_up,
             under_way: told.queued + told.waiting,
         };
         Ok(Counted { operations: counts.operations, tokens: None, live: counts.live, pushes })

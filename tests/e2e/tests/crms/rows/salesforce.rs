@@ -110,7 +110,7 @@ impl Row for Salesforce {
         let pushes = Pushes {
             delivered: told.acknowledged,
             failed: told.failed,
-            lost: told.lost,
+            lost: told.lost + told.given_up,
             under_way: told.under_way,
         };
         Ok(Counted { operations: counts.operations, tokens: None, live: counts.live, pushes })
