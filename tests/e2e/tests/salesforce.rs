@@ -225,6 +225,31 @@ async fn an_edit_after_a_create_that_was_cut_off_before_its_read_is_carried() ->
     nothing_is_wrong(&house).await
 }
 
+/// What our write left is read after it. Who saves the same field between the two, in the same second, has edited it: what is read is no
+/// rewrite of what we wrote, since the record names them as the last who changed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_between_a_write_and_the_reading_after_it_is_carried() -> Result<(), Error> {
+    let house = house().await?;
+    let acme = house.salesforce_customer(&Wanted::new("acme")).await?;
+    let all = shared(&house, &acme, 1).await?;
+    let [one] = all.as_slice() else { return Err("one is shared".into()) };
+    next_second(&house).await?;
+    let late = FaultOrder::new(FaultKind::Latency { ms: 300, jitter_ms: 0 }).times(1);
+    house.control.order(&late.operation("salesforce.read").portal(acme.number())).await?;
+    patch(&house, "acme", &one.internal, json!({ "job_title": "Ours" })).await?;
+    until("the write took effect", SOON, async || {
+        let title = dumped(&house, &acme, &one.external).await?.values.get("Title").cloned();
+        Ok(if title == Some(json!("Ours")) { Ok(()) } else { Err(format!("{title:?}")) })
+    })
+    .await?;
+    person_edits(&house, &acme, &one.external, json!({ "Title": "Theirs" })).await?;
+    becomes_here(&house, "acme", &one.internal, &json!({ "job_title": "Theirs" })).await?;
+    house.quiet(SOON).await?;
+    let title = dumped(&house, &acme, &one.external).await?.values.get("Title").cloned();
+    assert_eq!(title, Some(json!("Theirs")));
+    nothing_is_wrong(&house).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_contact_is_in_the_bin_and_a_merged_one_is_followed() -> Result<(), Error> {
     let house = house().await?;

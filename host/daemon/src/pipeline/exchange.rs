@@ -52,6 +52,8 @@ pub struct Seen {
     pub key: Option<String>,
     /// The provider's own bytes.
     pub keep: Option<Opaque>,
+    /// The record says that somebody else was the last who changed it.
+    pub by_other: bool,
 }
 
 /// What was seen of a record.
@@ -509,7 +511,7 @@ pub(super) fn see(
     connection: &Connection,
     observed: Observed,
 ) -> Result<Seen, Fault> {
-    let Observed { object, id, state, version, stamp, key, keep, .. } = observed;
+    let Observed { object, id, state, version, stamp, key, keep, author, .. } = observed;
     let object = ObjectName::from(object);
     let body = match state {
         State::Touched => Body::Touched,
@@ -525,7 +527,8 @@ pub(super) fn see(
         },
         State::Whole(document) => whole(provider, connection, &object, &document)?,
     };
-    Ok(Seen { object, id: ExternalId::from(id), body, version, stamp, key, keep })
+    let by_other = author.as_deref() == Some("other");
+    Ok(Seen { object, id: ExternalId::from(id), body, version, stamp, key, keep, by_other })
 }
 
 fn whole(

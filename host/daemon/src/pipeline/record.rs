@@ -503,6 +503,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if seen.keep.is_some() {
                     case.link.keep = seen.keep;
                 }
+                if let Some(own) = case.link.own.as_mut().filter(|_| read && seen.by_other) {
+                    // Where the time of our write is not known (its answer showed somebody else's already), a value that is not
+                    // what we sent is that somebody's edit and no rewrite of ours.
+                    own.fields.clear();
+                }
                 External::Whole {
                     id: seen.id,
                     fields,
