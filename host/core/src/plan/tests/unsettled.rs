@@ -21,6 +21,17 @@ fn on_its_way_in() -> (Link, Unsettled) {
     (link, unsettled)
 }
 
+/// The CRM has another number and another name, and both are written to System A.
+fn two_on_their_way_in() -> (Link, External, Unsettled) {
+    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let internal = present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]);
+    let external = read(&[("/phone", json!("2")), ("/name", json!("Anna"))]);
+    let plan = run(&link, &internal, &external, &policy());
+    let mut unsettled = Unsettled::default();
+    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    (link, external, unsettled)
+}
+
 #[test]
 fn an_edit_after_a_write_whose_commit_was_lost_is_no_conflict() {
     let (link, unsettled) = on_its_way_out();
@@ -91,12 +102,7 @@ fn a_value_that_is_neither_is_left_to_the_policies() {
 
 #[test]
 fn an_edit_of_what_system_a_had_just_taken_is_newer_than_that() {
-    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
-    let external = read(&[("/phone", json!("2")), ("/name", json!("Anna"))]);
-    let plan =
-        run(&link, &present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]), &external, &policy());
-    let mut unsettled = Unsettled::default();
-    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    let (link, external, unsettled) = two_on_their_way_in();
     let settled = |phone: &str, name: &str| {
         let internal = present(3, &[("/phone", json!(phone)), ("/name", json!(name))]);
         let settled = unsettled.settle(&link, &internal, &external, &policy(), NOW);
@@ -192,12 +198,7 @@ fn a_field_that_is_mapped_no_more_settles_nothing() {
         assert_eq!(unsettled.settle(&link, &internal, &external, &narrow, NOW), link);
     }
     // Nor is it taken for edited where another field shows that the write arrived.
-    let link = agreed(&[("/phone", json!("1")), ("/name", json!("Ann"))]);
-    let external = read(&[("/phone", json!("2")), ("/name", json!("Anna"))]);
-    let plan =
-        run(&link, &present(1, &[("/phone", json!("1")), ("/name", json!("Ann"))]), &external, &policy());
-    let mut unsettled = Unsettled::default();
-    unsettled.note_internal(&plan.internal.unwrap(), &plan.link, &external);
+    let (link, external, unsettled) = two_on_their_way_in();
     let internal = present(2, &[("/phone", json!("3")), ("/name", json!("Anna"))]);
     let settled = |policy: &ObjectPolicy| unsettled.settle(&link, &internal, &external, policy, NOW);
     assert_eq!(pair(&settled(&policy()), "/phone"), (Some(json!("2")), Some(json!("2"))));
