@@ -175,6 +175,7 @@ pub fn compare(
         stamp: None,
         source: Source::Read { began: now },
         changed_at: BTreeMap::new(),
+        by_other: false,
     };
     let plan = plan::plan(&link, &internal, &external, policy, now);
     let mut differences = Differences::default();

@@ -129,6 +129,8 @@ pub enum External {
         source: Source,
         /// When fields were last changed, on the CRM's clock, where it tells.
         changed_at: std::collections::BTreeMap<String, Millis>,
+        /// It says that somebody else was the last who changed it. Then nothing in it explains itself by a write of ours.
+        by_other: bool,
     },
     /// It is gone.
     Gone {

@@ -234,7 +234,7 @@ async fn an_edit_between_a_write_and_the_reading_after_it_is_carried() -> Result
     let all = shared(&house, &acme, 1).await?;
     let [one] = all.as_slice() else { return Err("one is shared".into()) };
     next_second(&house).await?;
-    let late = FaultOrder::new(FaultKind::Latency { ms: 300, jitter_ms: 0 }).times(1);
+    let late = FaultOrder::new(FaultKind::Latency { ms: 1_000, jitter_ms: 0 }).times(1);
     house.control.order(&late.operation("salesforce.read").portal(acme.number())).await?;
     patch(&house, "acme", &one.internal, json!({ "job_title": "Ours" })).await?;
     until("the write took effect", SOON, async || {

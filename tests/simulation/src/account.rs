@@ -30,6 +30,8 @@ pub(crate) struct Record {
     key: Option<String>,
     tag: u64,
     modified: Millis,
+    /// Tandem was the last who changed it.
+    own: bool,
     gone: Option<Gone>,
     /// What a replica shows of it until a moment, once Tandem has deleted it.
     ghost: Option<(Millis, Value)>,
@@ -153,6 +155,7 @@ impl Account {
             key: key.map(Into::into),
             tag: 0,
             modified: 0,
+            own: false,
             gone: None,
             ghost: None,
         };
@@ -213,6 +216,7 @@ impl Account {
         record.tag += 1;
         // No two changes of a record have the same time, unless it is told to the second.
         record.modified = clock.max(record.modified + 1);
+        record.own = matches!(pen.who, Who::Tandem(..));
         let record = record.clone();
         let visible = (pen.now + pen.lag).max(self.index.last().map_or(0, |entry| entry.visible));
         self.index.push(Entry { number: pen.number, visible, id: id.to_owned(), record });
@@ -268,6 +272,7 @@ impl Account {
             "tag": (self.habits.condition == Condition::Etag).then(|| format!("v{}", record.tag)),
             "stamp": self.habits.stamps.then(|| self.stamp(record.modified)),
             "key": record.key.as_ref().filter(|_| self.habits.key),
+            "by": self.habits.names_author.then_some(if record.own { "own" } else { "other" }),
             "gone": !record.live(),
             "properties": properties,
         })

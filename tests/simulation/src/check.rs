@@ -486,7 +486,8 @@ impl Checker<'_> {
     }
 
     /// A CRM that answers a write with nothing, and whose version and time do not tell whether the record was changed since (there
-    /// are none, or only to the second): a person's edit of what Tandem has just written cannot be told from a rewrite by the server.
+    /// are none, or only to the second), nor does the record say who was the last: a person's edit of what Tandem has just written
+    /// cannot be told from a rewrite by the server.
     fn taken_for_rewrite(&self, place: usize, x: &str, pointer: &str) -> bool {
         let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };
         let last = track.changes.iter().rfind(|change| change.fields.contains_key(pointer));
@@ -525,7 +526,7 @@ impl Checker<'_> {
             Condition::Second => true,
             Condition::None => !habits.stamps,
         };
-        if habits.returns != Returns::Nothing || !vague {
+        if habits.returns != Returns::Nothing || !vague || habits.names_author {
             return false;
         }
         let Some(track) = self.history.tracks.get(&(Side::There(place), x.to_owned())) else { return false };

@@ -70,6 +70,8 @@ pub(crate) struct Habits {
     pub(crate) finds_whole: bool,
     /// There is a call that erases a record for good; otherwise it can only be deleted.
     pub(crate) erases: bool,
+    /// Records say who was the last who changed them.
+    pub(crate) names_author: bool,
     /// So long reads may show a record that Tandem has deleted, in milliseconds. 0: not at all.
     pub(crate) ghosts: Millis,
 }
@@ -113,6 +115,7 @@ impl Habits {
             at_once: dice.between(1, 8),
             finds_whole: dice.chance(500),
             erases: false,
+            names_author: false,
             ghosts: 0,
         }
     }

@@ -57,11 +57,13 @@ pub enum Plant {
     MergeUntold,
     /// A hint that is put off says nothing any more of the state that it told of.
     LateHintSaysNothing,
+    /// The provider takes everybody for Tandem.
+    AuthorMisread,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::StoreLosesCommit,
         Self::DiskLies,
         Self::StoreTearsCommit,
@@ -89,6 +91,7 @@ impl Plant {
         Self::DeletesWhatever,
         Self::MergeUntold,
         Self::LateHintSaysNothing,
+        Self::AuthorMisread,
     ];
 
     /// The one with this name.

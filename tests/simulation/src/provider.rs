@@ -225,6 +225,9 @@ impl Provider for Native<'_> {
             (200..=299, Operation::Read(read)) if self.plant == Some(Plant::MergedStays) => {
                 Answer::Current(Observed { id: read.id.clone(), ..whole(&body) })
             }
+            (200..=299, Operation::Read(_)) if self.plant == Some(Plant::AuthorMisread) => {
+                Answer::Current(Observed { author: Some("own".into()), ..whole(&body) })
+            }
             (200..=299, Operation::Read(_)) => Answer::Current(whole(&body)),
             (200..=299, Operation::Write(_)) => {
                 Answer::Written(Written { observed: returned(&body), unapplied: Vec::new() })
@@ -358,6 +361,7 @@ fn observed(row: &Value, state: State) -> Observed {
         version: text("tag"),
         stamp: row.get("stamp").and_then(Value::as_u64),
         key: text("key"),
+        author: text("by"),
         ..Observed::touched(OBJECT, text("id").unwrap_or_default())
     }
 }

@@ -12,6 +12,9 @@ use crate::wire::Faults;
 /// Sets the stream apart from that of the world.
 const APART: u64 = 0x0005_ce7a_5105_0d1e;
 
+/// Sets what records say of who changed them apart from both.
+const AUTHORS: u64 = 0x00a0_7405_0d1e_0b1a;
+
 /// What a world has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -69,7 +72,9 @@ impl Scenario {
             faults.lost_before = 250;
             faults.lost_after = 150;
         }
+        let mut authors = Dice::new(seed ^ AUTHORS);
         for account in accounts {
+            account.names_author = !plain && authors.chance(500);
             match kind {
                 Kind::Doubt => account.key &= dice.chance(300),
                 Kind::Ghosts => account.ghosts = dice.between(500, 20_000),

@@ -320,6 +320,7 @@ pub fn observed_answer(written: &ExternalWritten) -> Option<External> {
             stamp: written.stamp,
             source: Source::Answer,
             changed_at: std::collections::BTreeMap::new(),
+            by_other: false,
         }),
     }
 }

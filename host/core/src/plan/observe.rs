@@ -136,8 +136,9 @@ pub(super) fn judge<'a>(
             Seen::Ask(Ask::ReadExternal, "the external record lives on under another id")
         }
         External::Gone { proof, at } => gone(link, *proof, *at, internal_deleted, policy, now),
-        External::Whole { id, fields, version, stamp, source, changed_at } => {
-            let observed = Whole { id, fields, version, stamp: *stamp, source: *source, changed_at };
+        External::Whole { id, fields, version, stamp, source, changed_at, by_other } => {
+            let (stamp, source, by_other) = (*stamp, *source, *by_other);
+            let observed = Whole { id, fields, version, stamp, source, changed_at, by_other };
             whole(link, observed, policy, now)
         }
     }
@@ -151,10 +152,11 @@ struct Whole<'a> {
     stamp: Option<u64>,
     source: Source,
     changed_at: &'a BTreeMap<String, Millis>,
+    by_other: bool,
 }
 
 fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Millis) -> Seen<'a> {
-    let Whole { id, fields, version, stamp, source, changed_at } = seen;
+    let Whole { id, fields, version, stamp, source, changed_at, by_other } = seen;
     if let Some(linked) = &link.external
         && linked != id
     {
@@ -205,15 +207,19 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
         return Seen::Ask(Ask::ReadExternal, "a row may be older than the record; it is read");
     }
     let own = link.own.take();
-    let ours = source == Source::Answer
-        || own.as_ref().is_some_and(|own| {
-            (own.stamp.is_some() && own.stamp == stamp) || (own.version.is_some() && own.version == *version)
-        });
-    let moved = !ours
-        && own.as_ref().is_some_and(|own| {
-            matches!((&own.version, version), (Some(own), Some(now)) if own != now)
-                || matches!((own.stamp, stamp), (Some(own), Some(now)) if now > own)
-        });
+    // A time that is told to the second may be that of our write and of an edit right after it: who was the last decides.
+    let ours = !by_other
+        && (source == Source::Answer
+            || own.as_ref().is_some_and(|own| {
+                (own.stamp.is_some() && own.stamp == stamp)
+                    || (own.version.is_some() && own.version == *version)
+            }));
+    let moved = by_other
+        || !ours
+            && own.as_ref().is_some_and(|own| {
+                matches!((&own.version, version), (Some(own), Some(now)) if own != now)
+                    || matches!((own.stamp, stamp), (Some(own), Some(now)) if now > own)
+            });
     if let (Source::Read { began }, None, None) = (source, stamp, version) {
         // The moment of the look is the only memory of order that there is.
         link.committed_at = link.committed_at.max(began);

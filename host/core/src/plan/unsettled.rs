@@ -187,6 +187,7 @@ impl Unsettled {
             stamp: None,
             source: super::Source::Answer,
             changed_at: BTreeMap::new(),
+            by_other: false,
         };
         // Which version the write made is not known, and what is there may be somebody's later edit of another field.
         Link {

@@ -187,6 +187,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                         stamp: None,
                         source: plan::Source::Answer,
                         changed_at: std::collections::BTreeMap::new(),
+                        by_other: false,
                     };
                     let policy = &case.object.policy;
                     case.link = case.unsettled.settle(&case.link, &sent, &then, policy, now);

@@ -76,6 +76,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                             stamp: seen.stamp,
                             source: Source::Listing { began, consistent },
                             changed_at: std::collections::BTreeMap::new(),
+                            by_other: seen.by_other,
                         },
                         // A row that cannot be taken in is read directly, so that what is set aside is the record itself.
                         _ => return Ok(External::Touched),

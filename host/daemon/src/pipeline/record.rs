@@ -503,11 +503,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if seen.keep.is_some() {
                     case.link.keep = seen.keep;
                 }
-                if let Some(own) = case.link.own.as_mut().filter(|_| read && seen.by_other) {
-                    // Where the time of our write is not known (its answer showed somebody else's already), a value that is not
-                    // what we sent is that somebody's edit and no rewrite of ours.
-                    own.fields.clear();
-                }
                 External::Whole {
                     id: seen.id,
                     fields,
@@ -515,6 +510,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     stamp: seen.stamp,
                     source: if read { Source::Read { began } } else { Source::Answer },
                     changed_at: BTreeMap::new(),
+                    by_other: seen.by_other,
                 }
             }
             Body::Gone(proof) => External::Gone { proof, at: began },

@@ -422,6 +422,7 @@ mod tests {
             stamp: Some(9),
             source: Source::Listing { began: 1, consistent: false },
             changed_at: BTreeMap::new(),
+            by_other: false,
         };
         trail.entry(&link, &whole, About::default(), "wrote-external", "", 1_100);
         trail.entry(&link, &External::Touched, About::default(), "linked", "", 1_100);

@@ -179,6 +179,7 @@ impl Hub {
             stamp: Some(crm.stamp),
             source: Source::Read { began: self.now },
             changed_at: BTreeMap::new(),
+            by_other: false,
         }
     }
 

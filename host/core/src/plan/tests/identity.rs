@@ -137,6 +137,7 @@ fn a_record_that_is_linked_anew_is_joined_and_clears_nothing() {
         stamp: None,
         source: Source::Read { began: NOW },
         changed_at: BTreeMap::new(),
+        by_other: false,
     };
     let plan = run(&relink(&link, &"e2".into(), NOW), &internal, &bare, &policy());
     assert!(plan.internal.is_none(), "{}", plan.reason);

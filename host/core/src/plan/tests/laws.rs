@@ -56,13 +56,14 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn habits() -> impl Strategy<Value = Habits> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(rewrites, returns, stamps, versions, times)| Habits {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(rewrites, returns, stamps, versions, times, authors)| Habits {
             rewrites,
             returns,
             stamps,
             versions,
             times: times && stamps && (returns || !rewrites),
+            authors,
         },
     )
 }
@@ -127,10 +128,10 @@ fn settle(world: &mut World, order: &[usize]) {
     world.work(read, Mishap::default());
 }
 
-/// A CRM that answers without record, version or stamp leaves nothing to tell a rewrite from an edit in the moment after
-/// our write: what is assumed there counts as a rewrite (see `rewrites`).
+/// A CRM that answers without record, version or stamp, and does not say who changed a record last, leaves nothing to tell a
+/// rewrite from an edit in the moment after our write: what is assumed there counts as a rewrite (see `rewrites`).
 fn tells_edits_from_rewrites(habits: Habits) -> bool {
-    habits.returns || habits.stamps || habits.versions
+    habits.returns || habits.stamps || habits.versions || habits.authors
 }
 
 proptest! {
@@ -270,7 +271,7 @@ proptest! {
         first in prop::collection::vec(any::<usize>(), 1..8),
         second in prop::collection::vec(any::<usize>(), 1..8),
     ) {
-        let habits = Habits { rewrites, returns: true, stamps: true, versions: false, times: true };
+        let habits = Habits { rewrites, returns: true, stamps: true, times: true, ..Habits::default() };
         let mut start = World::new(habits, by);
         let set = |bits: u8| value(6, Some(bits % 16));
         start.edit_internal("/tags", set(tags.0).1);
@@ -417,6 +418,7 @@ fn what_planning_costs() {
         stamp: Some(5),
         source: Source::Read { began: NOW },
         changed_at: BTreeMap::new(),
+        by_other: false,
     };
     let mut changed = here.clone();
     changed.insert("/given_name".into(), json!("Anna"));

@@ -96,6 +96,7 @@ fn whole(source: Source, stamp: Option<u64>, members: &[(&str, Value)]) -> Exter
         stamp,
         source,
         changed_at: BTreeMap::new(),
+        by_other: false,
     }
 }
 

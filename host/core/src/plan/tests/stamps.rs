@@ -122,6 +122,47 @@ fn what_our_own_write_left_is_known_by_its_version_as_by_its_stamp() {
     assert_eq!(ruling(own(None, None), None, None), Verdict::External);
 }
 
+/// The record as somebody else left it.
+fn by_other(mut seen: External) -> External {
+    if let External::Whole { by_other, .. } = &mut seen {
+        *by_other = true;
+    }
+    seen
+}
+
+/// A time may be told to the second, and the edit be made in that of our write.
+#[test]
+fn what_somebody_else_left_is_no_rewrite_of_our_own_write_whatever_its_time() {
+    let policy = policy();
+    let after = |stamp: Option<u64>| {
+        let mut link = Link { external_version: None, ..written_with(stamp) };
+        link.own.as_mut().unwrap().fields = names(&["/phone"]);
+        link.base.get_mut("/phone").unwrap().assumed = true;
+        link
+    };
+    for own in [None, Some(100)] {
+        let seen = other(Source::Read { began: NOW }, Some(100), None);
+        let rewritten = run(&after(own), &internal(), &seen, &policy);
+        assert!(quiet(&rewritten), "{}", rewritten.reason);
+        let edited = run(&after(own), &internal(), &by_other(seen), &policy);
+        assert_eq!(sent_in(&edited), one("/phone", json!("9")), "{own:?}");
+    }
+}
+
+#[test]
+fn the_time_of_an_edit_counts_where_somebody_else_was_the_last_though_our_write_has_the_same() {
+    let policy = with("/phone", |field| field.on_conflict = OnConflict::Newest);
+    let mut seen = other(Source::Read { began: NOW }, Some(120), None);
+    if let External::Whole { changed_at, .. } = &mut seen {
+        changed_at.insert("/phone".into(), NOW + 90_000);
+    }
+    let internal = present(2, &[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    let ruling =
+        |seen: &External| run(&written_with(Some(120)), &internal, seen, &policy).conflicts[0].ruling;
+    assert_eq!(ruling(&seen), Verdict::Review);
+    assert_eq!(ruling(&by_other(seen)), Verdict::External);
+}
+
 #[test]
 fn an_event_is_dismissed_only_by_a_link_that_knows_a_living_record() {
     let empty = External::Partial { fields: Fields::new(), stamp: None };

@@ -16,6 +16,8 @@ pub(super) struct Habits {
     pub(super) versions: bool,
     /// Events tell when a field was edited, on the clock of the stamps, and bear no stamp of their own.
     pub(super) times: bool,
+    /// Records say whether somebody else was the last who changed them.
+    pub(super) authors: bool,
 }
 
 pub(super) const PLAIN: [&str; 2] = ["/a", "/b"];
@@ -46,10 +48,12 @@ pub(super) struct World {
     pub(super) version: u64,
     pub(super) external: Fields,
     pub(super) stamp: u64,
+    /// Somebody else was the last who changed the CRM's record.
+    by_other: bool,
     /// Single-property events that were not delivered yet: pointer, value, stamp.
     pub(super) events: Vec<(String, Option<Value>, u64)>,
-    /// What the record looked like, with its stamp: a lagging index serves these.
-    pub(super) past: Vec<(Fields, u64)>,
+    /// What the record looked like, with its stamp and whether somebody else had changed it last: a lagging index serves these.
+    pub(super) past: Vec<(Fields, u64, bool)>,
     /// Rounds of plan and write that the last piece of work took, the last quiet one included.
     pub(super) rounds: usize,
     pub(super) writes_in: usize,
@@ -95,9 +99,10 @@ impl World {
             link,
             internal: start.clone(),
             version: 1,
-            past: vec![(start.clone(), 1)],
+            past: vec![(start.clone(), 1, true)],
             external: start,
             stamp: 1,
+            by_other: true,
             events: Vec::new(),
             rounds: 0,
             writes_in: 0,
@@ -114,8 +119,12 @@ impl World {
         }
     }
 
-    /// An edit of the CRM's record, by a person or by us.
+    /// A person's edit of the CRM's record.
     pub(super) fn edit_external(&mut self, pointer: &str, value: Option<Value>) {
+        self.change_external(pointer, value, true);
+    }
+
+    fn change_external(&mut self, pointer: &str, value: Option<Value>, by_other: bool) {
         let value = match value {
             Some(Value::String(text)) if self.habits.rewrites && pointer == "/b" => {
                 Some(Value::String(text.to_uppercase()))
@@ -127,7 +136,8 @@ impl World {
             lay(&mut self.external, pointer, value.clone());
             self.stamp += 1;
             self.events.push((pointer.to_owned(), value, self.stamp));
-            self.past.push((self.external.clone(), self.stamp));
+            self.by_other = by_other;
+            self.past.push((self.external.clone(), self.stamp, by_other));
         }
     }
 
@@ -149,13 +159,14 @@ impl World {
             stamp: self.stamp_of(self.stamp),
             source: Source::Read { began: self.now },
             changed_at: BTreeMap::new(),
+            by_other: self.habits.authors && self.by_other,
         }
     }
 
     /// A row of a lagging index, fetched now.
     pub(super) fn row(&mut self, which: usize) -> External {
         self.now += 1;
-        let (fields, stamp) = self.past[which % self.past.len()].clone();
+        let (fields, stamp, by_other) = self.past[which % self.past.len()].clone();
         External::Whole {
             id: "e1".into(),
             fields,
@@ -163,6 +174,7 @@ impl World {
             stamp: self.stamp_of(stamp),
             source: Source::Listing { began: self.now, consistent: false },
             changed_at: BTreeMap::new(),
+            by_other: self.habits.authors && by_other,
         }
     }
 
@@ -230,7 +242,7 @@ impl World {
                     continue;
                 }
                 for pointer in changed {
-                    self.edit_external(pointer, fields.get(pointer).cloned());
+                    self.change_external(pointer, fields.get(pointer).cloned(), false);
                 }
                 self.writes_out += 1;
                 effects += 1;
