@@ -207,19 +207,19 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
         return Seen::Ask(Ask::ReadExternal, "a row may be older than the record; it is read");
     }
     let own = link.own.take();
-    // A time that is told to the second may be that of our write and of an edit right after it: who was the last decides.
-    let ours = !by_other
-        && (source == Source::Answer
+    let same_as_own = own.as_ref().is_some_and(|own| own.version.is_some() && own.version == *version);
+    // A version is that of one state. A time that is told to the second may be that of our write and of an edit right after it: who was
+    // the last decides.
+    let ours = same_as_own
+        || !by_other
+            && (source == Source::Answer
+                || own.as_ref().is_some_and(|own| own.stamp.is_some() && own.stamp == stamp));
+    let moved = !ours
+        && (by_other
             || own.as_ref().is_some_and(|own| {
-                (own.stamp.is_some() && own.stamp == stamp)
-                    || (own.version.is_some() && own.version == *version)
-            }));
-    let moved = by_other
-        || !ours
-            && own.as_ref().is_some_and(|own| {
                 matches!((&own.version, version), (Some(own), Some(now)) if own != now)
                     || matches!((own.stamp, stamp), (Some(own), Some(now)) if now > own)
-            });
+            }));
     if let (Source::Read { began }, None, None) = (source, stamp, version) {
         // The moment of the look is the only memory of order that there is.
         link.committed_at = link.committed_at.max(began);

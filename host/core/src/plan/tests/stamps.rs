@@ -149,6 +149,18 @@ fn what_somebody_else_left_is_no_rewrite_of_our_own_write_whatever_its_time() {
     }
 }
 
+/// A row may be from before our write of what was there already: its version is that of the write, and its author somebody else.
+#[test]
+fn what_has_the_version_of_our_own_write_is_what_it_made_whoever_was_the_last_before() {
+    let mut link = link();
+    let own =
+        OwnWrite { version: Some("v1".into()), at: 900, fields: names(&["/phone"]), ..OwnWrite::default() };
+    link.own = Some(own);
+    link.base.get_mut("/phone").unwrap().assumed = true;
+    let row = other(Source::Listing { began: 0, consistent: false }, Some(100), Some("v1"));
+    assert!(quiet(&run(&link, &internal(), &by_other(row), &policy())));
+}
+
 #[test]
 fn the_time_of_an_edit_counts_where_somebody_else_was_the_last_though_our_write_has_the_same() {
     let policy = with("/phone", |field| field.on_conflict = OnConflict::Newest);

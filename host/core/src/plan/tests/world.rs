@@ -132,6 +132,8 @@ impl World {
             value => value,
         };
         self.now += 1;
+        // Who wrote nothing new was the last who wrote it all the same.
+        self.by_other &= by_other;
         if self.external.get(pointer) != value.as_ref() {
             lay(&mut self.external, pointer, value.clone());
             self.stamp += 1;
