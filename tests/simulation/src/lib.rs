@@ -17,6 +17,7 @@ mod plant;
 mod provider;
 mod run;
 mod scenario;
+mod setting;
 mod shared;
 mod store;
 mod system_a;

@@ -11,8 +11,8 @@ use tandem_core::id::EntityKey;
 use super::{Checker, plain};
 use crate::daemon::connection_id;
 use crate::history::{Side, Track, What, Who};
+use crate::setting::Guard;
 use crate::values::{self, EMAIL, OBJECT};
-use crate::world::Guard;
 
 /// A piece of work is told of within so long of each thing that it did.
 const TELLS_WITHIN: Millis = 60_000;
