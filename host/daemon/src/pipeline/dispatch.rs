@@ -17,7 +17,7 @@ use crate::store::{Class, Hint, Store, StoreError, Subject};
 /// Hints of one connection and class that are kept in memory.
 const WINDOW: usize = 512;
 
-/// A less urgent class is looked at first once in so many takes, so that it never starves.
+/// A less urgent class is looked at first once in so many takes, each in its turn, so that none starves.
 const AGEING: u32 = 16;
 
 /// Deliveries that are read in a row while records wait; then one record is taken all the same, so that a flood of webhooks
@@ -183,6 +183,12 @@ impl Window {
         hints
     }
 
+    /// How much of a class is in memory, to be taken now. Deliveries are of the most urgent one.
+    fn held(&self, class: Class) -> usize {
+        let deliveries = if class == Class::Interactive { self.deliveries.len() } else { 0 };
+        self.order.get(&class).map_or(0, VecDeque::len).saturating_add(deliveries)
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.unloaded.is_empty()
     }
@@ -236,7 +242,7 @@ impl Dispatch {
             // A delivery says more than it takes up, and goes before the records that it is about.
             let full = match hint.subject {
                 Subject::Delivery(_) => window.deliveries.len() >= WINDOW,
-                _ => window.waiting.len() >= WINDOW || window.unloaded.contains_key(&hint.class),
+                _ => window.held(hint.class) >= WINDOW || window.unloaded.contains_key(&hint.class),
             };
             if hint.due == 0 && full {
                 // It waits in the store, behind those that came before it.
@@ -344,11 +350,10 @@ impl Dispatch {
     }
 
     fn load<S: Store>(window: &mut Window, store: &S, connection: &ConnectionId) -> Result<(), StoreError> {
-        if window.unloaded.is_empty() || window.waiting.len() > WINDOW / 4 {
-            return Ok(());
-        }
+        // Each class has a window of its own: what is urgent does not wait in the store for what is not.
+        let low = |(class, _): &(&Class, &u64)| window.held(**class) <= WINDOW / 4;
         let classes: Vec<(Class, u64)> =
-            window.unloaded.iter().map(|(class, from)| (*class, *from)).collect();
+            window.unloaded.iter().filter(low).map(|(class, from)| (*class, *from)).collect();
         for (class, from) in classes {
             let mut after = from.saturating_sub(1);
             loop {
@@ -362,7 +367,7 @@ impl Dispatch {
                     Some(seq) if full => {
                         after = seq;
                         window.unloaded.insert(class, seq.saturating_add(1));
-                        if window.waiting.len() >= WINDOW {
+                        if window.held(class) >= WINDOW {
                             break;
                         }
                     }
@@ -429,8 +434,10 @@ impl Dispatch {
         window.takes = window.takes.wrapping_add(1);
         let mut classes: Vec<Class> =
             window.order.iter().filter(|(_, queue)| !queue.is_empty()).map(|(class, _)| *class).collect();
-        if window.takes.is_multiple_of(AGEING) {
-            classes.reverse();
+        if window.takes.is_multiple_of(AGEING) && classes.len() > 1 {
+            let less_urgent = classes.len().saturating_sub(1);
+            let turn = usize::try_from(window.takes / AGEING).unwrap_or(0) % less_urgent;
+            classes.rotate_left(turn.saturating_add(1));
         }
         for class in classes {
             let Some(queue) = window.order.get_mut(&class) else { continue };

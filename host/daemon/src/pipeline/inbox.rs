@@ -65,7 +65,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
         };
         let rows = self.follow_merges(connection, rows)?;
-        let hints = self.hints_of(connection, rows, Class::Live, "webhook", received_at);
+        let (linked, others) = self.by_link(connection, rows)?;
+        let mut hints = self.hints_of(connection, linked, Class::Live, "webhook", received_at);
+        hints.extend(self.hints_of(connection, others, Class::Unlinked, "webhook", received_at));
         commit.push(Op::DropDelivery(seq));
         // The delivery, its hint and what came of it change hands in one commit.
         for hint in hints {

@@ -106,21 +106,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Kind::Changes => "poll",
             Kind::Walk => "walk",
         };
-        let class = match kind {
-            Kind::Changes => Class::Live,
-            Kind::Walk => Class::Backfill,
+        let (of_linked, of_others) = match kind {
+            Kind::Changes => (Class::Live, Class::Unlinked),
+            Kind::Walk => (Class::Backfill, Class::Backfill),
         };
-        // Whoever waits for creates waits for those that the CRM may have carried out by the time it answered.
+        // Whoever waits for creates waits for those that the CRM may have carried out by the time it answered; what a row says of a
+        // record is not looked at then, it is read before it is taken in.
         let answered = self.rooms.clock.now();
         let place = (connection.id.clone(), object.clone());
-        let mut late = Vec::new();
+        let (linked, mut others) = self.by_link(connection, rows)?;
+        let mut noticed_at = now;
         if self.creates.lock().any_opened_within(&place, now, answered) {
-            let (known, unknown) = self.by_link(connection, rows)?;
-            rows = known;
-            late = unknown;
+            others = others.into_iter().map(|row| Observed { state: State::Touched, ..row }).collect();
+            noticed_at = answered;
         }
-        let mut hints = self.hints_of(connection, rows, class, cause, now);
-        hints.extend(self.hints_of(connection, late, class, cause, answered));
+        let mut hints = self.hints_of(connection, linked, of_linked, cause, now);
+        hints.extend(self.hints_of(connection, others, of_others, cause, noticed_at));
         let mut commit = Commit::new();
         for hint in &hints {
             commit.push(Op::AddHint(hint.clone()));
@@ -172,8 +173,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(self.rooms.store.value(&Self::cursor_name(connection, object, kind))?.is_some())
     }
 
-    /// Rows of linked records, and what is left of those of others: that something is there, which is read before it is taken in.
-    fn by_link(
+    /// Rows of linked records, and of others that are there.
+    pub(super) fn by_link(
         &self,
         connection: &Connection,
         rows: Vec<Observed>,
@@ -187,7 +188,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             };
             let is_there = !matches!(row.state, State::Gone(_) | State::Moved(_));
             if is_there && self.rooms.store.entity_of(&external)?.is_none() {
-                others.push(Observed { state: State::Touched, ..row });
+                others.push(row);
             } else {
                 linked.push(row);
             }

@@ -10,6 +10,7 @@ mod history;
 pub mod memory;
 pub mod sled;
 
+use std::cmp::Ordering;
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,9 @@ pub use history::{
     Before, DELTA_BYTES, Exchanged, Extent, HistoryEntry, Moved, Noticed, Origin, Sight, lies_within,
 };
 
-/// The order in which a connection's work is taken, most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// How urgent a connection's work is: the lesser class is taken first. What was stored knows a class by its place in this list, so that
+/// a new one comes last; how urgent it is says [`Class::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// A person waits for it.
@@ -36,11 +38,38 @@ pub enum Class {
     Reconcile,
     /// The first load.
     Backfill,
+    /// Something happened to a record of the CRM that is linked to nothing: it is new, or one of thousands that somebody imports
+    /// there. Edits of what both sides have do not wait behind it.
+    Unlinked,
+}
+
+impl PartialOrd for Class {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Class {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
 }
 
 impl Class {
     /// All classes, most urgent first.
-    pub const ALL: [Self; 5] = [Self::Interactive, Self::Live, Self::Retry, Self::Reconcile, Self::Backfill];
+    pub const ALL: [Self; 6] =
+        [Self::Interactive, Self::Live, Self::Unlinked, Self::Retry, Self::Reconcile, Self::Backfill];
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Interactive => 0,
+            Self::Live => 1,
+            Self::Unlinked => 2,
+            Self::Retry => 3,
+            Self::Reconcile => 4,
+            Self::Backfill => 5,
+        }
+    }
 
     /// The class's word.
     #[must_use]
@@ -48,6 +77,7 @@ impl Class {
         match self {
             Self::Interactive => "interactive",
             Self::Live => "live",
+            Self::Unlinked => "unlinked",
             Self::Retry => "retry",
             Self::Reconcile => "reconcile",
             Self::Backfill => "backfill",

@@ -40,7 +40,7 @@ macro_rules! played_by {
                 load::an_initial_load_links_those_that_match_and_doubles_none,
                 pushes::a_push_that_is_lost_is_found_by_polling,
                 pushes::a_push_that_comes_twice_does_no_harm,
-                pushes::edits_in_system_a_go_ahead_of_a_storm_of_pushes,
+                pushes::edits_on_both_sides_go_ahead_of_a_storm_of_pushes,
                 limits::a_days_limit_is_used_up_without_a_refusal_and_nothing_is_lost,
                 limits::a_token_that_ends_in_mid_flight_is_renewed_once_and_nothing_is_lost,
                 creates::a_create_whose_answer_is_lost_makes_no_second_record,

@@ -72,6 +72,60 @@ fn a_delivery_goes_before_records_also_when_the_window_is_full_of_them() {
     assert_eq!(taken(&mut dispatch, &store).expect("work").subject, Subject::Delivery(many + 1));
 }
 
+/// An edit that nobody waits for.
+fn live(seq: u64) -> Hint {
+    hint(seq, Class::Live, Subject::Internal(format!("i{seq}").as_str().into()))
+}
+
+/// A push about a record that is linked to nothing.
+fn unlinked(seq: u64) -> Hint {
+    hint(seq, Class::Unlinked, Subject::External(format!("x{seq}").as_str().into()))
+}
+
+#[test]
+fn an_edit_goes_before_an_import_that_fills_its_window_and_more() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    let many = 2 * WINDOW as u64;
+    dispatch.arrived((1..=many).map(unlinked));
+    dispatch.arrived([live(many + 1), live(many + 2)]);
+    let classes: Vec<Class> =
+        (0..3).filter_map(|_| taken(&mut dispatch, &store)).map(|work| work.class()).collect();
+    assert_eq!(classes, [Class::Live, Class::Live, Class::Unlinked]);
+}
+
+#[tokio::test]
+async fn an_edit_that_waits_in_the_store_goes_before_an_import_that_waits_in_memory() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived((2..=WINDOW as u64).map(unlinked));
+    let mut commit = Commit::new();
+    commit.push(Op::AddHint(live(1)));
+    store.commit(commit, Until::Applied).await.unwrap();
+    // What is in the store is looked for.
+    dispatch.register(&connection(), &"s".into());
+    assert_eq!(taken(&mut dispatch, &store).expect("work").class(), Class::Live);
+}
+
+#[test]
+fn every_less_urgent_class_has_its_turn_while_urgent_work_waits() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived((1..=200).map(live));
+    dispatch.arrived((201..=220).map(unlinked));
+    let last = |seq| hint(seq, Class::Backfill, Subject::Internal(format!("b{seq}").as_str().into()));
+    dispatch.arrived((221..=240).map(last));
+    let mut others = Vec::new();
+    for _ in 0..4 * AGEING {
+        let work = taken(&mut dispatch, &store).expect("work");
+        if work.class() != Class::Live {
+            others.push(work.class());
+        }
+        dispatch.finish(&work);
+    }
+    assert_eq!(others, [Class::Backfill, Class::Unlinked, Class::Backfill, Class::Unlinked]);
+}
+
 #[test]
 fn a_delivery_that_could_not_be_read_holds_nobody_up_until_its_time() {
     let store = MemoryStore::default();
