@@ -601,6 +601,77 @@ async fn a_limit_that_is_smaller_than_was_said_is_waited_for_and_nothing_is_lost
     .await
 }
 
+/// Pipedrive answers 403 with a page of markup to whoever goes on after 429, and does not say for how long.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_shuts_us_out_is_left_alone_and_nothing_is_lost() -> Result<(), Error> {
+    const MANY: usize = 6;
+    let mut wanted = Wanted::new("acme");
+    wanted.account.settings.abuse_after = 1;
+    wanted.account.settings.abuse_seconds = 86_400;
+    on(Stage::new(&wanted).await?, async |stage| {
+        let company = stage.customer.company();
+        let ids = stage.create_many(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
+        stage.house.quiet(LONG).await?;
+        let before = stage.calls().await?.len();
+        let none = PipedriveQuota { token_burst: 0, ..wanted.account.quota };
+        stage.house.control.set_pipedrive_quota(company, none).await?;
+        stage.patch(&ids[0], &json!({ "job_title": "Captain" })).await?;
+        stage.waits_for("quota", "min").await?;
+        let calls = stage.calls().await?.split_off(before);
+        let statuses: Vec<u16> = calls.iter().filter_map(|call| call.status).collect();
+        println!("{statuses:?}, then {}", stage.row().await?["detail"]);
+        assert_eq!(statuses, [429, 403], "one was refused, the next one was shut out");
+        // Nothing is sent from then on, and what people do is kept.
+        for id in ids.iter().skip(1) {
+            stage.patch(id, &json!({ "job_title": "Captain" })).await?;
+        }
+        until("all edits wait", SOON, async || {
+            let row = stage.row().await?;
+            Ok(if row["delayed"] == json!(MANY) { Ok(()) } else { Err(row.to_string()) })
+        })
+        .await?;
+        assert_eq!(stage.calls().await?.len(), before + 2, "somebody asked on");
+        Ok(())
+    })
+    .await
+}
+
+/// A merge is told as the deletion of one person and the change of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_that_is_merged_into_another_is_followed_and_deletes_nobody() -> Result<(), Error> {
+    on(Stage::new(&Wanted::new("acme")).await?, async |stage| {
+        let company = stage.customer.company();
+        let keeps = stage.create(&json!({ "email": "ann@acme.example", "family_name": "Berg" })).await?;
+        let goes = stage
+            .create(&json!({ "email": "an@acme.example", "family_name": "Berg", "job_title": "Pilot" }))
+            .await?;
+        let survivor = stage.carried("ann@acme.example").await?;
+        let loser = stage.carried("an@acme.example").await?;
+        stage.house.quiet(SOON).await?;
+        stage.second_is_over(&survivor).await?;
+        let written = stage.written().await?.len();
+        stage.house.control.pipedrive_person_merges(company, loser.parse()?, survivor.parse()?).await?;
+        stage.agree(&keeps, &survivor, "job_title", "Pilot").await?;
+        until("the merge is in the review", SOON, async || {
+            let list = stage.house.get("/v1/review?limit=100").await?;
+            let rows: Vec<(&str, &str)> = list
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|row| Some((row["kind"].as_str()?, row["entity"]["id"].as_str()?)))
+                .collect();
+            Ok(if rows == [("merged", goes.as_str())] { Ok(()) } else { Err(list.to_string()) })
+        })
+        .await?;
+        stage.house.quiet(SOON).await?;
+        assert_eq!(stage.document(&goes).await?["job_title"], "Pilot", "nobody deleted it");
+        assert_eq!(stage.written().await?.len(), written, "nothing is written to the account");
+        assert_eq!(stage.live().await?, 1);
+        Ok(())
+    })
+    .await
+}
+
 // ---- custom fields ----
 
 #[tokio::test(flavor = "multi_thread")]
