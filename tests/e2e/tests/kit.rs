@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tandem_e2e::house::{House, Plan};
 use tandem_e2e::{Error, process, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Runs a program and gives what it printed; fails with it when it fails.
 fn run(command: &mut Command) -> Result<String, Error> {

@@ -7,7 +7,7 @@ use tandem_e2e::house::{House, Plan};
 use tandem_e2e::people::person;
 use tandem_e2e::{Error, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const SCOPES: [&str; 2] = ["acme", "globex"];
 
 /// Waits until the connections are, in this order, in these states.

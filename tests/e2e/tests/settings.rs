@@ -16,7 +16,7 @@ use tandem_e2e::rest::{starter, write_whole};
 use tandem_e2e::{Error, client, until};
 use tandem_simulator::control::types::NewRestAccount;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn request(
     house: &House,

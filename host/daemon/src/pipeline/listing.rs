@@ -96,10 +96,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             answer => return Ok(not_before(&self.waits(connection, answer, None, Commit::new()), now)),
         };
-        let mut rows = Vec::new();
-        for row in self.follow_merges(connection, page.rows)? {
+        let (linked_or_gone, mut others) =
+            self.by_link(connection, self.follow_merges(connection, page.rows)?)?;
+        let mut linked = Vec::new();
+        for row in linked_or_gone {
             if !self.is_known(connection, &row)? {
-                rows.push(row);
+                linked.push(row);
             }
         }
         let cause = match kind {
@@ -114,7 +116,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // record is not looked at then, it is read before it is taken in.
         let answered = self.rooms.clock.now();
         let place = (connection.id.clone(), object.clone());
-        let (linked, mut others) = self.by_link(connection, rows)?;
         let mut noticed_at = now;
         if self.creates.lock().any_opened_within(&place, now, answered) {
             others = others.into_iter().map(|row| Observed { state: State::Touched, ..row }).collect();

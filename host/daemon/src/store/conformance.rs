@@ -205,6 +205,11 @@ pub(super) struct Universe {
     pub(super) highest: u64,
 }
 
+/// All of a hint's key: no two rows have the same one.
+fn place(hint: &Hint) -> (u64, u64, ConnectionId, Class) {
+    (hint.due, hint.seq, hint.connection.clone(), hint.class)
+}
+
 impl<S: Store> Reads for S {
     fn seq(&self) -> u64 {
         self.next_seq()
@@ -216,11 +221,11 @@ impl<S: Store> Reads for S {
         for until in [0, 30, u64::MAX] {
             let mut delayed = self.delayed(until, 1000).unwrap();
             // The generator gives a number twice, which no daemon does: between the two there is no order.
-            delayed.sort_by(|a, b| (a.due, a.seq, &a.connection).cmp(&(b.due, b.seq, &b.connection)));
+            delayed.sort_by_key(place);
             all.push(format!("delayed {delayed:?}"));
             for after in delayed.iter().map(|hint| (hint.due, hint.seq)) {
                 let mut behind = self.delayed_after(after, until, 1000).unwrap();
-                behind.sort_by(|a, b| (a.due, a.seq, &a.connection).cmp(&(b.due, b.seq, &b.connection)));
+                behind.sort_by_key(place);
                 let wanted = delayed.iter().filter(|hint| (hint.due, hint.seq) > after);
                 assert!(behind.iter().eq(wanted), "what is delayed behind {after:?}");
             }

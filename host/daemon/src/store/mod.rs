@@ -60,15 +60,9 @@ impl Class {
     pub const ALL: [Self; 6] =
         [Self::Interactive, Self::Live, Self::Unlinked, Self::Retry, Self::Reconcile, Self::Backfill];
 
-    fn rank(self) -> u8 {
-        match self {
-            Self::Interactive => 0,
-            Self::Live => 1,
-            Self::Unlinked => 2,
-            Self::Retry => 3,
-            Self::Reconcile => 4,
-            Self::Backfill => 5,
-        }
+    /// Its place in [`Class::ALL`].
+    fn rank(self) -> usize {
+        Self::ALL.iter().position(|class| *class == self).unwrap_or(Self::ALL.len())
     }
 
     /// The class's word.
