@@ -384,13 +384,13 @@ async fn a_review_is_decided_field_by_field_and_not_on_values_that_have_changed_
     let (id, external) = made(&house, "acme", &first).await?;
     let portal = house.customer("acme")?.info.portal_id;
 
-    // Found while nothing may be written: both edits are there before either is carried over.
-    house.post("/v1/pause", &json!({ "connection": "acme" })).await?;
+    // Found while nothing may be written there: both edits are there before either is carried over.
+    house.post("/v1/pause", &json!({ "connection": "acme", "direction": "to-external" })).await?;
+    edit(&house, "acme", &id, &json!({ "job_title": "Chief", "street": "Ours 3", "city": "Berlin" })).await?;
     house
         .control
         .person_edits(portal, external, &[("jobtitle", "Boss"), ("city", "Bonn"), ("address", "Theirs 2")])
         .await?;
-    edit(&house, "acme", &id, &json!({ "job_title": "Chief", "street": "Ours 3", "city": "Berlin" })).await?;
     let shown =
         held(&house, &id, &[("/job_title", "/job_title", "Boss"), ("address", "/city", "Bonn")]).await?;
     house.post("/v1/resume", &json!({ "connection": "acme" })).await?;

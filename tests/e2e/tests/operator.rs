@@ -188,11 +188,11 @@ async fn the_status_says_why_a_connection_waits_and_when_it_no_longer_does() -> 
     // Two people say different things.
     let there = house.customer("disputes")?.account.list().await?;
     let external = there.first().ok_or("nobody there")?.id.parse()?;
-    house.post("/v1/pause", &json!({ "connection": "disputes" })).await?;
-    house.control.person_edits(portal("disputes")?, external, &[("jobtitle", "Boss")]).await?;
+    house.post("/v1/pause", &json!({ "connection": "disputes", "direction": "to-external" })).await?;
     edit("disputes", "Chief").await?;
-    // Found while nothing may be written: HubSpot has no precondition, so that a write which goes out before the event of the edit
-    // there was read overwrites it, and a slow machine makes that window wide.
+    house.control.person_edits(portal("disputes")?, external, &[("jobtitle", "Boss")]).await?;
+    // Found while nothing may be written there: HubSpot has no precondition, so that a write which goes out before the event of the
+    // edit there was read overwrites it, and a slow machine makes that window wide.
     until("the dispute is found", SOON, async || {
         let status = house.get("/v1/status?connection=disputes").await?;
         let found = status.pointer("/connections/0/review") == Some(&json!(1));

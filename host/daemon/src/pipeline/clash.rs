@@ -16,7 +16,7 @@ use tandem_core::plan::{self, External, Internal as InternalState};
 
 use super::create::{BUSY_MS, identity_of};
 use super::dispatch::Hand;
-use super::record::{Case, Held};
+use super::record::{Case, Held, paused};
 use super::settle::End;
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
@@ -463,7 +463,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             Some(Choice::Merge) => {
                 if case.connection.directions.internal_paused() {
-                    return Ok(Some(End::PutBack { until: now.saturating_add(1_000), whole: false }));
+                    return Ok(Some(paused(now)));
                 }
                 let write = Write {
                     scope: entity.scope.clone(),

@@ -24,7 +24,7 @@ use super::exchange::{Body, Seen};
 use super::identity::Whose;
 use super::inbox::problem;
 use super::intent::place_of;
-use super::record::{Case, Held, Next};
+use super::record::{Case, Held, Next, paused};
 use super::settle::End;
 use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_id};
 use crate::delivery::Deliver;
@@ -402,7 +402,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         // Late word of a deletion settles neither what was set aside nor a question: the record may have been restored since. It is
         // read.
         if connection.directions.internal_paused() {
-            return Ok(End::PutBack { until: now.saturating_add(1_000), whole: false });
+            return Ok(paused(now));
         }
         let link = Link::new(provisional.clone(), connection.id.clone());
         let mut case = self.case(connection, object, work, link, None, External::Touched);

@@ -75,8 +75,9 @@ pub trait Clock: Send + Sync + 'static {
 /// Delayed hints that are looked through when connections are released; what lies behind them comes when its time has come.
 const MOST_RELEASED: usize = 10_000;
 
-/// A connection without a provider is looked at again after this, in milliseconds.
-const DISABLED_MS: Millis = 5_000;
+/// A connection that does nothing, since it has no provider or is paused, is looked at again after this, in milliseconds. Whoever
+/// changes that releases it.
+const IDLE_MS: Millis = 5_000;
 
 /// While an account was not asked about itself yet, its records wait for so long, in milliseconds.
 const FACTS_MS: Millis = 100;
@@ -333,13 +334,21 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(());
         };
         if connection.directions.disabled() {
-            let until = self.rooms.clock.now().saturating_add(DISABLED_MS);
+            let until = self.rooms.clock.now().saturating_add(IDLE_MS);
             let end = settle::End::PutBack { until, whole: true };
             self.settle(&connection, work, end).await?;
             return Ok(());
         }
         if connection.directions.awaits_facts() {
             let until = self.rooms.clock.now().saturating_add(FACTS_MS);
+            let end = settle::End::PutBack { until, whole: true };
+            self.settle(&connection, work, end).await?;
+            return Ok(());
+        }
+        let is_record = !matches!(work.subject, crate::store::Subject::Delivery(_));
+        if is_record && connection.directions.external_paused() && connection.directions.internal_paused() {
+            // Nothing could come of it but calls. What was told is read all the same: that costs none.
+            let until = self.rooms.clock.now().saturating_add(IDLE_MS);
             let end = settle::End::PutBack { until, whole: true };
             self.settle(&connection, work, end).await?;
             return Ok(());

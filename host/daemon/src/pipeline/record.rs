@@ -27,6 +27,9 @@ use crate::internal::{Internal, Record};
 use crate::provider::Runtime;
 use crate::store::{Class, Commit, Op, Store};
 
+/// What a paused direction holds up is looked at again after this, in milliseconds.
+const PAUSED_MS: Millis = 30_000;
+
 /// Rounds of plan and write for one piece of work. A plan settles in three; the rest is for people who edit meanwhile.
 const ROUNDS: u32 = 12;
 
@@ -731,8 +734,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 }
 
-fn paused(now: Millis) -> End {
-    End::PutBack { until: now.saturating_add(1_000), whole: false }
+/// It waits for somebody to resume the direction, who releases it; until then each look costs a call, so that there are few.
+pub(super) fn paused(now: Millis) -> End {
+    End::PutBack { until: now.saturating_add(PAUSED_MS), whole: false }
 }
 
 fn internal_half(link: &Link) -> Fields {
