@@ -7,6 +7,23 @@ use crate::HubSpot;
 use crate::contact::OBJECT;
 use crate::record::gone;
 
+/// Sources of what a program does, or somebody to many records at once. They are some of the values of `source` in HubSpot's published
+/// descriptions; `CRM_UI_BULK_ACTION` was seen in deliveries (HS-227).
+const BACKGROUND: [&str; 12] = [
+    "API",
+    "AUTOMATION_JOURNEY",
+    "AUTOMATION_PLATFORM",
+    "BATCH_UPDATE",
+    "CRM_UI_BULK_ACTION",
+    "DATA_ENRICHMENT",
+    "IMPORT",
+    "INTEGRATION",
+    "INTEGRATIONS_SYNC",
+    "MIGRATION",
+    "SALESFORCE",
+    "WORKFLOWS",
+];
+
 impl HubSpot {
     /// The observations of a delivery: one event, or an array of them.
     pub(crate) fn events(&self, delivery: &Delivery) -> Result<Vec<Observed>, Problem> {
@@ -53,6 +70,10 @@ impl HubSpot {
             row.account = text("portalId").map(str::to_owned);
             row.author = self.author(event).map(str::to_owned);
             row.attributes.push(tandem_provider::Attribute::new("event", kind));
+            let source = text("changeSource").filter(|_| row.author.as_deref() == Some("other"));
+            if source.is_some_and(|source| BACKGROUND.contains(&source)) {
+                row.attributes.push(tandem_provider::Attribute::new("background", "true"));
+            }
             if let Some(at) = text("occurredAt") {
                 // Not a stamp: it is not the record's modification time, and events come in any order.
                 row.attributes.push(tandem_provider::Attribute::new("occurred-at", at));

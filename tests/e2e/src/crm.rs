@@ -141,6 +141,29 @@ impl Crm {
         Ok(())
     }
 
+    /// Somebody who works there saves these members of many records at once, in the list.
+    ///
+    /// # Errors
+    /// One is refused, a member has no name there, or the account has no such thing.
+    pub async fn edit_many(&self, ids: &[&str], members: &[(&str, &str)]) -> Result<(), Error> {
+        let named = self.named(members)?;
+        let numbers = ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>()?;
+        let refused = match &self.kind {
+            Kind::HubSpot { portal, .. } => {
+                self.control.person_edits_many(*portal, &numbers, &named).await?.refused
+            }
+            Kind::Pipedrive { company, .. } => {
+                let given = pipedrive::save(&json!({}), &named);
+                self.control.pipedrive_bulk_edit(*company, &numbers, given).await?;
+                Vec::new()
+            }
+            Kind::Rest { .. } | Kind::Salesforce { .. } => {
+                return Err("the account's events do not say that many were edited at once".into());
+            }
+        };
+        if refused.is_empty() { Ok(()) } else { Err(format!("refused: {refused:?}").into()) }
+    }
+
     /// Somebody who works there makes a record with these members; gives its id.
     ///
     /// # Errors

@@ -65,9 +65,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
         };
         let rows = self.follow_merges(connection, rows)?;
-        let (linked, others) = self.by_link(connection, rows)?;
+        let (linked, mut others) = self.by_link(connection, rows)?;
+        let (linked, background): (Vec<_>, Vec<_>) = linked.into_iter().partition(|row| !is_background(row));
+        others.extend(background);
         let mut hints = self.hints_of(connection, linked, Class::Live, "webhook", received_at);
-        hints.extend(self.hints_of(connection, others, Class::Unlinked, "webhook", received_at));
+        hints.extend(self.hints_of(connection, others, Class::Background, "webhook", received_at));
         commit.push(Op::DropDelivery(seq));
         // The delivery, its hint and what came of it change hands in one commit.
         for hint in hints {
@@ -187,6 +189,11 @@ fn elements(body: &[u8]) -> Option<Vec<&[u8]>> {
             _ => return None,
         }
     }
+}
+
+/// Whether the CRM says that a program did it, or somebody to many records at once, so that edits of people go first.
+fn is_background(row: &Observed) -> bool {
+    row.attributes.iter().any(|attribute| attribute.name == "background" && attribute.value == "true")
 }
 
 /// One problem in words.

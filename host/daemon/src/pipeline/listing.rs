@@ -109,7 +109,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Kind::Walk => "walk",
         };
         let (of_linked, of_others) = match kind {
-            Kind::Changes => (Class::Live, Class::Unlinked),
+            Kind::Changes => (Class::Live, Class::Background),
             Kind::Walk => (Class::Backfill, Class::Backfill),
         };
         // Whoever waits for creates waits for those that the CRM may have carried out by the time it answered; what a row says of a

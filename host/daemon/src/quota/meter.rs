@@ -218,7 +218,7 @@ impl Meter {
             return allowed;
         }
         let reserve = match class {
-            Class::Interactive | Class::Live | Class::Unlinked => 0,
+            Class::Interactive | Class::Live | Class::Background => 0,
             Class::Retry => config.reserve / 4,
             Class::Reconcile | Class::Backfill => config.reserve,
         };

@@ -38,9 +38,10 @@ pub enum Class {
     Reconcile,
     /// The first load.
     Backfill,
-    /// Something happened to a record of the CRM that is linked to nothing: it is new, or one of thousands that somebody imports
-    /// there. Edits of what both sides have do not wait behind it.
-    Unlinked,
+    /// What comes by the thousand: word of a record of the CRM that is linked to nothing (it is new, or one of many that somebody
+    /// imports), and edits that the CRM says a program made, or somebody to many records at once. An edit of a person, on either
+    /// side, does not wait behind it.
+    Background,
 }
 
 impl PartialOrd for Class {
@@ -58,7 +59,7 @@ impl Ord for Class {
 impl Class {
     /// All classes, most urgent first.
     pub const ALL: [Self; 6] =
-        [Self::Interactive, Self::Live, Self::Unlinked, Self::Retry, Self::Reconcile, Self::Backfill];
+        [Self::Interactive, Self::Live, Self::Background, Self::Retry, Self::Reconcile, Self::Backfill];
 
     /// Its place in [`Class::ALL`].
     fn rank(self) -> usize {
@@ -71,7 +72,7 @@ impl Class {
         match self {
             Self::Interactive => "interactive",
             Self::Live => "live",
-            Self::Unlinked => "unlinked",
+            Self::Background => "background",
             Self::Retry => "retry",
             Self::Reconcile => "reconcile",
             Self::Backfill => "backfill",

@@ -132,6 +132,23 @@ fn our_own_writes_are_recognised_by_the_apps_id() {
 }
 
 #[test]
+fn what_a_program_does_or_somebody_to_many_is_told_from_an_edit() {
+    let is_background = |more: Value| {
+        let rows = receive(&plain(), &event("contact.deletion", &more));
+        rows[0].attributes.contains(&Attribute::new("background", "true"))
+    };
+    for source in ["CRM_UI_BULK_ACTION", "IMPORT", "AUTOMATION_PLATFORM", "WORKFLOWS", "API"] {
+        assert!(is_background(json!({ "changeSource": source })), "{source}");
+    }
+    assert!(is_background(json!({ "changeSource": "INTEGRATION", "sourceId": "999" })), "another app");
+    for source in [json!("CRM_UI"), json!("MOBILE_IOS"), json!("what comes next"), Value::Null] {
+        assert!(!is_background(json!({ "changeSource": source })), "{source}");
+    }
+    assert!(!is_background(json!({ "changeSource": "INTEGRATION", "sourceId": "54321" })), "our own write");
+    assert!(!is_background(json!({ "changeSource": "INTEGRATION" })), "nobody says whose");
+}
+
+#[test]
 fn what_is_no_event_is_refused_with_its_place() {
     for (body, place) in [
         ("{", None),

@@ -183,6 +183,24 @@ fn our_own_writes_are_suspected_by_user_and_source() {
 }
 
 #[test]
+fn what_a_program_does_or_somebody_to_many_is_told_from_an_edit() {
+    let provider = Pipedrive::configure(&json!({}), &json!({ "account": { "user_id": "9" } })).unwrap();
+    let is_background = |source: &str, user: &str, bulk: Value| {
+        let mut event =
+            event("change", &person(512, &json!({ "last_name": "B" })), &json!({ "last_name": "A" }));
+        event["meta"]["change_source"] = json!(source);
+        event["meta"]["user_id"] = json!(user);
+        event["meta"]["is_bulk_edit"] = bulk;
+        receive(&provider, &event)[0].attributes.contains(&Attribute::new("background", "true"))
+    };
+    assert!(is_background("app", "10", json!(true)), "many in the list");
+    assert!(is_background("api", "10", json!(false)), "another program");
+    assert!(!is_background("app", "10", json!(false)), "a person");
+    assert!(!is_background("app", "10", Value::Null));
+    assert!(!is_background("api", "9", json!(false)), "our own write, or somebody who looks like us");
+}
+
+#[test]
 fn other_things_are_of_no_interest_and_what_is_no_event_is_refused_with_its_place() {
     let mut deal = event("change", &json!({ "id": 1 }), &json!({}));
     deal["meta"]["entity"] = json!("deal");

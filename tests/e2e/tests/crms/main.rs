@@ -68,6 +68,16 @@ mod bursts {
     }
 }
 
+/// Messages of Salesforce do not say that somebody edited many at once.
+mod many {
+    mod hubspot {
+        scenario! { crate::rows::HubSpot; pushes::edits_on_both_sides_go_ahead_of_an_edit_of_many, }
+    }
+    mod pipedrive {
+        scenario! { crate::rows::Pipedrive; pushes::edits_on_both_sides_go_ahead_of_an_edit_of_many, }
+    }
+}
+
 /// What `crash.rs` shows with HubSpot.
 mod kills {
     mod salesforce {

@@ -246,6 +246,17 @@ impl<R: Row> Stage<R> {
         self.note(&shared.person, Side::Account, wrote(&members))
     }
 
+    /// Somebody saves these members of many records of the CRM at once.
+    pub(crate) async fn edit_many_there(&self, many: &[Shared], members: Value) -> Result<(), Error> {
+        let pairs = texts(&members);
+        let ids: Vec<&str> = many.iter().map(|shared| shared.external.as_str()).collect();
+        self.crm.edit_many(&ids, &borrowed(&pairs)).await?;
+        for shared in many {
+            self.note(&shared.person, Side::Account, wrote(&members))?;
+        }
+        Ok(())
+    }
+
     pub(crate) async fn delete_here(&self, shared: &Shared) -> Result<(), Error> {
         let answer = self.house.system_a(&self.wanted.scope).delete(&shared.internal).await?;
         ensure(answer.status.is_success(), || answer.status.to_string())?;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::types::{
     AccountInfo, AccountList, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId, FaultList,
-    FaultOrder, Imported, NewAccounts, NewApp, NewRestAccount, NotedCall, NotedWrite, PersonDeed,
-    PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount, RestCounts,
-    Violations,
+    FaultOrder, Imported, NewAccounts, NewApp, NewRestAccount, NotedCall, NotedWrite, PersonBulkEdit,
+    PersonDeed, PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record, RestAccount,
+    RestCounts, Violations,
 };
 
 /// Why a call of the control API failed.
@@ -314,6 +314,17 @@ impl Client {
     pub async fn person_merges(&self, portal: u64, primary: u64, other: u64) -> Answer<Record> {
         self.post(&format!("/control/accounts/{portal}/contacts/merge"), &PersonMerge { primary, other })
             .await
+    }
+
+    /// A person edits many contacts at once in the list: for each its id, and why some were refused.
+    pub async fn person_edits_many(
+        &self,
+        portal: u64,
+        ids: &[u64],
+        properties: &[(&str, &str)],
+    ) -> Answer<Imported> {
+        let edit = PersonBulkEdit { ids: ids.to_vec(), properties: person_write(properties).properties };
+        self.post(&format!("/control/accounts/{portal}/contacts/bulk"), &edit).await
     }
 
     /// A person imports many contacts.

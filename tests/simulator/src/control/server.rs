@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::types::{
     AccountInfo, AccountList, AccountSettings, Advance, AppInfo, ClockInfo, Code, Counts, Dump, FaultId,
     FaultList, FaultOrder, Imported, NewAccounts, NewApp, NewAppWithAccounts, NewRestAccount, NotedCall,
-    NotedWrite, PersonDeed, PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes, Record,
-    RestAccount, RestCounts, TokenKind, Violations, WebhookSettings,
+    NotedWrite, PersonBulkEdit, PersonDeed, PersonDeeds, PersonImport, PersonMerge, PersonWrite, QuotaSizes,
+    Record, RestAccount, RestCounts, TokenKind, Violations, WebhookSettings,
 };
 use crate::hubspot::account::{Account, Grant, Opening, SCOPES};
 use crate::hubspot::contact::Contact;
@@ -76,6 +76,7 @@ pub(crate) fn router(world: Shared) -> Router {
         .route("/control/accounts/{portal}/writes", get(account_writes))
         .route("/control/accounts/{portal}/clear", post(clear_account))
         .route("/control/accounts/{portal}/contacts", post(person_creates).get(dump))
+        .route("/control/accounts/{portal}/contacts/bulk", post(person_edits_many))
         .route("/control/accounts/{portal}/contacts/import", post(person_imports))
         .route("/control/accounts/{portal}/contacts/merge", post(person_merges))
         .route("/control/accounts/{portal}/contacts/{id}", patch(person_edits).delete(person_deletes))
@@ -530,18 +531,34 @@ async fn person_imports(
     Path(portal): Path<String>,
     Json(import): Json<PersonImport>,
 ) -> Answer<Imported> {
-    let account = find_one(&world, &portal)?;
-    let mut imported = Imported::default();
-    for properties in import.records {
-        match people::act(&world, &account, Deed::Create(pairs(properties)), import.quiet) {
-            Ok(contact) => imported.ids.push(contact.map(|contact| contact.id)),
+    let quiet = import.quiet;
+    let create = |properties| Deed::Create(pairs(properties));
+    many(&world, &portal, import.records.into_iter().map(create), quiet)
+}
+
+async fn person_edits_many(
+    State(world): State<Shared>,
+    Path(portal): Path<String>,
+    Json(edit): Json<PersonBulkEdit>,
+) -> Answer<Imported> {
+    let properties = pairs(edit.properties);
+    many(&world, &portal, edit.ids.into_iter().map(|id| Deed::BulkEdit(id, properties.clone())), false)
+}
+
+/// Each on its own: one that is refused stops no other.
+fn many(world: &Shared, portal: &str, deeds: impl Iterator<Item = Deed>, quiet: bool) -> Answer<Imported> {
+    let account = find_one(world, portal)?;
+    let mut done = Imported::default();
+    for deed in deeds {
+        match people::act(world, &account, deed, quiet) {
+            Ok(contact) => done.ids.push(contact.map(|contact| contact.id)),
             Err(error) => {
-                imported.ids.push(None);
-                imported.refused.push(Refusal::from(error).message());
+                done.ids.push(None);
+                done.refused.push(Refusal::from(error).message());
             }
         }
     }
-    Ok(Json(imported))
+    Ok(Json(done))
 }
 
 async fn people_act(State(world): State<Shared>, Json(asked): Json<PersonDeeds>) -> Json<Imported> {

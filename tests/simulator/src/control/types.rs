@@ -288,6 +288,16 @@ pub struct PersonDeeds {
     pub deeds: Vec<PersonDeed>,
 }
 
+/// An edit of many records at once by a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersonBulkEdit {
+    /// The contacts.
+    pub ids: Vec<u64>,
+    /// Names and values; an empty one clears.
+    pub properties: BTreeMap<String, String>,
+}
+
 /// Two records to be merged by a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -27,6 +27,11 @@ impl Source {
         Self { kind: "CRM_UI", id: format!("userId:{user}").into() }
     }
 
+    /// A person who edits many at once in the list.
+    pub(crate) fn in_bulk(user: u64) -> Self {
+        Self { kind: "CRM_UI_BULK_ACTION", id: format!("userId:{user}").into() }
+    }
+
     pub(crate) fn automation(n: u64) -> Self {
         Self { kind: "AUTOMATION_PLATFORM", id: format!("enrollmentId:{n};actionExecutionIndex:0").into() }
     }

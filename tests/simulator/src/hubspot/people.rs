@@ -1,5 +1,5 @@
 //! What people do in an account's user interface. It costs no API calls, is checked like any write, and its webhooks
-//! say `CRM_UI`.
+//! say `CRM_UI`, or `CRM_UI_BULK_ACTION` where many are edited at once.
 
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use crate::world::World;
 pub(crate) enum Deed {
     Create(Vec<(String, String)>),
     Edit(u64, Vec<(String, String)>),
+    /// One of many that are edited at once.
+    BulkEdit(u64, Vec<(String, String)>),
     Delete(u64),
     Restore(u64),
     Erase(u64),
@@ -45,6 +47,11 @@ pub(crate) fn act(
                 automations(world, account, &mut contacts, changed, Operation::ContactsCreate, now)
             }
             Deed::Edit(id, given) => {
+                let changed = contacts.update(id, &given, &who, now, rules).map_err(refuse)?;
+                automations(world, account, &mut contacts, changed, Operation::ContactsUpdate, now)
+            }
+            Deed::BulkEdit(id, given) => {
+                let who = Source::in_bulk(1);
                 let changed = contacts.update(id, &given, &who, now, rules).map_err(refuse)?;
                 automations(world, account, &mut contacts, changed, Operation::ContactsUpdate, now)
             }

@@ -140,6 +140,26 @@ async fn own_writes_people_and_automations_are_told_apart() {
 }
 
 #[tokio::test]
+async fn an_edit_of_many_in_the_list_has_a_source_of_its_own() {
+    let receiver = Receiver::start().await;
+    let s = Setting::with_receiver(&receiver).await;
+    let ids = [s.contact(json!({ "firstname": "Ann" })).await, s.contact(json!({ "firstname": "Bo" })).await];
+    let edited =
+        s.control.person_edits_many(s.portal(), &[ids[0], 1, ids[1]], &[("city", "Ulm")]).await.unwrap();
+    assert_eq!(edited.ids, [Some(ids[0]), None, Some(ids[1])], "whom nobody knows stops no other");
+    assert_eq!(edited.refused.len(), 1, "{:?}", edited.refused);
+    s.control.person_edits(s.portal(), ids[0], &[("city", "Bonn")]).await.unwrap();
+    let told = |value: &str| -> Vec<_> {
+        let events = receiver.events();
+        let of_value = events.iter().filter(|event| event["propertyValue"] == value);
+        of_value.map(|event| (event["changeSource"].clone(), event["sourceId"].clone())).collect()
+    };
+    until("both edits are told", || told("Ulm").len() == 2 && told("Bonn").len() == 1).await;
+    assert_eq!(told("Ulm"), vec![(json!("CRM_UI_BULK_ACTION"), json!("userId:1")); 2]);
+    assert_eq!(told("Bonn"), [(json!("CRM_UI"), json!("userId:1"))]);
+}
+
+#[tokio::test]
 async fn webhooks_are_signed_over_the_raw_body_and_the_full_url() {
     let receiver = Receiver::start().await;
     let s = Setting::with_receiver(&receiver).await;

@@ -79,7 +79,7 @@ fn live(seq: u64) -> Hint {
 
 /// A push about a record that is linked to nothing.
 fn unlinked(seq: u64) -> Hint {
-    hint(seq, Class::Unlinked, Subject::External(format!("x{seq}").as_str().into()))
+    hint(seq, Class::Background, Subject::External(format!("x{seq}").as_str().into()))
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn an_edit_goes_before_an_import_that_fills_its_window_and_more() {
     dispatch.arrived([live(many + 1), live(many + 2)]);
     let classes: Vec<Class> =
         (0..3).filter_map(|_| taken(&mut dispatch, &store)).map(|work| work.class()).collect();
-    assert_eq!(classes, [Class::Live, Class::Live, Class::Unlinked]);
+    assert_eq!(classes, [Class::Live, Class::Live, Class::Background]);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ fn every_less_urgent_class_has_its_turn_while_urgent_work_waits() {
         }
         dispatch.finish(&work);
     }
-    assert_eq!(others, [Class::Backfill, Class::Unlinked, Class::Backfill, Class::Unlinked]);
+    assert_eq!(others, [Class::Backfill, Class::Background, Class::Backfill, Class::Background]);
 }
 
 #[test]

@@ -189,7 +189,7 @@ pub(super) fn class_byte(class: Class) -> u8 {
         Class::Retry => 2,
         Class::Reconcile => 3,
         Class::Backfill => 4,
-        Class::Unlinked => 5,
+        Class::Background => 5,
     }
 }
 

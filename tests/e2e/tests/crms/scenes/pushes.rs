@@ -9,7 +9,7 @@ use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder};
 
 use crate::rows::{Row, Wanted};
-use crate::stage::{SCOPE, SOON, ensure, long, numbered, scene, torture};
+use crate::stage::{SCOPE, SOON, Shared, Stage, ensure, long, numbered, scene, torture};
 
 pub(crate) async fn a_push_that_is_lost_is_found_by_polling<R: Row>() -> Result<(), Error> {
     scene::<R>("lost pushes", Wanted::new(SCOPE).polled(500), async |stage| {
@@ -50,7 +50,7 @@ pub(crate) async fn a_push_that_comes_twice_does_no_harm<R: Row>() -> Result<(),
     .await
 }
 
-/// Of the records that a storm brings, how many were in System A before a moment.
+/// Of the records that a storm touches, how many were written in System A before a moment.
 fn before(storm: &[Change], at: i64) -> usize {
     storm.iter().filter(|change| change.at <= at).count()
 }
@@ -58,8 +58,7 @@ fn before(storm: &[Change], at: i64) -> usize {
 pub(crate) async fn edits_on_both_sides_go_ahead_of_a_storm_of_pushes<R: Row>() -> Result<(), Error> {
     let many: usize = if torture() { 20_000 } else { 2_000 };
     scene::<R>("a storm of pushes", Wanted::new(SCOPE), async |stage| {
-        let shared = stage.shared(10).await?;
-        let (edited_here, edited_there) = shared.split_at(5);
+        let edited = stage.shared(10).await?;
         stage.next_second().await?;
         let feed = Feed::follow(&stage.house, SCOPE).await?;
         let began = Instant::now();
@@ -69,54 +68,115 @@ pub(crate) async fn edits_on_both_sides_go_ahead_of_a_storm_of_pushes<R: Row>() 
             Ok(if feed.changes().is_empty() { Err("nothing came".to_owned()) } else { Ok(()) })
         })
         .await?;
-        for shared in edited_here {
-            stage.edit_here(shared, json!({ "job_title": "Captain" })).await?;
-        }
-        for shared in edited_there {
-            stage.edit_there(shared, json!({ "city": "Kiel" })).await?;
-        }
+        edit_on_both_sides(stage, &edited).await?;
         let made = feed.changes().len();
         ensure(made < many, || "the storm was over before anybody edited: nothing was shown".to_owned())?;
-        until("the storm is worked off", long(), async || {
-            let seen = feed.changes().len();
-            Ok(if seen >= many { Ok(()) } else { Err(format!("{seen} of {many}")) })
-        })
-        .await?;
-        stage.quiet().await?;
-        let took = began.elapsed().as_millis();
-
-        // When each edit arrived, among the records of the storm.
-        let records = stage.house.system_a(SCOPE).list().await?;
-        let last = records.iter().map(|record| record.version).max().unwrap_or(0);
-        feed.reaches(last, SOON).await?;
-        let ours: BTreeSet<&str> = shared.iter().map(|shared| shared.internal.as_str()).collect();
-        let (of_ours, of_storm): (Vec<Change>, Vec<Change>) =
-            feed.changes().into_iter().partition(|change| ours.contains(change.id.as_str()));
-        let title = stage.name_of("job_title")?;
-        let written = stage.written().await?;
-        let mut here = Vec::new();
-        for shared in edited_there {
-            let arrived = of_ours.iter().find(|change| change.id == shared.internal && change.is_tandems());
-            here.push(before(&of_storm, arrived.ok_or("an edit did not arrive in System A")?.at));
-        }
-        let mut there = Vec::new();
-        for shared in edited_here {
-            let arrived = written.iter().find(|write| {
-                write.id.as_deref() == Some(&shared.external)
-                    && write.taken
-                    && write.members.get(title) == Some(&json!("Captain"))
-            });
-            there.push(before(&of_storm, arrived.ok_or("an edit did not arrive in the CRM")?.at));
-        }
+        let (there, here) = arrivals(stage, &feed, &edited, many).await?;
         stage.say(format!(
-            "{many} pushed in {took} ms; edits were made after {made} of them; arrived in the CRM after {there:?}, in System A after {here:?}"
+            "{many} pushed in {} ms; edits were made after {made} of them; arrived in the CRM after {there:?}, in System A after {here:?}",
+            began.elapsed().as_millis()
         ));
         // An edit in the CRM is told by a push behind those of the storm, and still goes before records that nobody has linked yet.
         let ahead = there.iter().chain(&here).all(|before| *before < many);
+        ensure(ahead, || format!("edits came after {there:?} and {here:?} of {many}: not ahead of the storm"))?;
+        Ok((many + edited.len()) as u64)
+    })
+    .await
+}
+
+/// All of the storm has been told, and waits, when the ten are edited.
+pub(crate) async fn edits_on_both_sides_go_ahead_of_an_edit_of_many<R: Row>() -> Result<(), Error> {
+    let many: usize = if torture() { 20_000 } else { 1_000 };
+    scene::<R>("an edit of many", Wanted::new(SCOPE), async |stage| {
+        let shared = stage.shared(10 + many).await?;
+        let (edited, others) = shared.split_at(10);
+        stage.next_second().await?;
+        let feed = Feed::follow(&stage.house, SCOPE).await?;
+        stage.pause().await?;
+        let (before, calls) = {
+            let counted = stage.counted().await?;
+            (counted.pushes.delivered, counted.calls())
+        };
+        stage.edit_many_there(others, json!({ "city": "Bonn" })).await?;
+        told(stage, before + many as u64).await?;
+        edit_on_both_sides(stage, edited).await?;
+        told(stage, before + (many + edited.len() / 2) as u64).await?;
+        let at_rest = feed.changes().iter().all(|change| !change.is_tandems());
+        ensure(at_rest, || "it was worked while it was paused".to_owned())?;
+        assert_eq!(stage.counted().await?.calls(), calls, "while it is paused it costs the account nothing");
+        stage.resume().await?;
+        let (there, here) = arrivals(stage, &feed, edited, many).await?;
+        stage.say(format!(
+            "{many} waited; edits arrived in the CRM after {there:?} of them, in System A after {here:?}"
+        ));
+        // Pushes are read before what they tell of is worked, so that the last ones are known soon.
+        let ahead = there.iter().chain(&here).all(|before| *before < many / 4);
         ensure(ahead, || {
             format!("edits came after {there:?} and {here:?} of {many}: not ahead of the storm")
         })?;
-        Ok((many + shared.len()) as u64)
+        Ok(shared.len() as u64)
     })
     .await
+}
+
+/// Waits until so many pushes were delivered and no other is under way.
+async fn told<R: Row>(stage: &Stage<R>, wanted: u64) -> Result<(), Error> {
+    until("the pushes are delivered", long(), async || {
+        let pushes = stage.counted().await?.pushes;
+        let all = pushes.delivered >= wanted && pushes.under_way == 0;
+        Ok(if all { Ok(()) } else { Err(format!("{pushes:?}, and not {wanted}")) })
+    })
+    .await
+}
+
+/// The first half of these is edited in System A, the other half in the CRM.
+async fn edit_on_both_sides<R: Row>(stage: &Stage<R>, edited: &[Shared]) -> Result<(), Error> {
+    let (here, there) = edited.split_at(edited.len() / 2);
+    for shared in here {
+        stage.edit_here(shared, json!({ "job_title": "Captain" })).await?;
+    }
+    for shared in there {
+        stage.edit_there(shared, json!({ "city": "Kiel" })).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a storm of so many is worked off; then how much of it was in System A when each edit arrived in the CRM, and when each
+/// arrived in System A.
+async fn arrivals<R: Row>(
+    stage: &Stage<R>,
+    feed: &Feed,
+    edited: &[Shared],
+    many: usize,
+) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    until("the storm is worked off", long(), async || {
+        let seen = feed.changes().len();
+        Ok(if seen >= many { Ok(()) } else { Err(format!("{seen} of {many}")) })
+    })
+    .await?;
+    stage.quiet().await?;
+    let records = stage.house.system_a(SCOPE).list().await?;
+    let last = records.iter().map(|record| record.version).max().unwrap_or(0);
+    feed.reaches(last, SOON).await?;
+    let ours: BTreeSet<&str> = edited.iter().map(|shared| shared.internal.as_str()).collect();
+    let (of_ours, of_storm): (Vec<Change>, Vec<Change>) =
+        feed.changes().into_iter().partition(|change| ours.contains(change.id.as_str()));
+    let title = stage.name_of("job_title")?;
+    let written = stage.written().await?;
+    let (edited_here, edited_there) = edited.split_at(edited.len() / 2);
+    let mut here = Vec::new();
+    for shared in edited_there {
+        let arrived = of_ours.iter().find(|change| change.id == shared.internal && change.is_tandems());
+        here.push(before(&of_storm, arrived.ok_or("an edit did not arrive in System A")?.at));
+    }
+    let mut there = Vec::new();
+    for shared in edited_here {
+        let arrived = written.iter().find(|write| {
+            write.id.as_deref() == Some(&shared.external)
+                && write.taken
+                && write.members.get(title) == Some(&json!("Captain"))
+        });
+        there.push(before(&of_storm, arrived.ok_or("an edit did not arrive in the CRM")?.at));
+    }
+    Ok((there, here))
 }
