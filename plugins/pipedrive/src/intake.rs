@@ -50,8 +50,9 @@ impl Pipedrive {
             row.account = text("company_id").map(str::to_owned);
             row.author = self.author(meta).map(str::to_owned);
             row.attributes.push(Attribute::new("event", format!("{action}.{entity}")));
-            let by_program = text("change_source") == Some("api") && row.author.as_deref() == Some("other");
-            if by_program || meta.get("is_bulk_edit") == Some(&Node::Bool(true)) {
+            let by_program =
+                text("change_source") == Some("api") || meta.get("is_bulk_edit") == Some(&Node::Bool(true));
+            if by_program && row.author.as_deref() == Some("other") {
                 row.attributes.push(Attribute::new("background", "true"));
             }
             if let Some(at) = person.and_then(stamp_of) {

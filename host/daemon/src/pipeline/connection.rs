@@ -112,6 +112,12 @@ impl Directions {
         self.to_external.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing may be written on either side.
+    #[must_use]
+    pub fn all_paused(&self) -> bool {
+        self.external_paused() && self.internal_paused()
+    }
+
     /// Whether writing to System A is paused.
     #[must_use]
     pub fn internal_paused(&self) -> bool {

@@ -50,6 +50,8 @@ pub struct Work {
     pub hints: Vec<Hint>,
     /// What is held; released by [`Dispatch::finish`].
     pub hand: Hand,
+    /// Less urgent hints wait in the store that are not in memory: older word of the same record may be among them.
+    pub went_ahead: bool,
 }
 
 impl Work {
@@ -85,6 +87,8 @@ struct Window {
     in_a_row: u32,
     /// Nothing is taken before this moment.
     not_before: Millis,
+    /// No record is taken before this moment; deliveries are read.
+    records_not_before: Millis,
     /// Subjects that are looked at again at a moment of their own.
     parked: BTreeSet<(Millis, u64)>,
     parked_hints: HashMap<u64, Vec<Hint>>,
@@ -107,6 +111,7 @@ impl Window {
             reading: 0,
             in_a_row: 0,
             not_before: 0,
+            records_not_before: 0,
             parked: BTreeSet::new(),
             parked_hints: HashMap::new(),
             parked_at: HashMap::new(),
@@ -266,6 +271,7 @@ impl Dispatch {
     pub fn release(&mut self, connection: &ConnectionId) {
         if let Some(window) = self.windows.get_mut(connection) {
             window.not_before = 0;
+            window.records_not_before = 0;
             Self::unpark(window, Millis::MAX);
             Self::arm(&mut self.turns, connection, window);
         }
@@ -330,7 +336,11 @@ impl Dispatch {
                 continue;
             }
             Self::load(window, store, &connection)?;
-            let taken = Self::pick(window, store, &connection, &mut self.hands, &mut self.wanting)?;
+            let taken = if window.records_not_before > now {
+                Self::pick_delivery(window, &connection, &mut self.hands)
+            } else {
+                Self::pick(window, store, &connection, &mut self.hands, &mut self.wanting)?
+            };
             let Some(work) = taken else { continue };
             window.working += 1;
             if !window.is_idle() {
@@ -421,7 +431,7 @@ impl Dispatch {
         window.reading += 1;
         let records_wait = window.waiting.len() > window.deliveries.len();
         window.in_a_row = if records_wait { window.in_a_row.saturating_add(1) } else { 0 };
-        Some(Work { connection: connection.clone(), object, subject, hints, hand })
+        Some(Work { connection: connection.clone(), object, subject, hints, hand, went_ahead: false })
     }
 
     fn pick_record<S: Store>(
@@ -476,7 +486,10 @@ impl Dispatch {
                         hints.extend(window.take_all(&other));
                     }
                 }
-                return Ok(Some(Work { connection: connection.clone(), object, subject, hints, hand }));
+                let mut work =
+                    Work { connection: connection.clone(), object, subject, hints, hand, went_ahead: false };
+                work.went_ahead = window.unloaded.keys().any(|class| *class > work.class());
+                return Ok(Some(work));
             }
         }
         Ok(None)
@@ -496,6 +509,14 @@ impl Dispatch {
             if !window.is_idle() {
                 Self::arm(&mut self.turns, &work.connection, window);
             }
+        }
+    }
+
+    /// No record of a connection is taken until the moment; what was told of them is still read.
+    pub fn rest(&mut self, connection: &ConnectionId, until: Millis) {
+        if let Some(window) = self.windows.get_mut(connection) {
+            window.records_not_before = window.records_not_before.max(until);
+            self.timers.insert((until, connection.clone()));
         }
     }
 

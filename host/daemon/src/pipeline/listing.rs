@@ -16,6 +16,9 @@ use crate::store::{Class, Commit, Op, Store, StoreError, Until};
 /// Rows of a page.
 const PAGE: u32 = 100;
 
+/// Where one page tells of more linked records that changed, somebody changed many at once.
+const SOME: usize = 50;
+
 /// Which listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -109,6 +112,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             Kind::Walk => "walk",
         };
         let (of_linked, of_others) = match kind {
+            // Where the CRM has pushes, each of them was told by one, too.
+            Kind::Changes if linked.len() > SOME => (Class::Background, Class::Background),
             Kind::Changes => (Class::Live, Class::Background),
             Kind::Walk => (Class::Backfill, Class::Backfill),
         };

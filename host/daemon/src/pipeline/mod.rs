@@ -339,16 +339,23 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.settle(&connection, work, end).await?;
             return Ok(());
         }
-        if connection.directions.awaits_facts() {
-            let until = self.rooms.clock.now().saturating_add(FACTS_MS);
-            let end = settle::End::PutBack { until, whole: true };
-            self.settle(&connection, work, end).await?;
-            return Ok(());
-        }
         let is_record = !matches!(work.subject, crate::store::Subject::Delivery(_));
-        if is_record && connection.directions.external_paused() && connection.directions.internal_paused() {
+        if is_record && connection.directions.all_paused() {
             // Nothing could come of it but calls. What was told is read all the same: that costs none.
             let until = self.rooms.clock.now().saturating_add(IDLE_MS);
+            let mut dispatch = self.dispatch.lock();
+            dispatch.rest(&connection.id, until);
+            dispatch.put_back(work, until, false);
+            if !connection.directions.all_paused() {
+                // It was resumed in this moment.
+                dispatch.release(&connection.id);
+                drop(dispatch);
+                (self.arrived)();
+            }
+            return Ok(());
+        }
+        if connection.directions.awaits_facts() {
+            let until = self.rooms.clock.now().saturating_add(FACTS_MS);
             let end = settle::End::PutBack { until, whole: true };
             self.settle(&connection, work, end).await?;
             return Ok(());

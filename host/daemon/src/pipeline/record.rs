@@ -25,7 +25,7 @@ use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
 use crate::internal::{Internal, Record};
 use crate::provider::Runtime;
-use crate::store::{Class, Commit, Op, Store};
+use crate::store::{Class, Commit, Op, Store, Subject};
 
 /// What a paused direction holds up is looked at again after this, in milliseconds.
 const PAUSED_MS: Millis = 30_000;
@@ -201,6 +201,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     link
                 } else {
                     plan::note_edits(&link, &edits, &object.policy, self.rooms.clock.now())
+                };
+                // An edit in System A that overtook word of the same record would be written over what was told already.
+                let overtook = work.went_ahead && link.external.is_some() && has_internal(work);
+                let external = match external {
+                    External::Unseen | External::Partial { .. } if overtook => External::Touched,
+                    seen => seen,
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
                 self.take_up(&mut case)?;
@@ -732,6 +738,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         case.sign(&mut plan.link, internal);
         case.trail.planned(plan, &case.link, internal, &case.external, &case.object.policy);
     }
+}
+
+/// Whether somebody edited the record in System A.
+fn has_internal(work: &Work) -> bool {
+    work.hints.iter().any(|hint| matches!(hint.subject, Subject::Internal(_)))
 }
 
 /// It waits for somebody to resume the direction, who releases it; until then each look costs a call, so that there are few.

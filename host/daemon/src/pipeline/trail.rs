@@ -328,6 +328,7 @@ mod tests {
             subject: Subject::Internal("c1".into()),
             hints,
             hand: Hand::Entity(link.entity.clone()),
+            went_ahead: false,
         };
         let said = External::Partial { fields: tandem_core::link::Fields::new(), stamp: Some(4) };
         Trail::new(&work, link, &said, "hubspot@0.1.0#1a2b3c4d".to_owned(), 1_000)

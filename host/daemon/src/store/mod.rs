@@ -39,8 +39,8 @@ pub enum Class {
     /// The first load.
     Backfill,
     /// What comes by the thousand: word of a record of the CRM that is linked to nothing (it is new, or one of many that somebody
-    /// imports), and edits that the CRM says a program made, or somebody to many records at once. An edit of a person, on either
-    /// side, does not wait behind it.
+    /// imports), and edits and deletions that the CRM says a program made, or somebody to many records at once. An edit of a person
+    /// in that CRM or in System A does not wait behind it; what comes of it for other CRMs are edits of System A.
     Background,
 }
 

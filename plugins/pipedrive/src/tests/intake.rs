@@ -198,6 +198,7 @@ fn what_a_program_does_or_somebody_to_many_is_told_from_an_edit() {
     assert!(!is_background("app", "10", json!(false)), "a person");
     assert!(!is_background("app", "10", Value::Null));
     assert!(!is_background("api", "9", json!(false)), "our own write, or somebody who looks like us");
+    assert!(!is_background("api", "9", json!(true)));
 }
 
 #[test]

@@ -35,6 +35,7 @@ macro_rules! played_by {
                 both_ways::a_record_made_on_either_side_comes_to_the_other_once_and_whole,
                 both_ways::an_edit_of_one_field_crosses_and_leaves_the_others_alone,
                 both_ways::a_deletion_on_either_side_crosses_and_what_is_restored_comes_back,
+                both_ways::what_a_paused_direction_held_up_crosses_when_it_is_resumed,
                 conflicts::a_conflict_that_both_sides_know_of_ends_as_the_policy_says,
                 conflicts::an_edit_that_nobody_told_of_ends_as_the_crm_can_promise,
                 load::an_initial_load_links_those_that_match_and_doubles_none,

@@ -78,7 +78,7 @@ fn live(seq: u64) -> Hint {
 }
 
 /// A push about a record that is linked to nothing.
-fn unlinked(seq: u64) -> Hint {
+fn background(seq: u64) -> Hint {
     hint(seq, Class::Background, Subject::External(format!("x{seq}").as_str().into()))
 }
 
@@ -87,7 +87,7 @@ fn an_edit_goes_before_an_import_that_fills_its_window_and_more() {
     let store = MemoryStore::default();
     let mut dispatch = dispatch(&store);
     let many = 2 * WINDOW as u64;
-    dispatch.arrived((1..=many).map(unlinked));
+    dispatch.arrived((1..=many).map(background));
     dispatch.arrived([live(many + 1), live(many + 2)]);
     let classes: Vec<Class> =
         (0..3).filter_map(|_| taken(&mut dispatch, &store)).map(|work| work.class()).collect();
@@ -98,7 +98,7 @@ fn an_edit_goes_before_an_import_that_fills_its_window_and_more() {
 async fn an_edit_that_waits_in_the_store_goes_before_an_import_that_waits_in_memory() {
     let store = MemoryStore::default();
     let mut dispatch = dispatch(&store);
-    dispatch.arrived((2..=WINDOW as u64).map(unlinked));
+    dispatch.arrived((2..=WINDOW as u64).map(background));
     let mut commit = Commit::new();
     commit.push(Op::AddHint(live(1)));
     store.commit(commit, Until::Applied).await.unwrap();
@@ -112,7 +112,7 @@ fn every_less_urgent_class_has_its_turn_while_urgent_work_waits() {
     let store = MemoryStore::default();
     let mut dispatch = dispatch(&store);
     dispatch.arrived((1..=200).map(live));
-    dispatch.arrived((201..=220).map(unlinked));
+    dispatch.arrived((201..=220).map(background));
     let last = |seq| hint(seq, Class::Backfill, Subject::Internal(format!("b{seq}").as_str().into()));
     dispatch.arrived((221..=240).map(last));
     let mut others = Vec::new();
@@ -241,4 +241,42 @@ fn everybody_who_waits_for_a_hand_is_woken_also_behind_one_that_is_held_up() {
     dispatch.finish(&first);
     let next = taken(&mut dispatch, &store).expect("work of the one that is not held up");
     assert_eq!((next.connection.as_str(), next.subject), ("e", Subject::Internal("shared".into())));
+}
+
+#[test]
+fn while_records_rest_deliveries_are_read_and_a_release_ends_the_rest() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([live(1), live(2)]);
+    let work = taken(&mut dispatch, &store).expect("a record");
+    dispatch.rest(&connection(), 5_000);
+    dispatch.put_back(work, 5_000, false);
+    dispatch.arrived([delivery(3)]);
+    let read = taken(&mut dispatch, &store).expect("the delivery");
+    assert_eq!(read.subject, Subject::Delivery(3));
+    dispatch.finish(&read);
+    assert_eq!(taken(&mut dispatch, &store), None, "no record");
+    assert_eq!(dispatch.next_timer(), Some(5_000));
+    dispatch.release(&connection());
+    let after: Vec<u64> = (0..2)
+        .filter_map(|_| taken(&mut dispatch, &store))
+        .flat_map(|work| work.hints)
+        .map(|hint| hint.seq)
+        .collect();
+    assert_eq!(after, [2, 1]);
+}
+
+#[test]
+fn an_edit_that_goes_ahead_of_what_waits_in_the_store_says_so() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    let many = WINDOW as u64 + 1;
+    dispatch.arrived([live(1)]);
+    assert!(!taken(&mut dispatch, &store).expect("an edit").went_ahead, "there is nothing else");
+    dispatch.arrived((2..=many).map(background));
+    dispatch.arrived([live(many + 1)]);
+    assert!(!taken(&mut dispatch, &store).expect("an edit").went_ahead, "all of it is in memory");
+    dispatch.arrived([background(many + 2), background(many + 3), live(many + 4)]);
+    assert!(taken(&mut dispatch, &store).expect("an edit").went_ahead);
+    assert!(!taken(&mut dispatch, &store).expect("of the storm").went_ahead, "nothing less urgent waits");
 }

@@ -454,6 +454,7 @@ mod tests {
             subject: Subject::External("501".into()),
             hints: rows.iter().enumerate().map(hint).collect(),
             hand: Hand::Entity(link.entity.clone()),
+            went_ahead: false,
         }
     }
 

@@ -1,11 +1,13 @@
 //! Live, both ways: records are made, edited, deleted and taken back on either side.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tandem_e2e::Error;
+use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::WriteKind;
 
 use crate::rows::{Row, Wanted};
-use crate::stage::{SCOPE, changed, ensure, numbered, scene};
+use crate::stage::{SCOPE, SOON, changed, ensure, numbered, scene};
 
 pub(crate) async fn a_record_made_on_either_side_comes_to_the_other_once_and_whole<R: Row>()
 -> Result<(), Error> {
@@ -119,6 +121,36 @@ pub(crate) async fn a_deletion_on_either_side_crosses_and_what_is_restored_comes
         assert!(stage.record_there(&all[3].external).await?.is_some());
         let kept: Option<Value> = stage.record_here(&all[3].internal).await?;
         assert!(kept.is_some(), "nobody deleted it");
+        Ok(2)
+    })
+    .await
+}
+
+pub(crate) async fn what_a_paused_direction_held_up_crosses_when_it_is_resumed<R: Row>() -> Result<(), Error>
+{
+    // Less than it would be looked at again by itself.
+    const AT_ONCE: Duration = Duration::from_secs(20);
+    scene::<R>("a paused direction", Wanted::new(SCOPE), async |stage| {
+        let shared = stage.shared(2).await?;
+        stage.next_second().await?;
+        let direction = json!({ "connection": stage.wanted.connection, "direction": "to-internal" });
+        stage.house.post("/v1/pause", &direction).await?;
+        stage.edit_there(&shared[0], json!({ "city": "Bonn" })).await?;
+        until("it was read, and waits", SOON, async || {
+            let told = stage.house.get("/v1/status").await?;
+            Ok(if told["connections"][0]["waiting"] == json!(1) { Ok(()) } else { Err(told.to_string()) })
+        })
+        .await?;
+        stage.edit_here(&shared[1], json!({ "job_title": "Captain" })).await?;
+        stage.becomes_there(&shared[1], &json!({ "job_title": "Captain" })).await?;
+        let here = stage.record_here(&shared[0].internal).await?.unwrap_or_default();
+        assert_eq!(here["city"], json!("Ulm"), "the other direction goes on alone");
+        stage.house.post("/v1/resume", &direction).await?;
+        until("it crosses at once", AT_ONCE, async || {
+            let here = stage.record_here(&shared[0].internal).await?.unwrap_or_default();
+            Ok(if here["city"] == json!("Bonn") { Ok(()) } else { Err(here.to_string()) })
+        })
+        .await?;
         Ok(2)
     })
     .await
