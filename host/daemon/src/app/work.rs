@@ -141,7 +141,7 @@ pub(super) async fn hand_out(
 async fn work_on(engine: &Engine, mut work: Work, stop: &watch::Receiver<bool>) -> Result<(), PipelineError> {
     loop {
         let began = Instant::now();
-        engine.pipeline.work(work).await?;
+        Box::pin(engine.pipeline.work(work)).await?;
         engine.metrics.stage(Stage::Work, began.elapsed());
         if *stop.borrow() {
             return Ok(());

@@ -323,6 +323,20 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
+    /// Records of a paused connection wait: nothing could come of them but calls. What was told is read all the same, which costs none.
+    fn rest(&self, connection: &Connection, work: Work) {
+        let until = self.rooms.clock.now().saturating_add(IDLE_MS);
+        let mut dispatch = self.dispatch.lock();
+        dispatch.rest(&connection.id, until);
+        dispatch.put_back(work, until, false);
+        if !connection.directions.all_paused() {
+            // It was resumed in this moment.
+            dispatch.release(&connection.id);
+            drop(dispatch);
+            (self.arrived)();
+        }
+    }
+
     /// Works on what was taken, to its end: done, to be tried again, or set aside.
     ///
     /// # Errors
@@ -341,17 +355,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let is_record = !matches!(work.subject, crate::store::Subject::Delivery(_));
         if is_record && connection.directions.all_paused() {
-            // Nothing could come of it but calls. What was told is read all the same: that costs none.
-            let until = self.rooms.clock.now().saturating_add(IDLE_MS);
-            let mut dispatch = self.dispatch.lock();
-            dispatch.rest(&connection.id, until);
-            dispatch.put_back(work, until, false);
-            if !connection.directions.all_paused() {
-                // It was resumed in this moment.
-                dispatch.release(&connection.id);
-                drop(dispatch);
-                (self.arrived)();
-            }
+            self.rest(&connection, work);
             return Ok(());
         }
         if connection.directions.awaits_facts() {
