@@ -43,7 +43,7 @@ pub use answer::{after_external_reject, after_external_write, after_internal_wri
 pub use delete::confirm_return;
 pub use differs::{Differs, differs};
 pub use identity::{bury_merged, cut, hold_identity, release_identity, relink, renew};
-pub use overtaken::{Edit, may_be_overtaken, note_edits};
+pub use overtaken::{Edit, date, may_be_overtaken, note_edits};
 pub use peers::Peer;
 pub use review::{
     Choice, DecideError, Pick, decide_review, freeze, give_up_owed, owe, redirect, settle_owed, unfreeze,

@@ -263,6 +263,13 @@ impl ObjectPolicy {
         self.fields.get(pointer).copied().unwrap_or(self.default)
     }
 
+    /// Whether any field's conflicts are decided by time.
+    #[must_use]
+    pub fn weighs_times(&self) -> bool {
+        let by_time = |policy: &FieldPolicy| policy.on_conflict == OnConflict::Newest;
+        by_time(&self.default) || self.fields.values().any(by_time)
+    }
+
     /// The group that a field belongs to: its own name when it stands alone.
     #[must_use]
     pub fn group<'a>(&'a self, pointer: &'a str) -> &'a str {
@@ -308,6 +315,17 @@ mod tests {
         policy.fields.insert("/email".into(), wins(OnConflict::Internal));
         assert_eq!(policy.field("/email"), wins(OnConflict::Internal));
         assert_eq!(policy.field("/phone"), wins(OnConflict::Newest));
+    }
+
+    #[test]
+    fn times_are_weighed_where_one_field_is_decided_by_them() {
+        let mut policy = ObjectPolicy::default();
+        assert!(!policy.weighs_times());
+        policy.fields.insert("/email".into(), wins(OnConflict::Internal));
+        assert!(!policy.weighs_times());
+        policy.fields.insert("/phone".into(), wins(OnConflict::Newest));
+        assert!(policy.weighs_times());
+        assert!(ObjectPolicy { default: wins(OnConflict::Newest), ..ObjectPolicy::default() }.weighs_times());
     }
 
     #[test]

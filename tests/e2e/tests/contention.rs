@@ -296,3 +296,56 @@ async fn an_edit_in_the_crm_brings_back_what_was_deleted_in_system_a_meanwhile()
     let all = everywhere(&house, &["acme"], &record, "job_title", "jobtitle").await?;
     ensure(all == ["Kept", "Kept"], || format!("{all:?}"))
 }
+
+#[tokio::test]
+async fn under_newest_the_later_edit_wins_where_the_crm_tells_when_it_was_made() -> Result<(), Error> {
+    const APART: Duration = Duration::from_millis(300);
+    let newest = "on_conflict = \"newest\"\nclock_tolerance = \"100ms\"\n";
+    let plan = Plan { connection: format!("{SETTINGS}[objects.contact]\n{newest}"), ..Plan::roomy(&["acme"]) };
+    let house = House::build(plan).await?;
+    house.walked(SOON).await?;
+    let portal = house.customer("acme")?.info.portal_id;
+    let records = linked(&house, &["acme"], 3).await?;
+    house.post("/v1/pause", &json!({ "connection": "acme" })).await?;
+    let theirs = async |record: &Linked| {
+        house.control.person_edits(portal, record.external[0], &[("jobtitle", "Theirs")]).await
+    };
+    let ours = json!({ "job_title": "Ours" });
+    // The first record is edited in the CRM first, the second one in System A; of the third one's edit nobody tells.
+    theirs(&records[0]).await?;
+    house.system_a("acme").patch(&records[1].internal, &ours).await?;
+    let lost = house.control.order(&FaultOrder::new(FaultKind::WebhookLost)).await?;
+    theirs(&records[2]).await?;
+    house.control.withdraw(lost).await?;
+    // Not a wait for anything: the time between the edits is what decides.
+    tokio::time::sleep(APART).await;
+    house.system_a("acme").patch(&records[0].internal, &ours).await?;
+    theirs(&records[1]).await?;
+    house.system_a("acme").patch(&records[2].internal, &ours).await?;
+    until("all that was told waits", SOON, async || {
+        let (undone, hooks) = (house.undone().await?, house.webhooks_under_way().await?);
+        Ok(if undone == 5 && hooks == 0 { Ok(()) } else { Err(format!("{undone} hints, {hooks} webhooks")) })
+    })
+    .await?;
+    let unheard = json!({ "external": records[2].external[0].to_string() });
+    let look = json!({ "connection": "acme", "object": "contact", "records": unheard });
+    house.post("/v1/look", &look).await?;
+    house.post("/v1/resume", &json!({ "connection": "acme" })).await?;
+    for (record, wins) in records.iter().zip(["Ours", "Theirs"]) {
+        let settled = until("the later edit is on both sides", SOON, async || {
+            let all = everywhere(&house, &["acme"], record, "job_title", "jobtitle").await?;
+            Ok(if all == [wins, wins] { Ok(()) } else { Err(format!("{all:?}, not {wins}")) })
+        })
+        .await;
+        if let Err(error) = settled {
+            return Err(format!("{error}\n{}", story(&house, &record.internal).await?).into());
+        }
+    }
+    house.quiet(SOON).await?;
+    let held = reviews(&house, "held").await?;
+    ensure(held.len() == 1 && held[0]["id"] == json!(records[2].internal), || format!("{held:?}"))?;
+    let why = held[0]["why"].as_str().unwrap_or_default();
+    ensure(why.contains("the CRM gives no time for the field"), || why.to_owned())?;
+    let all = everywhere(&house, &["acme"], &records[2], "job_title", "jobtitle").await?;
+    ensure(all == ["Ours", "Theirs"], || format!("{all:?}"))
+}

@@ -14,8 +14,11 @@
 //!   to have moved.
 //! - The same event again finds nothing again.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
+use super::External;
 use super::compare::{flow, known, same};
 use crate::Millis;
 use crate::link::{Link, Overtaken, Overwrite};
@@ -84,6 +87,28 @@ pub(super) fn supersede(link: &mut Link, pointer: &str) {
 #[must_use]
 pub fn may_be_overtaken(link: &Link, at: Millis) -> bool {
     link.overwrites.values().flatten().any(|span| span.after < at && at <= span.until)
+}
+
+/// Dates the fields of a record by the edits that were told, for `newest`. Of each field the last edit counts that is not in the
+/// state that was seen before, and only if the record has its value: another value is of an edit that nobody told of.
+pub fn date(external: &mut External, link: &Link, edits: &[Edit], policy: &ObjectPolicy) {
+    let External::Whole { fields, changed_at, .. } = external else { return };
+    if !policy.event_times {
+        return;
+    }
+    let seen = link.external_stamp.unwrap_or_default();
+    let mut last: BTreeMap<&str, &Edit> = BTreeMap::new();
+    for edit in edits.iter().filter(|edit| edit.at > seen) {
+        let known = last.entry(&edit.pointer).or_insert(edit);
+        if known.at <= edit.at {
+            *known = edit;
+        }
+    }
+    for (pointer, edit) in last {
+        if same(policy, pointer, edit.value.as_ref(), fields.get(pointer)) {
+            changed_at.insert(pointer.to_owned(), edit.at);
+        }
+    }
 }
 
 /// Finds edits that our own writes overtook. What is found waits in the link; the next plan looks at the record and settles it

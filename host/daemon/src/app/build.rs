@@ -94,6 +94,9 @@ impl Engine {
             accounts.clone(),
         )
         .map_err(|error| AppError::Build(error.to_string()))?;
+        if let Err(error) = super::matching::forget_reports(&config.data_dir) {
+            tracing::warn!(%error, "what reports of an earlier run left cannot be removed from data_dir/match");
+        }
         let wake = Arc::new(Notify::new());
         let pipeline = Arc::new(Pipeline::new(
             Rooms {

@@ -671,11 +671,22 @@ impl Control for Engine {
             what: place.what,
             gone: place.gone,
         });
+        let (reports, gone) = self.this()?.drop_reports(&entity);
+        let reports = PlaceView {
+            place: "reports of a first sync".to_owned(),
+            what: match (reports, gone) {
+                (0, _) => "none was there".to_owned(),
+                (1, true) => "1 was there and is gone".to_owned(),
+                (count, true) => format!("{count} were there and are gone"),
+                (_, false) => "their files cannot be removed from data_dir/match; remove them by hand".to_owned(),
+            },
+            gone,
+        };
         Ok(ErasureView {
             entity: erased.entity,
-            places: places.collect(),
+            places: places.chain([reports]).collect(),
             remains: REMAINS.map(str::to_owned).to_vec(),
-            done: erased.done,
+            done: erased.done && gone,
         })
     }
 

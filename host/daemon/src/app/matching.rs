@@ -3,19 +3,19 @@
 //!
 //! A report reads both sides and writes neither. Its rows (ids and names of fields, no values) go to a file in
 //! `data_dir/match` while records are gone through, so that memory grows by some bytes for each record and not by the
-//! records.
+//! records. Reports of an earlier run are taken away at the start; those that may name a record go when it is erased.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tandem_core::Millis;
-use tandem_core::id::{ConnectionId, ObjectName};
+use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::matching::{Closed, Differences, Kind, Ledger, MOST, Row, Tally, Told};
 
 use super::Engine;
@@ -40,9 +40,24 @@ pub(super) struct Reports(Mutex<BTreeMap<MatchTarget, Arc<Report>>>);
 struct Report {
     shown: Mutex<MatchReport>,
     rows: PathBuf,
+    /// It goes no further and leaves no file: what it names was erased.
+    dropped: AtomicBool,
 }
 
 impl Report {
+    /// Its rows while the CRM's records are gone through.
+    fn raw(&self) -> PathBuf {
+        self.rows.with_extension("raw")
+    }
+
+    /// Takes its files away. Whether none is left.
+    fn remove(&self) -> bool {
+        [&self.rows, &self.raw()].into_iter().fold(true, |none, file| {
+            let removed = std::fs::remove_file(file);
+            none & removed.err().is_none_or(|error| error.kind() == std::io::ErrorKind::NotFound)
+        })
+    }
+
     fn note(&self, change: impl FnOnce(&mut MatchReport)) {
         change(&mut self.shown.lock());
     }
@@ -52,7 +67,36 @@ fn on_disk(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}; make room, or look at the folder's permissions", path.display())
 }
 
+/// Takes away what reports left that an earlier run made: nobody can ask for their rows any more.
+///
+/// # Errors
+/// The folder cannot be removed.
+pub(super) fn forget_reports(data_dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(data_dir.join(FOLDER)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Engine {
+    /// Drops the reports that may name a record which was erased: those of its scope, and those of connections that are not
+    /// known any more. One that is being made goes no further. How many there were, and whether nothing is left of them.
+    pub(super) fn drop_reports(&self, entity: &EntityKey) -> (usize, bool) {
+        let connections = self.pipeline.connections();
+        let is_other = |target: &MatchTarget| {
+            connections.iter().any(|known| known.id == target.connection && known.scope != entity.scope)
+        };
+        let mut reports = self.reports.0.lock();
+        let named: Vec<MatchTarget> = reports.keys().filter(|target| !is_other(target)).cloned().collect();
+        let dropped: Vec<Arc<Report>> = named.iter().filter_map(|target| reports.remove(target)).collect();
+        drop(reports);
+        let gone = dropped.iter().fold(true, |gone, report| {
+            report.dropped.store(true, Ordering::Release);
+            gone & report.remove()
+        });
+        (dropped.len(), gone)
+    }
+
     /// The connections and objects that a report is wanted of.
     fn match_targets(
         &self,
@@ -119,11 +163,14 @@ impl Engine {
             };
             begun.push(shown.clone());
             let rows = folder.join(format!("{}.{}.rows", target.connection, target.object));
-            let report = Arc::new(Report { shown: Mutex::new(shown), rows });
+            let report = Arc::new(Report { shown: Mutex::new(shown), rows, dropped: AtomicBool::new(false) });
             reports.insert(target.clone(), report.clone());
             let engine = self.clone();
             tokio::spawn(async move {
                 let ended = engine.make_report(&target, &report).await;
+                if report.dropped.load(Ordering::Acquire) {
+                    report.remove();
+                }
                 let now = engine.clock.now();
                 report.note(|shown| {
                     shown.ended_at = Some(now);
@@ -182,7 +229,7 @@ impl Engine {
         report: &Arc<Report>,
     ) -> Result<Tally, String> {
         self.learn(&target.connection).await.map_err(|error| error.to_string())?;
-        let raw = report.rows.with_extension("raw");
+        let raw = report.raw();
         let closed = self.walk_crm(target, report, &raw).await;
         let closed = match closed {
             Ok(closed) => Arc::new(closed),
@@ -206,7 +253,10 @@ impl Engine {
     }
 
     /// The connection as it is now: it may be changed while a report is made.
-    fn reported(&self, target: &MatchTarget) -> Result<Arc<Connection>, String> {
+    fn reported(&self, target: &MatchTarget, report: &Report) -> Result<Arc<Connection>, String> {
+        if report.dropped.load(Ordering::Acquire) {
+            return Err("a record was erased meanwhile; ask again".to_owned());
+        }
         if self.draining.load(Ordering::Relaxed) {
             return Err("the daemon ended; ask again".to_owned());
         }
@@ -220,7 +270,7 @@ impl Engine {
         let mut out = create(raw).map_err(|error| on_disk(raw, &error))?;
         let (mut ledger, mut cursor, mut tries) = (Ledger::default(), None, 0_u32);
         loop {
-            let connection = self.reported(target)?;
+            let connection = self.reported(target, report)?;
             let piece = self.pipeline.compare_external(&connection, &target.object, cursor.clone()).await;
             // A version of the provider that was replaced must come to its end.
             drop(connection);
@@ -299,7 +349,7 @@ impl Engine {
         // A record that is edited meanwhile is named twice.
         let mut told = Told::default();
         loop {
-            let connection = self.reported(target)?;
+            let connection = self.reported(target, report)?;
             let piece = self
                 .pipeline
                 .compare_internal(&connection, &target.object, cursor.as_deref(), closed)

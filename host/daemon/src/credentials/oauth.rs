@@ -47,8 +47,10 @@ pub(super) struct Refreshing {
 /// What only the one who refreshes touches.
 struct Flight {
     refresh_token: SecretString,
-    /// Rotated, but not yet on disk.
+    /// The refresh token or the base URL is another than on disk.
     unsaved: bool,
+    /// The base URL that the CRM named last.
+    base_url: Option<String>,
     last: u64,
     failures: u32,
     not_before: Millis,
@@ -87,9 +89,11 @@ impl Refreshing {
         let client_secret =
             account.client_secret.ok_or_else(|| wrong("oauth2 needs the app's client_secret"))?;
         let seed = hex(&Sha256::digest(account.credential.expose_secret().as_bytes()));
-        let refresh_token = match tokens.load(connection) {
-            Some(stored) if stored.seed == seed => stored.token,
-            _ => account.credential,
+        let (refresh_token, base_url) = match tokens.load(connection) {
+            Some(stored) if stored.seed == seed => {
+                (stored.token, stored.base_url.filter(|_| refresh.base_url.is_some()))
+            }
+            _ => (account.credential, None),
         };
         Ok(Arc::new(Self {
             connection: connection.clone(),
@@ -106,6 +110,7 @@ impl Refreshing {
             flight: Arc::new(Mutex::new(Flight {
                 refresh_token,
                 unsaved: false,
+                base_url,
                 last: 0,
                 failures: 0,
                 not_before: 0,
@@ -196,22 +201,31 @@ impl Refreshing {
         {
             flight.refresh_token = rotated;
             flight.unsaved = true;
+        }
+        if answer.base_url.is_some() && answer.base_url != flight.base_url {
+            flight.base_url = answer.base_url;
+            flight.unsaved = true;
+        }
+        if flight.unsaved {
             self.save(flight).await?;
         }
         flight.last += 1;
         let mut fresh = authorisation(&self.header, &self.template, answer.token, flight.last)
             .ok_or_else(|| self.unavailable("the access token cannot stand in a header".to_owned()))?;
-        fresh.base_url = answer.base_url;
+        fresh.base_url.clone_from(&flight.base_url);
         fresh.expires_at = answer.lifetime.map(|life| (now + life).saturating_sub(EARLY.min(life / 10)));
         Ok(Arc::new(fresh))
     }
 
     async fn save(&self, flight: &mut Flight) -> Result<(), CredentialError> {
-        let token = StoredToken { seed: self.seed.clone(), token: flight.refresh_token.clone() };
-        self.tokens
-            .save(&self.connection, token)
-            .await
-            .map_err(|what| self.unavailable(format!("the rotated refresh token cannot be kept: {what}")))?;
+        let token = StoredToken {
+            seed: self.seed.clone(),
+            token: flight.refresh_token.clone(),
+            base_url: flight.base_url.clone(),
+        };
+        self.tokens.save(&self.connection, token).await.map_err(|what| {
+            self.unavailable(format!("what the token endpoint answered cannot be kept: {what}"))
+        })?;
         flight.unsaved = false;
         Ok(())
     }
@@ -224,6 +238,7 @@ impl Refreshing {
                     && stored.token.expose_secret() != flight.refresh_token.expose_secret() =>
             {
                 flight.refresh_token = stored.token;
+                flight.base_url = stored.base_url.or_else(|| flight.base_url.take());
                 true
             }
             _ => false,

@@ -247,6 +247,31 @@ async fn a_rotated_refresh_token_is_saved_before_the_access_token_is_used() {
 }
 
 #[tokio::test]
+async fn the_base_url_that_came_with_a_token_is_kept_over_a_restart() {
+    let store = Arc::new(Memory::default());
+    let credential = Credential::new(&acme(), oauth(), store.clone()).unwrap();
+    let told = credential.authorise(&Endpoint::with(vec![answer("a1", None)]), NOW).await.unwrap();
+    assert_eq!(told.base_url(), Some("https://eu1.example.com"));
+    assert_eq!(store.saved.lock().len(), 1, "kept before the token is used");
+
+    let silent = |token: &str| Ok((200, json!({"access_token": token, "expires_in": 1800}).to_string()));
+    let again = Credential::new(&acme(), oauth(), store.clone()).unwrap();
+    let kept = again.authorise(&Endpoint::with(vec![silent("a2")]), NOW).await.unwrap();
+    assert_eq!(
+        kept.base_url(),
+        Some("https://eu1.example.com"),
+        "an answer that names none means the last one"
+    );
+    assert_eq!(store.saved.lock().len(), 1, "nothing new, nothing written");
+
+    let mut anew = oauth();
+    anew.credential = secret("refresh-of-another-account");
+    let anew = Credential::new(&acme(), anew, store).unwrap();
+    let other = anew.authorise(&Endpoint::with(vec![silent("a3")]), NOW).await.unwrap();
+    assert_eq!(other.base_url(), None, "another authorisation may be of another account");
+}
+
+#[tokio::test]
 async fn a_refresh_is_carried_to_its_end_when_its_caller_gives_up() {
     let store = Arc::new(Memory::default());
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
@@ -322,19 +347,27 @@ async fn tokens_in_files_are_private_and_whole_or_not_there() {
     let tokens = FileTokens::new(&folder.path().join("tokens")).unwrap();
     let odd = ConnectionId::from("../acme eu");
     assert!(tokens.load(&odd).is_none());
-    for token in ["one", "two"] {
-        tokens.save(&odd, StoredToken { seed: "5eed".into(), token: secret(token) }).await.unwrap();
-    }
     use secrecy::ExposeSecret as _;
-    let loaded = tokens.load(&odd).unwrap();
-    assert_eq!((loaded.seed.as_str(), loaded.token.expose_secret()), ("5eed", "two"));
+    for (token, base_url) in
+        [("one", Some("https://eu1.example.com")), ("two", None), ("end", Some("https://a.b"))]
+    {
+        let base_url = base_url.map(str::to_owned);
+        let token = StoredToken { seed: "5eed".into(), token: secret(token), base_url };
+        tokens.save(&odd, token.clone()).await.unwrap();
+        let loaded = tokens.load(&odd).unwrap();
+        assert_eq!(loaded.seed, "5eed");
+        assert_eq!(loaded.token.expose_secret(), token.token.expose_secret());
+        assert_eq!(loaded.base_url, token.base_url);
+    }
     let files: Vec<_> =
         std::fs::read_dir(folder.path().join("tokens")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&files[0]).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    std::fs::write(&files[0], "5eed\ntw").unwrap();
-    assert!(tokens.load(&odd).is_none());
+    for torn in ["5eed\ntw", "5eed\ntwo\nhttps://eu1.example", "5eed\ntwo\nhttps://eu1.example.com\nen"] {
+        std::fs::write(&files[0], torn).unwrap();
+        assert!(tokens.load(&odd).is_none(), "{torn}");
+    }
 }
 
 // Webhooks

@@ -1,4 +1,4 @@
-//! Where rotated refresh tokens survive a restart.
+//! Where rotated refresh tokens, and the address that came with the last one, survive a restart.
 
 use std::fs::{File, OpenOptions};
 use std::future::Future;
@@ -9,19 +9,21 @@ use std::pin::Pin;
 use secrecy::{ExposeSecret, SecretString};
 use tandem_core::id::ConnectionId;
 
-/// A refresh token that took the configured one's place.
+/// What a token endpoint answered last, as far as the next refresh or the next run needs it.
 #[derive(Clone)]
 pub struct StoredToken {
     /// SHA-256 of the configured token that it descends from, in hex: when that changes, somebody authorised the connection anew and
     /// this one is void.
     pub seed: String,
-    /// The token.
+    /// The refresh token to use next: the configured one, or one that took its place.
     pub token: SecretString,
+    /// The base URL that came with an access token, where the CRM says one: an answer that says none means this one still.
+    pub base_url: Option<String>,
 }
 
 type Saving<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
-/// Durable, private storage of rotated refresh tokens.
+/// Durable, private storage of what token endpoints answered.
 pub trait TokenStore: Send + Sync {
     /// The last one saved for a connection.
     fn load(&self, connection: &ConnectionId) -> Option<StoredToken>;
@@ -39,7 +41,7 @@ impl TokenStore for NoTokens {
     }
 
     fn save<'a>(&'a self, _: &'a ConnectionId, _: StoredToken) -> Saving<'a> {
-        Box::pin(async { Err("there is no place to keep a rotated refresh token".to_owned()) })
+        Box::pin(async { Err("there is no place to keep it".to_owned()) })
     }
 }
 
@@ -76,9 +78,14 @@ impl TokenStore for FileTokens {
         let mut text = String::new();
         File::open(self.file(connection)).ok()?.take(64 * 1024).read_to_string(&mut text).ok()?;
         let mut lines = text.lines();
-        let (seed, token, end) = (lines.next()?, lines.next()?, lines.next()?);
-        // The last line says that the file is whole.
-        (end == "end").then(|| StoredToken { seed: seed.to_owned(), token: SecretString::from(token) })
+        let (seed, token, next) = (lines.next()?, lines.next()?, lines.next()?);
+        // The last line says that the file is whole. Where no base URL is known there is no line for it.
+        let base_url = match (next, lines.next()) {
+            ("end", None) => None,
+            (base_url, Some("end")) => Some(base_url.to_owned()),
+            _ => return None,
+        };
+        Some(StoredToken { seed: seed.to_owned(), token: SecretString::from(token), base_url })
     }
 
     fn save<'a>(&'a self, connection: &'a ConnectionId, token: StoredToken) -> Saving<'a> {
@@ -99,7 +106,12 @@ fn write(folder: &Path, file: &Path, token: &StoredToken) -> std::io::Result<()>
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = options.open(&beside)?;
-    writeln!(out, "{}\n{}\nend", token.seed, token.token.expose_secret())?;
+    writeln!(out, "{}\n{}", token.seed, token.token.expose_secret())?;
+    // A line end in it would make the file another one: no URL has one.
+    if let Some(base_url) = token.base_url.as_ref().filter(|url| !url.contains(['\n', '\r'])) {
+        writeln!(out, "{base_url}")?;
+    }
+    writeln!(out, "end")?;
     out.sync_all()?;
     std::fs::rename(&beside, file)?;
     File::open(folder)?.sync_all()

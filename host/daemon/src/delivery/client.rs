@@ -12,7 +12,7 @@ use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tandem_core::Millis;
 use tandem_core::exchange::{Attribute, HttpRequest, HttpResponse};
 use tandem_core::id::ConnectionId;
@@ -133,11 +133,6 @@ impl<D: Directory> Client<D> {
         connection: &ConnectionId,
         request: HttpRequest,
     ) -> Result<HttpResponse, SendError> {
-        let forbidden = |denied: Denied| SendError::Forbidden {
-            connection: connection.to_string(),
-            all: denied.all,
-            what: denied.what,
-        };
         let Some(endpoint) = self.inner.directory.endpoint(connection) else {
             return Err(SendError::NotSent {
                 connection: connection.to_string(),
@@ -145,36 +140,36 @@ impl<D: Directory> Client<D> {
             });
         };
         let Some(credential) = &endpoint.credential else {
-            let ready = ready(&endpoint, None, request).map_err(forbidden)?;
-            let put_in = ready.put_in.clone();
-            return self.exchange(connection, &endpoint, ready, None, &put_in).await;
+            let ready = ready(&endpoint, None, request).map_err(|denied| forbidden(connection, denied))?;
+            return self.exchange(connection, &endpoint, ready, None).await;
         };
         let authorised = credential.authorise(self, now()).await.map_err(unauthorised)?;
-        let base = (!endpoint.fixed_base).then(|| authorised.base_url()).flatten();
-        let ready = ready(&endpoint, base, request).map_err(forbidden)?;
-        let put_in = ready.put_in.clone();
         if !credential.renewable() {
-            return self.exchange(connection, &endpoint, ready, Some(&authorised), &put_in).await;
+            return self.attempt(connection, &endpoint, request, &authorised).await;
         }
-        let again = Ready {
-            method: ready.method.clone(),
-            url: ready.url.clone(),
-            reach: ready.reach,
-            base: ready.base,
-            headers: ready.headers.clone(),
-            body: ready.body.clone(),
-            put_in: Vec::new(),
-        };
-        let first = self.exchange(connection, &endpoint, ready, Some(&authorised), &put_in).await?;
+        let again = request.clone();
+        let first = self.attempt(connection, &endpoint, request, &authorised).await?;
         if first.status != StatusCode::UNAUTHORIZED.as_u16() {
             return Ok(first);
         }
-        // A 401 had no effect: one more try with a fresh token is no repetition.
+        // A 401 had no effect: one more try with a fresh token is no repetition. The account may have moved to another address
+        // meanwhile, which the answer with the token tells.
         credential.invalidate(&authorised);
-        match credential.authorise(self, now()).await {
-            Ok(fresh) => self.exchange(connection, &endpoint, again, Some(&fresh), &put_in).await,
-            Err(error) => Err(unauthorised(error)),
-        }
+        let fresh = credential.authorise(self, now()).await.map_err(unauthorised)?;
+        self.attempt(connection, &endpoint, again, &fresh).await
+    }
+
+    /// One request with one token, to the address that the token came with.
+    async fn attempt(
+        &self,
+        connection: &ConnectionId,
+        endpoint: &Endpoint,
+        request: HttpRequest,
+        authorised: &Authorisation,
+    ) -> Result<HttpResponse, SendError> {
+        let base = (!endpoint.fixed_base).then(|| authorised.base_url()).flatten();
+        let ready = ready(endpoint, base, request).map_err(|denied| forbidden(connection, denied))?;
+        self.exchange(connection, endpoint, ready, Some(authorised)).await
     }
 
     async fn exchange(
@@ -183,9 +178,8 @@ impl<D: Directory> Client<D> {
         endpoint: &Endpoint,
         ready: Ready,
         authorised: Option<&Authorisation>,
-        put_in: &[SecretString],
     ) -> Result<HttpResponse, SendError> {
-        let Ready { method, url, reach, base, mut headers, body, .. } = ready;
+        let Ready { method, url, reach, base, mut headers, body, put_in } = ready;
         if let Some(authorised) = authorised {
             headers.insert(authorised.header().clone(), authorised.value().clone());
         }
@@ -294,6 +288,10 @@ impl<D: Directory> TokenEndpoint for Client<D> {
 }
 
 const BLANK: &[u8] = b"[secret]";
+
+fn forbidden(connection: &ConnectionId, denied: Denied) -> SendError {
+    SendError::Forbidden { connection: connection.to_string(), all: denied.all, what: denied.what }
+}
 
 fn unauthorised(error: CredentialError) -> SendError {
     match error {

@@ -76,8 +76,24 @@ fn credential(scheme: AuthScheme, value: &str, base_url: &str) -> Arc<Credential
         settings: serde_json::Map::new(),
         base_url: base_url.to_owned(),
     };
-    let tokens = FileTokens::new(&std::env::temp_dir().join("tandem-no-rotation")).unwrap();
-    Arc::new(Credential::new(&acme(), account, Arc::new(tokens)).unwrap())
+    Arc::new(Credential::new(&acme(), account, Arc::new(Forgetful)).unwrap())
+}
+
+/// Keeps nothing, and says that it did.
+struct Forgetful;
+
+impl TokenStore for Forgetful {
+    fn load(&self, _: &ConnectionId) -> Option<StoredToken> {
+        None
+    }
+
+    fn save<'a>(
+        &'a self,
+        _: &'a ConnectionId,
+        _: StoredToken,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 fn get(path: &str) -> HttpRequest {
@@ -530,6 +546,47 @@ async fn a_401_is_tried_once_more_with_a_fresh_token() {
         server.seen.lock().iter().map(|(head, _)| head.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(paths, ["/oauth/token", "/crm/x", "/oauth/token", "/crm/x"]);
     assert_eq!(server.seen.lock()[3].1, "body");
+}
+
+#[tokio::test]
+async fn a_call_that_was_refused_goes_to_the_address_that_came_with_the_fresh_token() {
+    let left = serve(|_, _, _| "HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n".into()).await;
+    let moved = serve(|_, head, _| match head.contains("Bearer access-2") {
+        true => ok("moved"),
+        false => "HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n".into(),
+    })
+    .await;
+    let ports = [left.address.port(), moved.address.port()];
+    let tokens = serve(move |number, _, _| {
+        let port = ports[usize::from(number > 1)];
+        let body = json!({"access_token": format!("access-{number}"),
+            "instance_url": format!("http://localhost:{port}/inst")});
+        ok(&body.to_string())
+    })
+    .await;
+    let scheme = AuthScheme {
+        kind: AuthKind::Oauth2,
+        header: "authorization".into(),
+        template: "Bearer {token}".into(),
+        refresh: Some(Refresh {
+            url: "{base_url}/token".into(),
+            client: String::new(),
+            access_token: None,
+            refresh_token: None,
+            expires_in: None,
+            base_url: Some("/instance_url".into()),
+            error: None,
+        }),
+    };
+    let (mut parts, _) = roaming(tokens.address, &["127.0.0.1", "localhost"], "");
+    parts.credential = Some(credential(scheme, "refresh", &format!("http://{}", tokens.address)));
+    let client = client(parts, &config());
+    assert_eq!(send(&client, post("/a", "body")).await.unwrap().body, b"moved");
+    let seen = |server: &Server| server.seen.lock().len();
+    assert_eq!((seen(&left), seen(&moved), seen(&tokens)), (1, 1, 2));
+    let (head, body) = moved.seen.lock()[0].clone();
+    assert!(head.starts_with("POST /inst/a "), "{head}");
+    assert_eq!(body, "body");
 }
 
 /// An OAuth endpoint whose token answer names another base URL.

@@ -50,8 +50,10 @@ pub struct Work {
     pub hints: Vec<Hint>,
     /// What is held; released by [`Dispatch::finish`].
     pub hand: Hand,
-    /// Less urgent hints wait in the store that are not in memory: older word of the same record may be among them.
+    /// Hints wait in the store that are not in memory and may be word of the CRM: older word of the same record may be among them.
     pub went_ahead: bool,
+    /// How often somebody had released the connection when this was taken.
+    pub releases: u64,
 }
 
 impl Work {
@@ -64,6 +66,15 @@ impl Work {
 
 type Place = (ObjectName, Subject);
 
+/// Ready hints of a class that are in the store alone.
+#[derive(Clone, Copy)]
+struct Unloaded {
+    /// From this number on.
+    from: u64,
+    /// Some may be about the CRM's record. What was there before this run is not known.
+    external: bool,
+}
+
 /// The waiting hints of one connection.
 struct Window {
     /// The customer's part of System A that the connection serves.
@@ -74,8 +85,8 @@ struct Window {
     waiting: HashMap<Place, Vec<Hint>>,
     /// Numbers in memory or in work: a hint that is read again from the store is recognised by it.
     known: HashSet<u64>,
-    /// From this number on the store may hold ready hints that are not in memory, by class.
-    unloaded: BTreeMap<Class, u64>,
+    /// What the store may hold of ready hints that are not in memory, by class.
+    unloaded: BTreeMap<Class, Unloaded>,
     /// Workers at once.
     working: usize,
     /// Deliveries that wait to be read, in the order in which they came. What they say of records is known first, so that an
@@ -95,6 +106,8 @@ struct Window {
     /// Where a subject's hints are among those.
     parked_at: HashMap<Place, (Millis, u64)>,
     takes: u32,
+    /// How often somebody released it.
+    releases: u64,
     in_turn: bool,
 }
 
@@ -116,6 +129,7 @@ impl Window {
             parked_hints: HashMap::new(),
             parked_at: HashMap::new(),
             takes: 0,
+            releases: 0,
             in_turn: false,
         }
     }
@@ -234,7 +248,7 @@ impl Dispatch {
         let window = self.windows.entry(connection.clone()).or_insert_with(|| Window::new(scope.clone()));
         window.scope.clone_from(scope);
         for class in Class::ALL {
-            window.unloaded.insert(class, 0);
+            window.unloaded.insert(class, Unloaded { from: 0, external: true });
         }
         Self::arm(&mut self.turns, connection, window);
     }
@@ -251,8 +265,11 @@ impl Dispatch {
             };
             if hint.due == 0 && full {
                 // It waits in the store, behind those that came before it.
-                let from = window.unloaded.entry(hint.class).or_insert(hint.seq);
-                *from = (*from).min(hint.seq);
+                let external = matches!(hint.subject, Subject::External(_));
+                let unloaded =
+                    window.unloaded.entry(hint.class).or_insert(Unloaded { from: hint.seq, external });
+                unloaded.from = unloaded.from.min(hint.seq);
+                unloaded.external |= external;
             } else {
                 window.push(hint);
             }
@@ -270,6 +287,7 @@ impl Dispatch {
     /// Somebody acted (resumed it, renewed its credentials): what was put back until a moment may be taken now.
     pub fn release(&mut self, connection: &ConnectionId) {
         if let Some(window) = self.windows.get_mut(connection) {
+            window.releases = window.releases.wrapping_add(1);
             window.not_before = 0;
             window.records_not_before = 0;
             Self::unpark(window, Millis::MAX);
@@ -361,11 +379,11 @@ impl Dispatch {
 
     fn load<S: Store>(window: &mut Window, store: &S, connection: &ConnectionId) -> Result<(), StoreError> {
         // Each class has a window of its own: what is urgent does not wait in the store for what is not.
-        let low = |(class, _): &(&Class, &u64)| window.held(**class) <= WINDOW / 4;
-        let classes: Vec<(Class, u64)> =
-            window.unloaded.iter().filter(low).map(|(class, from)| (*class, *from)).collect();
-        for (class, from) in classes {
-            let mut after = from.saturating_sub(1);
+        let low = |(class, _): &(&Class, &Unloaded)| window.held(**class) <= WINDOW / 4;
+        let classes: Vec<(Class, Unloaded)> =
+            window.unloaded.iter().filter(low).map(|(class, unloaded)| (*class, *unloaded)).collect();
+        for (class, unloaded) in classes {
+            let mut after = unloaded.from.saturating_sub(1);
             loop {
                 let hints = store.ready(connection, class, after, WINDOW)?;
                 let last = hints.last().map(|hint| hint.seq);
@@ -376,7 +394,7 @@ impl Dispatch {
                 match last {
                     Some(seq) if full => {
                         after = seq;
-                        window.unloaded.insert(class, seq.saturating_add(1));
+                        window.unloaded.insert(class, Unloaded { from: seq.saturating_add(1), ..unloaded });
                         if window.held(class) >= WINDOW {
                             break;
                         }
@@ -431,7 +449,8 @@ impl Dispatch {
         window.reading += 1;
         let records_wait = window.waiting.len() > window.deliveries.len();
         window.in_a_row = if records_wait { window.in_a_row.saturating_add(1) } else { 0 };
-        Some(Work { connection: connection.clone(), object, subject, hints, hand, went_ahead: false })
+        let (connection, releases) = (connection.clone(), window.releases);
+        Some(Work { connection, object, subject, hints, hand, went_ahead: false, releases })
     }
 
     fn pick_record<S: Store>(
@@ -486,10 +505,9 @@ impl Dispatch {
                         hints.extend(window.take_all(&other));
                     }
                 }
-                let mut work =
-                    Work { connection: connection.clone(), object, subject, hints, hand, went_ahead: false };
-                work.went_ahead = window.unloaded.keys().any(|class| *class > work.class());
-                return Ok(Some(work));
+                let went_ahead = window.unloaded.values().any(|unloaded| unloaded.external);
+                let (connection, releases) = (connection.clone(), window.releases);
+                return Ok(Some(Work { connection, object, subject, hints, hand, went_ahead, releases }));
             }
         }
         Ok(None)
@@ -520,7 +538,8 @@ impl Dispatch {
         }
     }
 
-    /// The work could not be done now and nothing was changed: its hints wait again, in memory, until the moment.
+    /// The work could not be done now and nothing was changed: its hints wait again, in memory, until the moment. They do not wait
+    /// where somebody released the connection since it was taken: what stood in its way may be gone.
     pub fn put_back(&mut self, work: Work, until: Millis, whole_connection: bool) {
         self.let_go(&work.hand);
         let park = self.next_park;
@@ -530,6 +549,7 @@ impl Dispatch {
         if matches!(work.hand, Hand::Delivery(_)) {
             window.reading = window.reading.saturating_sub(1);
         }
+        let until = if window.releases == work.releases { until } else { 0 };
         if whole_connection {
             window.not_before = window.not_before.max(until);
         }

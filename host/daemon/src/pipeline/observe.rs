@@ -91,21 +91,24 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             .await
     }
 
-    /// Edits by others that the hints tell of, each with its time, as far as a write of ours may have overtaken them. A burst
-    /// that contradicts itself, or a hint that asks for a look, says these things all the same.
+    /// Edits by others that the hints tell of, each with its time, as far as somebody asks for them: a write of ours may have
+    /// overtaken them, or times decide conflicts. A burst that contradicts itself, or a hint that asks for a look, says these
+    /// things all the same.
     pub(super) async fn edits(
         &self,
         connection: &Arc<Connection>,
+        object: &Object,
         link: &Link,
         work: &Work,
     ) -> Result<Vec<Edit>, Fault> {
+        let weighs_times = object.policy.event_times && object.policy.weighs_times();
         let told: Vec<(Observed, Millis)> = work
             .hints
             .iter()
             .filter_map(|hint| hint.observed.as_ref())
             .filter(|observed| observed.author.as_deref() != Some("own"))
             .filter_map(|observed| Some((observed, edited_at(observed)?)))
-            .filter(|(_, at)| plan::may_be_overtaken(link, *at))
+            .filter(|(_, at)| weighs_times || plan::may_be_overtaken(link, *at))
             .map(|(observed, at)| (observed.clone(), at))
             .collect();
         if told.is_empty() {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tandem_core::Millis;
+use tandem_core::descriptor::Condition;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link, Pair};
 use tandem_core::plan::{
-    self, Ask, External, ExternalWrite, Internal as InternalState, Peer, Source, Unsettled, Verdict,
+    self, Ask, Edit, External, ExternalWrite, Internal as InternalState, Peer, Source, Unsettled, Verdict,
 };
 use tandem_core::rules::Action;
 
@@ -79,6 +80,8 @@ pub(super) struct Case<'a> {
     /// The entity's links at the scope's other connections. Nobody changes them meanwhile: the entity is in this hand.
     pub(super) peers: Vec<Other>,
     pub(super) external: External,
+    /// Edits in the CRM that were told of with their times.
+    pub(super) edits: Vec<Edit>,
     /// Who wrote the record of System A that was read last.
     pub(super) internal_origin: String,
     pub(super) trail: Box<Trail>,
@@ -188,7 +191,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let stored = self.rooms.store.link(entity, &connection.id)?;
                 let link = stored.clone().unwrap_or_else(|| Link::new(entity.clone(), connection.id.clone()));
                 let seen = match self.observe(connection, object, work, &link).await {
-                    Ok(external) => self.edits(connection, &link, work).await.map(|edits| (external, edits)),
+                    Ok(external) => {
+                        self.edits(connection, object, &link, work).await.map(|edits| (external, edits))
+                    }
                     Err(fault) => Err(fault),
                 };
                 let (external, edits) = match seen {
@@ -202,13 +207,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 } else {
                     plan::note_edits(&link, &edits, &object.policy, self.rooms.clock.now())
                 };
-                // An edit in System A that overtook word of the same record would be written over what was told already.
-                let overtook = work.went_ahead && link.external.is_some() && has_internal(work);
+                // An edit in System A that overtook word of the same record would be written over what was told already. Where each
+                // write says which state it goes over, the CRM itself refuses that.
+                let overtook = work.went_ahead
+                    && link.external.is_some()
+                    && has_internal(work)
+                    && object.abilities.condition != Condition::Etag;
+                if overtook && external == External::Unseen && connection.directions.external_paused() {
+                    // The look would be for a write that waits.
+                    return Ok(paused(self.rooms.clock.now()));
+                }
                 let external = match external {
                     External::Unseen | External::Partial { .. } if overtook => External::Touched,
+                    External::Whole { source: Source::Listing { .. } | Source::Event, .. } if overtook => {
+                        External::Touched
+                    }
                     seen => seen,
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
+                case.edits = edits;
                 self.take_up(&mut case)?;
                 if let Some(end) = Box::pin(self.work_clash(&mut case, work)).await? {
                     return Ok(end);
@@ -251,6 +268,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             stored,
             peers: Vec::new(),
             external,
+            edits: Vec::new(),
             internal_origin: String::new(),
             trail: Box::new(trail),
             provider: self.provider_of(connection),
@@ -285,6 +303,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let now = self.rooms.clock.now();
             let (removal, doubt) = (case.shown_after_removal(), case.link.doubt);
             self.settle_updates(&mut case, &internal, now);
+            plan::date(&mut case.external, &case.link, &case.edits, &case.object.policy);
             let mut plan = {
                 let peers: Vec<Peer<'_>> = case.peers.iter().map(Other::peer).collect();
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)

@@ -3,7 +3,7 @@
 use super::hub::{Class, Event, Form, Hub, policy};
 use super::*;
 use crate::link::Overwrite;
-use crate::plan::{Edit, Pick, freeze, may_be_overtaken, note_edits};
+use crate::plan::{Edit, Pick, date, freeze, may_be_overtaken, note_edits};
 
 fn hub(by: OnConflict) -> Hub {
     let mut policy = policy();
@@ -114,6 +114,48 @@ fn under_newest_the_times_decide_beyond_the_tolerance_of_the_clocks() {
         assert_eq!(hub.everywhere("/a"), vec![json!(end); 2], "{waited}");
         assert!(hub.crms[0].link.held.is_empty());
     }
+}
+
+/// Both sides were edited before anybody looked, and the CRM told of its edit.
+#[test]
+fn under_newest_an_edit_that_nothing_overtook_is_dated_by_its_event() {
+    let policy = hub(OnConflict::Newest).crms[0].policy.clone();
+    let mut link = agreed(&[]);
+    let same = Pair { internal: Some(json!("1")), external: Some(json!("1")), ..Pair::default() };
+    link.base = BTreeMap::from([("/a".to_owned(), same.clone()), ("/b".to_owned(), same)]).into();
+    link.external_stamp = Some(NOW - 60_000);
+    let internal = present(2, &[("/a", json!("I")), ("/b", json!("1"))]);
+    let edit = |at, value| Edit { pointer: "/a".into(), value: Some(json!(value)), at };
+    let ruling = |edits: &[Edit]| {
+        let mut external = read(&[("/a", json!("S")), ("/b", json!("1"))]);
+        date(&mut external, &link, edits, &policy);
+        super::super::plan(&link, &internal, &external, &policy, NOW).conflicts[0].ruling
+    };
+    // System A's edit was at NOW - 10.
+    assert_eq!(ruling(&[edit(NOW - 5_000, "S")]), Verdict::Internal);
+    assert_eq!(ruling(&[edit(NOW + 5_000, "S")]), Verdict::External);
+    assert_eq!(ruling(&[edit(NOW, "S")]), Verdict::Review, "closer than the clocks are trusted");
+    for edits in
+        [[edit(NOW - 9_000, "R"), edit(NOW - 5_000, "S")], [edit(NOW - 5_000, "S"), edit(NOW - 9_000, "R")]]
+    {
+        assert_eq!(ruling(&edits), Verdict::Internal, "of several the last one counts, in whatever order");
+    }
+    assert_eq!(ruling(&[]), Verdict::Review, "nobody told");
+    assert_eq!(
+        ruling(&[edit(NOW - 5_000, "S"), edit(NOW - 4_000, "T")]),
+        Verdict::Review,
+        "not the last edit"
+    );
+    assert_eq!(
+        ruling(&[edit(NOW - 60_000, "S")]),
+        Verdict::Review,
+        "it is in the state that was seen before"
+    );
+    let silent = ObjectPolicy { event_times: false, ..policy.clone() };
+    let mut external = read(&[("/a", json!("S")), ("/b", json!("1"))]);
+    let undated = external.clone();
+    date(&mut external, &link, &[edit(NOW - 5_000, "S")], &silent);
+    assert_eq!(external, undated, "its times are of no known clock");
 }
 
 /// The answer to a write need not have shown more than what was written.

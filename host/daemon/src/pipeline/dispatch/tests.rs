@@ -267,7 +267,7 @@ fn while_records_rest_deliveries_are_read_and_a_release_ends_the_rest() {
 }
 
 #[test]
-fn an_edit_that_goes_ahead_of_what_waits_in_the_store_says_so() {
+fn work_that_goes_ahead_of_word_of_the_crm_in_the_store_says_so() {
     let store = MemoryStore::default();
     let mut dispatch = dispatch(&store);
     let many = WINDOW as u64 + 1;
@@ -278,5 +278,32 @@ fn an_edit_that_goes_ahead_of_what_waits_in_the_store_says_so() {
     assert!(!taken(&mut dispatch, &store).expect("an edit").went_ahead, "all of it is in memory");
     dispatch.arrived([background(many + 2), background(many + 3), live(many + 4)]);
     assert!(taken(&mut dispatch, &store).expect("an edit").went_ahead);
-    assert!(!taken(&mut dispatch, &store).expect("of the storm").went_ahead, "nothing less urgent waits");
+    assert!(taken(&mut dispatch, &store).expect("of the storm").went_ahead, "a turn of age is no reason");
+}
+
+#[test]
+fn edits_of_system_a_that_wait_in_the_store_are_no_word_of_the_crm() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    let many = WINDOW as u64 + 1;
+    dispatch.arrived((1..=many + 1).map(live));
+    assert!(!taken(&mut dispatch, &store).expect("an edit").went_ahead);
+    dispatch.arrived([hint(many + 2, Class::Live, Subject::External("x1".into()))]);
+    assert!(
+        taken(&mut dispatch, &store).expect("an edit").went_ahead,
+        "it waits behind them in the same class"
+    );
+}
+
+#[test]
+fn what_is_put_back_after_a_release_does_not_wait() {
+    let store = MemoryStore::default();
+    let mut dispatch = dispatch(&store);
+    dispatch.arrived([live(1)]);
+    let work = taken(&mut dispatch, &store).expect("a record");
+    dispatch.release(&connection());
+    dispatch.put_back(work, 5_000, false);
+    let again = taken(&mut dispatch, &store).expect("the record again, at once");
+    dispatch.put_back(again, 5_000, false);
+    assert_eq!(taken(&mut dispatch, &store), None, "nobody released it since");
 }
