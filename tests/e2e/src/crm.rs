@@ -147,19 +147,21 @@ impl Crm {
     /// One is refused, a member has no name there, or the account has no such thing.
     pub async fn edit_many(&self, ids: &[&str], members: &[(&str, &str)]) -> Result<(), Error> {
         let named = self.named(members)?;
-        let numbers = ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>()?;
+        let numbers = || ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>();
         let refused = match &self.kind {
             Kind::HubSpot { portal, .. } => {
-                self.control.person_edits_many(*portal, &numbers, &named).await?.refused
+                self.control.person_edits_many(*portal, &numbers()?, &named).await?.refused
             }
             Kind::Pipedrive { company, .. } => {
                 let given = pipedrive::save(&json!({}), &named);
-                self.control.pipedrive_bulk_edit(*company, &numbers, given).await?;
+                self.control.pipedrive_bulk_edit(*company, &numbers()?, given).await?;
                 Vec::new()
             }
-            Kind::Rest { .. } | Kind::Salesforce { .. } => {
-                return Err("the account's events do not say that many were edited at once".into());
+            Kind::Salesforce { org, .. } => {
+                let values = Value::Object(nulled(&named));
+                self.control.salesforce_person_edits_many(*org, ids, values).await?.refused
             }
+            Kind::Rest { .. } => return Err("the account has no edit of many".into()),
         };
         if refused.is_empty() { Ok(()) } else { Err(format!("refused: {refused:?}").into()) }
     }

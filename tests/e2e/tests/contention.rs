@@ -301,7 +301,8 @@ async fn an_edit_in_the_crm_brings_back_what_was_deleted_in_system_a_meanwhile()
 async fn under_newest_the_later_edit_wins_where_the_crm_tells_when_it_was_made() -> Result<(), Error> {
     const APART: Duration = Duration::from_millis(300);
     let newest = "on_conflict = \"newest\"\nclock_tolerance = \"100ms\"\n";
-    let plan = Plan { connection: format!("{SETTINGS}[objects.contact]\n{newest}"), ..Plan::roomy(&["acme"]) };
+    let plan =
+        Plan { connection: format!("{SETTINGS}[objects.contact]\n{newest}"), ..Plan::roomy(&["acme"]) };
     let house = House::build(plan).await?;
     house.walked(SOON).await?;
     let portal = house.customer("acme")?.info.portal_id;
@@ -343,7 +344,7 @@ async fn under_newest_the_later_edit_wins_where_the_crm_tells_when_it_was_made()
     }
     house.quiet(SOON).await?;
     let held = reviews(&house, "held").await?;
-    ensure(held.len() == 1 && held[0]["id"] == json!(records[2].internal), || format!("{held:?}"))?;
+    ensure(held.len() == 1 && held[0]["entity"]["id"] == json!(records[2].internal), || format!("{held:?}"))?;
     let why = held[0]["why"].as_str().unwrap_or_default();
     ensure(why.contains("the CRM gives no time for the field"), || why.to_owned())?;
     let all = everywhere(&house, &["acme"], &records[2], "job_title", "jobtitle").await?;

@@ -678,7 +678,9 @@ impl Control for Engine {
                 (0, _) => "none was there".to_owned(),
                 (1, true) => "1 was there and is gone".to_owned(),
                 (count, true) => format!("{count} were there and are gone"),
-                (_, false) => "their files cannot be removed from data_dir/match; remove them by hand".to_owned(),
+                (_, false) => {
+                    "their files cannot be removed from data_dir/match; remove them by hand".to_owned()
+                }
             },
             gone,
         };

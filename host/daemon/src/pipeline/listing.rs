@@ -6,6 +6,7 @@ use tandem_core::descriptor::Condition;
 use tandem_core::exchange::{Answer, Listing, Observed, Operation, State};
 use tandem_core::id::{ExternalId, ExternalKey, ObjectName};
 
+use super::inbox::is_of_many;
 use super::settle::End;
 use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
@@ -15,9 +16,6 @@ use crate::store::{Class, Commit, Op, Store, StoreError, Until};
 
 /// Rows of a page.
 const PAGE: u32 = 100;
-
-/// Where one page tells of more linked records that changed, somebody changed many at once.
-const SOME: usize = 50;
 
 /// Which listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +111,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         };
         let (of_linked, of_others) = match kind {
             // Where the CRM has pushes, each of them was told by one, too.
-            Kind::Changes if linked.len() > SOME => (Class::Background, Class::Background),
+            Kind::Changes if is_of_many(&linked) => (Class::Background, Class::Background),
             Kind::Changes => (Class::Live, Class::Background),
             Kind::Walk => (Class::Backfill, Class::Backfill),
         };

@@ -42,6 +42,7 @@ macro_rules! played_by {
                 pushes::a_push_that_is_lost_is_found_by_polling,
                 pushes::a_push_that_comes_twice_does_no_harm,
                 pushes::edits_on_both_sides_go_ahead_of_a_storm_of_pushes,
+                pushes::edits_on_both_sides_go_ahead_of_an_edit_of_many,
                 limits::a_days_limit_is_used_up_without_a_refusal_and_nothing_is_lost,
                 limits::a_token_that_ends_in_mid_flight_is_renewed_once_and_nothing_is_lost,
                 creates::a_create_whose_answer_is_lost_makes_no_second_record,
@@ -66,16 +67,6 @@ mod bursts {
     }
     mod pipedrive {
         scenario! { crate::rows::Pipedrive; limits::what_a_burst_permits_is_used_while_work_waits_and_nothing_is_refused, }
-    }
-}
-
-/// Messages of Salesforce do not say that somebody edited many at once.
-mod many {
-    mod hubspot {
-        scenario! { crate::rows::HubSpot; pushes::edits_on_both_sides_go_ahead_of_an_edit_of_many, }
-    }
-    mod pipedrive {
-        scenario! { crate::rows::Pipedrive; pushes::edits_on_both_sides_go_ahead_of_an_edit_of_many, }
     }
 }
 

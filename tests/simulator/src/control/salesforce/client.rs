@@ -4,8 +4,9 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::types::{
-    NewSalesforceOrgs, NotedSalesforceCall, SalesforceCounts, SalesforceImport, SalesforceImported,
-    SalesforceLimits, SalesforceLock, SalesforceMerge, SalesforceOrg, SalesforceRecord, SalesforceWrite,
+    NewSalesforceOrgs, NotedSalesforceCall, SalesforceCounts, SalesforceEditMany, SalesforceImport,
+    SalesforceImported, SalesforceLimits, SalesforceLock, SalesforceMerge, SalesforceOrg, SalesforceRecord,
+    SalesforceWrite,
 };
 use crate::control::client::{Answer, Client, Portal};
 use crate::writes::NotedWrite;
@@ -139,6 +140,18 @@ impl Client {
         import: &SalesforceImport,
     ) -> Answer<SalesforceImported> {
         self.send(Method::POST, &format!("{ORGS}/{org}/contacts/import"), import).await
+    }
+
+    /// A person edits many contacts at once.
+    pub async fn salesforce_person_edits_many(
+        &self,
+        org: u64,
+        ids: &[&str],
+        values: Value,
+    ) -> Answer<SalesforceImported> {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let edit = SalesforceEditMany { ids, values: members(values) };
+        self.send(Method::POST, &format!("{ORGS}/{org}/contacts/edit-many"), &edit).await
     }
 
     /// The org itself touches a contact: only `SystemModstamp` moves.

@@ -8,9 +8,9 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use super::types::{
-    NewSalesforceOrgs, NotedSalesforceCall, OutboundSettings, SalesforceCounts, SalesforceImport,
-    SalesforceImported, SalesforceLimits, SalesforceLock, SalesforceMerge, SalesforceOrg, SalesforceRecord,
-    SalesforceSettings, SalesforceWrite,
+    NewSalesforceOrgs, NotedSalesforceCall, OutboundSettings, SalesforceCounts, SalesforceEditMany,
+    SalesforceImport, SalesforceImported, SalesforceLimits, SalesforceLock, SalesforceMerge, SalesforceOrg,
+    SalesforceRecord, SalesforceSettings, SalesforceWrite,
 };
 use crate::control::server::{Answer, Refusal, Shared, merged};
 use crate::salesforce::contact::{Contact, User};
@@ -42,6 +42,7 @@ pub(crate) fn router() -> Router<Shared> {
         .route(&of("clear"), post(clear))
         .route(&of("contacts"), post(creates).get(dump))
         .route(&of("contacts/import"), post(imports))
+        .route(&of("contacts/edit-many"), post(edits_of_many))
         .route(&of("contacts/merge"), post(merges))
         .route(&of("contacts/{id}"), patch(edits).delete(deletes))
         .route(&of("contacts/{id}/undelete"), post(undeletes))
@@ -296,6 +297,25 @@ async fn imports(
         }
     }
     Ok(Json(imported))
+}
+
+async fn edits_of_many(
+    State(world): State<Shared>,
+    Path(org): Path<String>,
+    Json(edit): Json<SalesforceEditMany>,
+) -> Answer<SalesforceImported> {
+    let org = find_one(&world, &org)?;
+    let mut edited = SalesforceImported::default();
+    for id in edit.ids {
+        match people::act(&world, &org, Deed::Edit(record_number(&id)?, edit.values.clone()), false) {
+            Ok(_) => edited.ids.push(Some(id)),
+            Err(error) => {
+                edited.ids.push(None);
+                edited.refused.push(Refusal::from(error).message());
+            }
+        }
+    }
+    Ok(Json(edited))
 }
 
 async fn merges(

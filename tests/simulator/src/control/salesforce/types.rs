@@ -120,7 +120,17 @@ pub struct SalesforceImport {
     pub quiet: bool,
 }
 
-/// What became of an import.
+/// One edit of many records, as a list view or a data loader makes it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SalesforceEditMany {
+    /// Which.
+    pub ids: Vec<String>,
+    /// Names and values, the same for all.
+    pub values: Map<String, Value>,
+}
+
+/// What became of an import, or of an edit of many.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SalesforceImported {
     /// Ids; none for a refused one, in the order of what was asked for.
