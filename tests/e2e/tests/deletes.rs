@@ -656,7 +656,21 @@ async fn an_erased_person_is_gone_from_everywhere_and_does_not_come_back() -> Re
     run(&house, &["pause", "--all"])?;
     house.system_a("acme").patch(&ids[0], &json!({ "city": "Kiel" })).await?;
 
-    erased(&house, &[&ids[0], "--scope", "acme"]).await?;
+    // A report of both sides names it.
+    run(&house, &["match", "acme", "contact", "--report"])?;
+    let reports = house.folder.join("data/match");
+    let names_it = || -> Result<bool, Error> {
+        let mut found = false;
+        for entry in std::fs::read_dir(&reports)? {
+            found |= std::fs::read_to_string(entry?.path())?.contains(&ids[0]);
+        }
+        Ok(found)
+    };
+    assert!(names_it()?, "the report does not name it: nothing is shown");
+
+    let (first, _) = erased(&house, &[&ids[0], "--scope", "acme"]).await?;
+    assert!(first.to_string().contains("reports of a first sync"), "{first}");
+    assert!(!names_it()?, "a report names it still");
     let dump = house.control.dump(portal).await?;
     assert!(dump.records.iter().all(|record| record.id != there), "not in the bin either");
     assert_eq!(house.control.account_counts(portal).await?.calls("contacts.gdpr-delete"), 1);
