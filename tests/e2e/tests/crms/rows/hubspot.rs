@@ -72,7 +72,7 @@ impl Row for HubSpot {
     const CREATE: &'static str = "contacts.batch-upsert";
     const RENEWAL: &'static str = "oauth.token";
     const AT_ONCE: u64 = 8;
-    const PERMITTED: u32 = 40;
+    const PERMITTED: u32 = 100;
     const UNIT: &'static str = "calls";
     const LIMIT: &'static str = "daily";
     const UNTOLD_DELETIONS: Option<&'static str> = None;

@@ -63,7 +63,7 @@ impl Row for Salesforce {
     const CREATE: &'static str = "salesforce.upsert";
     const RENEWAL: &'static str = "salesforce.token";
     const AT_ONCE: u64 = 5;
-    const PERMITTED: u32 = 60;
+    const PERMITTED: u32 = 120;
     const UNIT: &'static str = "calls";
     const LIMIT: &'static str = "requests";
     const UNTOLD_DELETIONS: Option<&'static str> = Some("outbound messages tell of none");
