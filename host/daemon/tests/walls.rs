@@ -89,9 +89,68 @@ fn sources_of(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Lines of code with their numbers, without comments.
+/// Lines of code with their numbers, without comments. Two slashes inside of a text are no comment: addresses have them.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default()))
+    let mut place = Place::Code;
+    text.lines().enumerate().map(move |(at, line)| {
+        let end = place.comment_of(line).unwrap_or(line.len());
+        (at + 1, line.get(..end).unwrap_or_default())
+    })
+}
+
+/// What a character belongs to. Texts may go on over the end of a line.
+#[derive(Clone, Copy)]
+enum Place {
+    Code,
+    Text,
+    /// A text without escapes, that ends with a quote and so many hashes.
+    Raw(usize),
+}
+
+impl Place {
+    /// Goes on through a line; where its comment begins, if it has one.
+    fn comment_of(&mut self, line: &str) -> Option<usize> {
+        let bytes = line.as_bytes();
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        let hashes = |from: usize| (from..).take_while(|at| byte(*at) == b'#').count();
+        let mut at = 0;
+        while at < bytes.len() {
+            at += match (*self, byte(at)) {
+                (Self::Code, b'/') if byte(at + 1) == b'/' => return Some(at),
+                (Self::Code, b'"') => {
+                    let before = line.get(..at).unwrap_or_default();
+                    let bare = before.trim_end_matches('#');
+                    // No other name may stand right before a quote.
+                    let raw = bare.ends_with('r');
+                    *self = if raw { Self::Raw(before.len() - bare.len()) } else { Self::Text };
+                    1
+                }
+                (Self::Code, b'\'') => character(line.get(at..).unwrap_or_default()),
+                (Self::Text, b'\\') => 2,
+                (Self::Text, b'"') => {
+                    *self = Self::Code;
+                    1
+                }
+                (Self::Raw(closing), b'"') if hashes(at + 1) >= closing => {
+                    *self = Self::Code;
+                    1 + closing
+                }
+                _ => 1,
+            };
+        }
+        None
+    }
+}
+
+/// How long the character is that begins here: a quote in it begins no text. Of a lifetime, only the sign before its name.
+fn character(rest: &str) -> usize {
+    let mut inner = rest.chars().skip(1);
+    match (inner.next(), inner.next()) {
+        // What is escaped may be a quote itself.
+        (Some('\\'), Some(_)) => rest.get(3..).and_then(|rest| rest.find('\'')).map_or(1, |end| 3 + end + 1),
+        (Some(one), Some('\'')) => 2 + one.len_utf8(),
+        _ => 1,
+    }
 }
 
 /// The names that follow `prefix` in a line.
@@ -239,6 +298,22 @@ fn the_pipeline_has_no_clock_no_thread_and_no_chance_of_its_own() {
 fn what_goes_through_a_wall_is_found() {
     let planted = "// HubSpot in a comment is fine.\nlet a = \"api.HubAPI.com\";\n#[cfg(test)]\nmod tests {\n    let b = \"zoho\";\n}\n";
     assert_eq!(crms(Path::new("a.rs"), planted), ["a.rs:2 knows hubapi"]);
+    // The slashes of an address begin no comment, and a quote that begins no text hides none.
+    for planted in [
+        r#"let a = "https://api.hubapi.com"; // An address."#,
+        r##"let a = (r"\", r#"a"b"#, b"\"", ['"','\'','"'], '\u{e9}', 'é', "https://api.hubapi.com");"##,
+        "let a = \"a \\\" \n    https://api.hubapi.com\";",
+        "fn f<'a>(it: &'a str) -> bool { it == \"https://api.hubapi.com\" }",
+    ] {
+        assert_eq!(crms(Path::new("a.rs"), planted).len(), 1, "{planted}");
+    }
+    for comment in [
+        "let a = \"b\"; // https://api.hubapi.com",
+        "let a = ('\"', '\\'', r\"\\\"); // \"hubapi\"",
+        "fn f<'a>(it: &'a str) {} // \"hubapi\"",
+    ] {
+        assert_eq!(crms(Path::new("a.rs"), comment), Vec::<String>::new(), "{comment}");
+    }
     let planted = "//! crate::pipeline in a comment is fine.\nuse crate::credentials;\nfn f() { crate::pipeline::run(); }\n";
     assert_eq!(imports(Path::new("delivery/a.rs"), planted), ["delivery/a.rs:3 imports pipeline"]);
     let grouped = "use crate::pipeline::{Clock, take};\n";

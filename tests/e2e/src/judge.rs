@@ -56,8 +56,56 @@ pub struct Seen {
     pub rewrites: BTreeMap<String, Rewrite>,
     /// System A takes over what it makes of them (`on_rewrite = "adopt"`).
     pub adopted: bool,
+    /// Fields of the customer's own. They are compared with each other alone: no matter who wrote them.
+    pub customs: Vec<Own>,
     /// Its records.
     pub contacts: Vec<Contact>,
+}
+
+/// A field of the customer's own: which value of System A is which value of the account, as far as any is used.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its name below `custom` in the canonical document.
+    pub member: String,
+    /// The account's name of it.
+    pub name: String,
+    /// System A's value, and the account's as a text or as JSON.
+    pub same: Vec<(Value, Value)>,
+}
+
+impl Own {
+    fn is_same(&self, internal: Option<&Value>, external: Option<&String>) -> bool {
+        let external = external.map(|text| Value::String(text.clone()));
+        match (said(internal), said(external.as_ref())) {
+            (None, None) => true,
+            (Some(internal), Some(external)) => self.same.iter().any(|(here, there)| {
+                said(Some(here)).as_ref() == Some(&internal) && said(Some(there)).as_ref() == Some(&external)
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// The parts of a value, in no order. None: it says nothing, or no.
+fn said(value: Option<&Value>) -> Option<Vec<String>> {
+    let part = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_f64().unwrap_or_default().to_string(),
+        other => other.to_string(),
+    };
+    let mut parts = match value? {
+        Value::Array(parts) => parts.iter().map(part).collect(),
+        // As an account writes it that has texts for everything.
+        Value::String(text) => match serde_json::from_str(text) {
+            Ok(parsed @ (Value::Array(_) | Value::Number(_))) => return said(Some(&parsed)),
+            _ => text.split(';').map(str::to_owned).collect(),
+        },
+        Value::Null => Vec::new(),
+        other => vec![part(other)],
+    };
+    parts.retain(|part| !["", "false"].contains(&part.as_str()));
+    parts.sort();
+    (!parts.is_empty()).then_some(parts)
 }
 
 impl Seen {
@@ -259,6 +307,13 @@ fn at_account(evidence: &Evidence, person: &Person<'_>, connection: &str, seen: 
             _ if is_held(member) => verdict = verdict.max(Verdict::UnderReview),
             Word::Stale => return fail(&format!("{member} is stale: an older acknowledged value came back")),
             Word::Nobodys => return fail(&format!("{member} has a value that nobody wrote")),
+        }
+    }
+    let of_own = here.document.get("custom");
+    for own in &seen.customs {
+        let internal = of_own.and_then(|custom| custom.get(&own.member));
+        if !own.is_same(internal, there.properties.get(&own.name)) {
+            return fail(&format!("custom/{} differs between the two sides", own.member));
         }
     }
     verdict
@@ -570,6 +625,49 @@ mod tests {
         differs(&mut aside);
         aside.set_aside.insert("acme".into(), ["a".to_owned()].into());
         assert_eq!(judge(&aside).set_aside, 1);
+    }
+
+    #[test]
+    fn a_field_of_the_customers_own_that_differs_is_found() {
+        let own = |same: Value, there: Value| Own {
+            member: "regions".into(),
+            name: "regions__c".into(),
+            same: vec![(same, there)],
+        };
+        let judged = |own: Own, here: Value, there: Option<&str>| {
+            let mut evidence = sound();
+            evidence.system_a.get_mut("acme").unwrap()[0].document["custom"] = json!({ "regions": here });
+            let seen = evidence.accounts.get_mut("acme").unwrap();
+            if let Some(there) = there {
+                seen.contacts[0].properties.insert("regions__c".into(), there.into());
+            }
+            seen.customs = vec![own];
+            judge(&evidence).failures
+        };
+        let set = || own(json!(["North", "South"]), json!([17, 18]));
+        for (own, here, there) in [
+            (set(), json!(["South", "North"]), Some("[18,17]")),
+            (set(), Value::Null, None),
+            (own(json!(["North"]), json!("n")), json!(["North"]), Some("n")),
+            (own(json!("12.5"), json!(12.5)), json!("12.50"), Some("12.5")),
+            // Who said nothing said no.
+            (own(json!(true), json!(true)), Value::Null, Some("false")),
+            (own(json!(true), json!(true)), json!(true), Some("true")),
+        ] {
+            assert_eq!(judged(own, here, there), Vec::<String>::new());
+        }
+        for (here, there) in [
+            (json!(["North"]), Some("[17,18]")),
+            (json!(["North", "South"]), Some("[17,19]")),
+            (json!(["North", "South"]), None),
+            (Value::Null, Some("[17,18]")),
+        ] {
+            let failures = judged(set(), here, there);
+            assert!(
+                failures.iter().any(|failure| failure.contains("custom/regions differs")),
+                "{failures:?}"
+            );
+        }
     }
 
     /// One person whom two accounts of a scope have; the second one writes titles in its own way.

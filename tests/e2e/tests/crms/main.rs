@@ -43,12 +43,14 @@ macro_rules! played_by {
                 pushes::a_push_that_comes_twice_does_no_harm,
                 pushes::edits_on_both_sides_go_ahead_of_a_storm_of_pushes,
                 pushes::edits_on_both_sides_go_ahead_of_an_edit_of_many,
+                pushes::edits_on_both_sides_go_ahead_of_an_import_that_waits,
                 limits::a_days_limit_is_used_up_without_a_refusal_and_nothing_is_lost,
                 limits::a_token_that_ends_in_mid_flight_is_renewed_once_and_nothing_is_lost,
                 creates::a_create_whose_answer_is_lost_makes_no_second_record,
                 creates::a_kill_before_a_creates_answer_is_kept_makes_no_second_record,
                 creates::a_loss_of_power_under_creates_makes_no_second_record,
                 customs::custom_fields_cross_both_ways_and_one_by_one,
+                refusals::what_a_crm_refuses_is_set_aside_in_its_own_words_and_others_go_on,
             }
         }
     )*};
@@ -67,6 +69,13 @@ mod bursts {
     }
     mod pipedrive {
         scenario! { crate::rows::Pipedrive; limits::what_a_burst_permits_is_used_while_work_waits_and_nothing_is_refused, }
+    }
+}
+
+/// Pipedrive's answers may come without what is left of the day; those of the others have it always.
+mod untold {
+    mod pipedrive {
+        scenario! { crate::rows::Pipedrive; limits::a_days_limit_that_no_answer_tells_of_is_used_up_without_a_refusal, }
     }
 }
 

@@ -12,12 +12,12 @@ use serde_json::{Map, Value, json};
 use tandem_e2e::account::Contact;
 use tandem_e2e::crm::Crm;
 use tandem_e2e::house::{House, Plan};
-use tandem_e2e::judge::{Report, Seen, judge};
+use tandem_e2e::judge::{Own, Report, Seen, judge};
 use tandem_e2e::ledger::{Act, Ledger, Side, key_of, key_of_document};
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder, NotedWrite, WriteKind, Writer};
 
-use crate::rows::{Counted, Row, Wanted};
+use crate::rows::{Counted, Custom, Row, Wanted};
 
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
@@ -171,8 +171,22 @@ impl<R: Row> Stage<R> {
         let mut evidence = self.house.evidence().await?;
         let scope = self.wanted.scope.clone();
         evidence.system_a.insert(scope.clone(), self.house.system_a(&scope).list().await?);
-        let contacts = self.row.crm(&self.house).await?.list().await?;
-        let seen = Seen { scope, dialect: R::DIALECT, contacts, ..Seen::default() };
+        let mut contacts = self.row.crm(&self.house).await?.list().await?;
+        let customs = if self.wanted.customs { self.row.customs().await? } else { Vec::new() };
+        for contact in contacts.iter_mut().filter(|_| !customs.is_empty()) {
+            let fields = self.row.fields(&self.house, &contact.id).await?;
+            let own = fields.into_iter().filter(|(name, _)| customs.iter().any(|it| it.name == *name));
+            contact.properties.extend(own.filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+                (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            }));
+        }
+        let own = |custom: Custom| Own {
+            member: custom.member.to_owned(),
+            name: custom.name,
+            same: custom.here.into_iter().zip(custom.there).collect(),
+        };
+        let customs = customs.into_iter().map(own).collect();
+        let seen = Seen { scope, dialect: R::DIALECT, contacts, customs, ..Seen::default() };
         evidence.accounts.insert(self.wanted.connection.clone(), seen);
         evidence.ledger = Ledger::read(&self.ledger_file())?;
         Ok(judge(&evidence))

@@ -12,7 +12,7 @@ use tandem_e2e::round::Guarantee;
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{NotedCall, QuotaSizes, TokenKind};
 
-use super::{Bursts, Counted, Custom, Pushes, Row, Wanted};
+use super::{Bursts, Counted, Custom, Pushes, Refused, Row, Wanted};
 
 pub(crate) struct HubSpot(Customer);
 
@@ -72,7 +72,7 @@ impl Row for HubSpot {
     const CREATE: &'static str = "contacts.batch-upsert";
     const RENEWAL: &'static str = "oauth.token";
     const AT_ONCE: u64 = 8;
-    const PERMITTED: u32 = 40;
+    const PERMITTED: u32 = 100;
     const UNIT: &'static str = "calls";
     const LIMIT: &'static str = "daily";
     const UNTOLD_DELETIONS: Option<&'static str> = None;
@@ -156,6 +156,20 @@ impl Row for HubSpot {
             ),
             custom("vip", [json!(true), json!(false)], [json!("true"), json!("false")]),
         ])
+    }
+
+    fn refused() -> Vec<Refused> {
+        let options: Vec<String> = ["North", "South", "East"]
+            .iter()
+            .enumerate()
+            .map(|(place, option)| format!("label: \"{option}\" value: \"{option}\" display_order: {place} "))
+            .collect();
+        vec![Refused {
+            members: json!({ "custom": { "regions": ["North", "Nowhere"] } }),
+            pointer: "/custom/regions",
+            words: format!("Nowhere was not one of the allowed options: [{}]", options.join(", ")),
+            mended: json!({ "custom": { "regions": ["East", "South"] } }),
+        }]
     }
 
     async fn fields(&self, house: &House, id: &str) -> Result<Map<String, Value>, Error> {

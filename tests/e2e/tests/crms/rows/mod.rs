@@ -40,6 +40,8 @@ pub(crate) struct Wanted {
     pub(crate) renewed: bool,
     /// With the fields of [`Row::customs`].
     pub(crate) customs: bool,
+    /// No answer tells what is left of the day.
+    pub(crate) untold: bool,
 }
 
 impl Wanted {
@@ -54,6 +56,7 @@ impl Wanted {
             bursts: false,
             renewed: false,
             customs: false,
+            untold: false,
         }
     }
 
@@ -90,6 +93,11 @@ impl Wanted {
 
     pub(crate) fn with_customs(mut self) -> Self {
         self.customs = true;
+        self
+    }
+
+    pub(crate) fn untold(mut self) -> Self {
+        self.untold = true;
         self
     }
 }
@@ -151,6 +159,19 @@ pub(crate) struct Custom {
     pub(crate) there: [Value; 2],
 }
 
+/// Something that the CRM refuses in a record.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// Members of the canonical document as the CRM refuses them.
+    pub(crate) members: Value,
+    /// The field that is wrong.
+    pub(crate) pointer: &'static str,
+    /// What the CRM says to it.
+    pub(crate) words: String,
+    /// The same members as it takes them.
+    pub(crate) mended: Value,
+}
+
 /// A CRM.
 pub(crate) trait Row: Sized {
     const CRM: &'static str;
@@ -205,6 +226,10 @@ pub(crate) trait Row: Sized {
 
     /// The fields of the customer's own that this CRM can have.
     async fn customs(&self) -> Result<Vec<Custom>, Error>;
+
+    /// What this CRM refuses, in an account with the fields of [`Row::customs`], in its own words: as its documentation has them, and
+    /// as the simulator says them.
+    fn refused() -> Vec<Refused>;
 
     /// A record's fields by the names that [`Custom::name`] has.
     async fn fields(&self, house: &House, id: &str) -> Result<Map<String, Value>, Error>;

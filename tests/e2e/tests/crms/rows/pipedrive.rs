@@ -13,7 +13,7 @@ use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::NotedCall;
 use tandem_simulator::pipedrive::control::PipedriveQuota;
 
-use super::{Bursts, Counted, Custom, Pushes, Row, Wanted};
+use super::{Bursts, Counted, Custom, Pushes, Refused, Row, Wanted};
 
 pub(crate) struct Pipedrive(Customer);
 
@@ -22,12 +22,15 @@ const REGIONS: &str = "2222222222222222222222222222222222222222";
 const SEATS: &str = "3333333333333333333333333333333333333333";
 const FEE: &str = "4444444444444444444444444444444444444444";
 const RENEWAL: &str = "5555555555555555555555555555555555555555";
+const SLOGAN: &str = "6666666666666666666666666666666666666666";
+const FOUNDED: &str = "7777777777777777777777777777777777777777";
 
 fn account(wanted: &Wanted) -> pipedrive::Wanted {
     let mut account =
         pipedrive::Wanted::new(&wanted.scope).polled(wanted.poll_every_ms).policy(&wanted.policy);
     account.connection.clone_from(&wanted.connection);
     account.account.quota.daily = wanted.permitted.map(u64::from);
+    account.account.settings.daily_headers = !wanted.untold;
     if wanted.bursts {
         account.account.quota.token_burst = Pipedrive::BURST;
     }
@@ -42,14 +45,18 @@ fn account(wanted: &Wanted) -> pipedrive::Wanted {
              \"/custom/regions\" = {{ field = \"{REGIONS}\", type = \"set\" }}\n\
              \"/custom/seats\" = {{ field = \"{SEATS}\", type = \"integer\" }}\n\
              \"/custom/fee\" = {{ field = \"{FEE}\", type = \"decimal\" }}\n\
-             \"/custom/renewal\" = {{ field = \"{RENEWAL}\", type = \"date\" }}\n"
+             \"/custom/renewal\" = {{ field = \"{RENEWAL}\", type = \"date\" }}\n\
+             \"/custom/slogan\" = {{ field = \"{SLOGAN}\", type = \"text\" }}\n\
+             \"/custom/founded\" = {{ field = \"{FOUNDED}\", type = \"text\" }}\n"
         ));
-        let fields: [(&str, &str, &str, &[&str]); 5] = [
+        let fields: [(&str, &str, &str, &[&str]); 7] = [
             (TIER, "Tier", "enum", &["Tier 1", "Tier 2"]),
             (REGIONS, "Regions", "set", &["North", "South", "East"]),
             (SEATS, "Seats", "double", &[]),
             (FEE, "Fee", "double", &[]),
             (RENEWAL, "Renewal", "date", &[]),
+            (SLOGAN, "Slogan", "varchar", &[]),
+            (FOUNDED, "Founded", "date", &[]),
         ];
         for (code, name, kind, options) in fields {
             let mut field = field(name, kind, options);
@@ -155,7 +162,41 @@ impl Row for Pipedrive {
                 [json!("2027-01-31"), json!("2028-02-29")],
                 [json!("2027-01-31"), json!("2028-02-29")],
             ),
+            custom(
+                "slogan",
+                SLOGAN,
+                [json!("First"), json!("Second; third")],
+                [json!("First"), json!("Second; third")],
+            ),
+            // The settings take for a text what the account keeps as a day.
+            custom(
+                "founded",
+                FOUNDED,
+                [json!("1999-12-31"), json!("2000-02-29")],
+                [json!("1999-12-31"), json!("2000-02-29")],
+            ),
         ])
+    }
+
+    fn refused() -> Vec<Refused> {
+        vec![
+            Refused {
+                members: json!({ "custom": { "slogan": "S".repeat(256) } }),
+                pointer: "/custom/slogan",
+                words: format!(
+                    "Validation failed: custom_fields: Value of person custom field '{SLOGAN}' is longer than 255 characters"
+                ),
+                mended: json!({ "custom": { "slogan": "First" } }),
+            },
+            Refused {
+                members: json!({ "custom": { "founded": "long ago" } }),
+                pointer: "/custom/founded",
+                words: format!(
+                    "Validation failed: custom_fields: Expected 'date' as value for person custom field '{FOUNDED}'"
+                ),
+                mended: json!({ "custom": { "founded": "1999-12-31" } }),
+            },
+        ]
     }
 
     async fn fields(&self, house: &House, id: &str) -> Result<Map<String, Value>, Error> {

@@ -11,7 +11,7 @@ use tandem_e2e::salesforce::{self, Customer};
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::salesforce::{FieldKind, NewField, SalesforceLimits};
 
-use super::{Counted, Custom, Pushes, Row, Wanted};
+use super::{Counted, Custom, Pushes, Refused, Row, Wanted};
 
 pub(crate) struct Salesforce(Customer);
 
@@ -63,7 +63,7 @@ impl Row for Salesforce {
     const CREATE: &'static str = "salesforce.upsert";
     const RENEWAL: &'static str = "salesforce.token";
     const AT_ONCE: u64 = 5;
-    const PERMITTED: u32 = 60;
+    const PERMITTED: u32 = 120;
     const UNIT: &'static str = "calls";
     const LIMIT: &'static str = "requests";
     const UNTOLD_DELETIONS: Option<&'static str> = Some("outbound messages tell of none");
@@ -154,6 +154,24 @@ impl Row for Salesforce {
             ),
             custom("vip", "Vip__c", [json!(true), json!(false)], [json!(true), json!(false)]),
         ])
+    }
+
+    fn refused() -> Vec<Refused> {
+        vec![
+            Refused {
+                members: json!({ "custom": { "regions": ["North", "Nowhere"] } }),
+                pointer: "/custom/regions",
+                words: "Regions: bad value for restricted picklist field: Nowhere".to_owned(),
+                mended: json!({ "custom": { "regions": ["East", "South"] } }),
+            },
+            // Salesforce repeats the value; those of the record are left out of what is kept of it.
+            Refused {
+                members: json!({ "given_name": "L".repeat(41) }),
+                pointer: "/given_name",
+                words: "First Name: data value too large: [value] (max length=40)".to_owned(),
+                mended: json!({ "given_name": "Lo" }),
+            },
+        ]
     }
 
     async fn fields(&self, house: &House, id: &str) -> Result<Map<String, Value>, Error> {

@@ -43,7 +43,18 @@ async fn within_the_limit<R: Row>(stage: &Stage<R>, when: &str) -> Result<(), Er
 
 pub(crate) async fn a_days_limit_is_used_up_without_a_refusal_and_nothing_is_lost<R: Row>()
 -> Result<(), Error> {
-    scene::<R>("a day's limit", Wanted::new(SCOPE).permitted(R::PERMITTED), async |stage| {
+    a_days_limit::<R>("a day's limit", Wanted::new(SCOPE)).await
+}
+
+pub(crate) async fn a_days_limit_that_no_answer_tells_of_is_used_up_without_a_refusal<R: Row>()
+-> Result<(), Error> {
+    a_days_limit::<R>("a day's limit of which no answer tells", Wanted::new(SCOPE).untold()).await
+}
+
+async fn a_days_limit<R: Row>(name: &str, wanted: Wanted) -> Result<(), Error> {
+    // What an answer tells mends the count after a kill. Where none does, what was under way then counts as sent for good.
+    let least = if wanted.untold { 75 } else { 95 };
+    scene::<R>(name, wanted.permitted(R::PERMITTED), async |stage| {
         let permitted = u64::from(R::PERMITTED);
         stage.make_many_here(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
         until("half of the day is spent", long(), async || {
@@ -78,6 +89,9 @@ pub(crate) async fn a_days_limit_is_used_up_without_a_refusal_and_nothing_is_los
             R::UNIT
         ));
         ensure(refused == 0, || format!("{refused} refused"))?;
+        ensure(used * 100 >= permitted * least, || {
+            format!("{used} of {permitted} {} were used while work waited", R::UNIT)
+        })?;
         assert_eq!(stage.made_by_us().await?, MANY, "each was made once");
         Ok(MANY as u64)
     })
@@ -157,7 +171,9 @@ pub(crate) async fn what_a_burst_permits_is_used_while_work_waits_and_nothing_is
         ensure(windows >= 2, || format!("{} calls in {windows} windows: nothing waited", calls.len()))?;
         ensure(refused == 0, || format!("{refused} of {} calls were refused", calls.len()))?;
         ensure(densest <= limit, || format!("{densest} calls in a window that permits {limit}"))?;
-        ensure(used * 4 >= permitted * 3, || format!("{used} of {permitted} calls were made"))?;
+        // Of a short run the first window is a large part, in which the edits are made one by one while it has begun.
+        let least = if torture() { 95 } else { 90 };
+        ensure(used * 100 >= permitted * least, || format!("{used} of {permitted} calls were made"))?;
         Ok(many as u64)
     })
     .await

@@ -8,3 +8,4 @@ pub(crate) mod kills;
 pub(crate) mod limits;
 pub(crate) mod load;
 pub(crate) mod pushes;
+pub(crate) mod refusals;
