@@ -107,9 +107,10 @@ try-provider FOLDER CONNECTION:
 fields: guests build
     for page in docs/providers/*.md; do ./target/debug/tandem provider fields "target/wasm32-wasip2/guest/provider_$(basename "$page" .md).wasm" --into "$page"; done
 
-# What each provider costs: size, time to admit with 10,000 made-up records of each object, time and memory of each function and operation.
+# What each provider costs: size, time to admit with 10,000 made-up records of each object, time and memory of each function, and of each
+# operation on the golden cases in its folder.
 costs: guests build
-    for provider in hubspot salesforce pipedrive; do ./target/debug/tandem provider check --records 10000 "target/wasm32-wasip2/guest/provider_$provider.wasm" | sed '/limits of/,/replaced/d'; done
+    for provider in hubspot salesforce pipedrive; do ./target/debug/tandem provider check --records 10000 --cases "plugins/$provider/cases" "target/wasm32-wasip2/guest/provider_$provider.wasm" | sed '/limits of/,/replaced/d'; done
 
 # What CI runs.
 ci: test

@@ -63,6 +63,34 @@ fn try_provider(house: &House, from: &Path, folder: &str, connection: &str) -> R
     Ok(command)
 }
 
+/// What the providers of the three CRMs are measured on is what their CRMs say: each case gives what it gave, and ends in a result. The
+/// two whose CRM has no call for a registration of webhooks say so.
+#[test]
+fn the_golden_cases_of_each_crm_hold_and_measure_every_operation() -> Result<(), Error> {
+    for (name, refused) in [("hubspot", &["watch"][..]), ("salesforce", &["watch"]), ("pipedrive", &[])] {
+        let component = process::component(&format!("provider_{name}.wasm"))?;
+        let cases = root()?.join("plugins").join(name).join("cases");
+        let tandem = |command: &str| -> Result<Command, Error> {
+            let mut asked = Command::new(process::binary("tandem")?);
+            asked.args(["provider", command]).arg(&component).env_remove("TANDEM_CONFIG");
+            Ok(asked)
+        };
+        run(tandem("test")?.arg(&cases))?;
+        let said = run(tandem("check")?.args(["--records", "100", "--json", "--cases"]).arg(&cases))?;
+        let report: Value = serde_json::from_str(&said)?;
+        let uncounted: Vec<&Value> = report["cases"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|one| one.get("uncounted").is_some())
+            .map(|one| &one["operation"])
+            .collect();
+        assert_eq!(uncounted, refused.iter().collect::<Vec<_>>(), "{name}: {said}");
+        assert_eq!(report["unmeasured"], json!(refused), "{name}: {said}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_new_provider_builds_passes_its_tests_and_syncs_before_a_line_is_changed_and_after()
 -> Result<(), Error> {

@@ -610,6 +610,10 @@ pub(super) struct ProviderCheck {
     /// JSON with facts as probe and discover give them
     #[arg(long, value_name = "PATH")]
     pub(super) facts: Option<PathBuf>,
+
+    /// Golden cases, a folder or one of them: what their operations and webhooks take is measured
+    #[arg(long, value_name = "PATH")]
+    pub(super) cases: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,105 +1,29 @@
 //! `tandem provider test` runs golden cases: what the mapping, an exchange or a webhook gave when somebody looked last.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tandem_core::document;
-use tandem_core::exchange::{
-    Answer, Attribute, Context, Delivery, Find, HttpRequest, HttpResponse, Listing, Operation, Problem,
-    Reference, Remove, Reply, State, Target, Write,
-};
+use tandem_core::exchange::{Answer, Context, HttpRequest, Operation, Problem, Reply, State, Target, Write};
 
 use super::args;
+use super::case::{self, Case, Exchange};
 use super::failure::{FAILED, Failure};
 use super::online::pretty;
 use super::room::Room;
 use crate::provider::{EngineConfig, Limits, Offline, Provider, Setup};
 
-/// Requests of one exchange in a case.
-const STEPS: usize = 8;
-
-/// A golden case: one of `to-provider`, `to-canonical`, `exchange`, `receive`, and what is expected of it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Case {
-    #[serde(default)]
-    settings: Value,
-    #[serde(default)]
-    facts: Value,
-    /// The canonical object. Default: contact.
-    object: Option<String>,
-    /// A canonical document.
-    to_provider: Option<Value>,
-    /// The CRM's document that it is written over.
-    current: Option<Value>,
-    /// A document of the CRM.
-    to_canonical: Option<Value>,
-    /// An operation, with what the CRM answers to each request.
-    exchange: Option<Exchange>,
-    /// A webhook's body.
-    receive: Option<Value>,
-    /// What came of it when somebody looked last.
-    #[serde(default)]
-    expected: Value,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Exchange {
-    /// "probe", "read", "find", "create", "update", "remove", "changes", "walk".
-    operation: String,
-    id: Option<String>,
-    /// The canonical document of a write.
-    document: Option<Value>,
-    #[serde(default)]
-    changed: Vec<String>,
-    version: Option<String>,
-    key: Option<String>,
-    /// Of `find`: canonical pointers and values.
-    #[serde(default)]
-    identity: Map<String, Value>,
-    cursor: Option<String>,
-    #[serde(default)]
-    now: u64,
-    #[serde(default)]
-    responses: Vec<Response>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Response {
-    status: u16,
-    #[serde(default)]
-    headers: Map<String, Value>,
-    #[serde(default)]
-    body: Value,
-}
-
 /// Runs golden cases, or blesses what comes of them.
 pub(super) fn test(config: &Path, asked: &args::ProviderTest, json: bool) -> Result<String, Failure> {
-    let mut files: Vec<PathBuf> = match std::fs::read_dir(&asked.cases) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) if asked.cases.is_file() => vec![asked.cases.clone()],
-        Err(error) => {
-            return Err(Failure::usage(format!(
-                "{}: {error}; name the folder of cases",
-                asked.cases.display()
-            )));
-        }
-    };
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::usage(format!("{}: there is no case (*.json)", asked.cases.display())));
-    }
+    let files = case::files(&asked.cases)?;
     let limits = Room::found(config)?.limits();
+    let mut loaded = Loaded { component: &asked.file, limits, last: None };
     let mut text = String::new();
     let (mut held, mut blessed, mut broken) = (0_usize, 0_usize, Vec::new());
     for path in &files {
         let name = path.display();
-        match run(&asked.file, &limits, path, asked.bless) {
+        match run(&mut loaded, path, asked.bless) {
             Ok(Outcome::Held) => {
                 held += 1;
                 let _ = writeln!(text, "ok       {name}");
@@ -145,13 +69,36 @@ enum Outcome {
     Differs(String),
 }
 
-fn run(component: &Path, limits: &Limits, path: &Path, bless: bool) -> Result<Outcome, Failure> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Failure::caused(path.display().to_string(), &error))?;
-    let mut whole: Value =
-        serde_json::from_str(&text).map_err(|error| Failure::because(error.to_string()))?;
-    let case = Case::deserialize(&whole).map_err(|error| Failure::because(error.to_string()))?;
-    let found = answer(component, limits, &case)?;
+/// The component as it was configured last: to compile it takes seconds, and most cases have the same settings.
+struct Loaded<'l> {
+    component: &'l Path,
+    limits: Limits,
+    last: Option<(Value, Value, Offline)>,
+}
+
+impl Loaded<'_> {
+    /// A fresh instance, so that no case hangs on those before it.
+    fn provider(&mut self, case: &Case) -> Result<&mut dyn Provider, Failure> {
+        let known = self
+            .last
+            .take()
+            .filter(|(settings, facts, _)| (settings, facts) == (&case.settings, &case.facts));
+        let offline = if let Some((.., mut offline)) = known {
+            offline.renew().map_err(|fault| Failure::new(&fault))?;
+            offline
+        } else {
+            let setup = Setup { settings: case.settings.clone(), facts: case.facts.clone() };
+            Offline::load_with(self.component, &setup, &EngineConfig::default(), self.limits.clone())
+                .map_err(|error| Failure::new(&error))?
+        };
+        let (.., offline) = self.last.insert((case.settings.clone(), case.facts.clone(), offline));
+        offline.provider().map_err(|fault| Failure::new(&fault))
+    }
+}
+
+fn run(loaded: &mut Loaded<'_>, path: &Path, bless: bool) -> Result<Outcome, Failure> {
+    let (case, mut whole) = case::read(path)?;
+    let found = answer(loaded.provider(&case)?, &case)?;
     if found == case.expected {
         return Ok(Outcome::Held);
     }
@@ -187,12 +134,8 @@ fn difference(at: &str, expected: &Value, found: &Value, lines: &mut String) {
     let _ = writeln!(lines, "  {}\n    - {expected}\n    + {found}", if at.is_empty() { "/" } else { at });
 }
 
-fn answer(component: &Path, limits: &Limits, case: &Case) -> Result<Value, Failure> {
-    let setup = Setup { settings: case.settings.clone(), facts: case.facts.clone() };
-    let mut offline = Offline::load_with(component, &setup, &EngineConfig::default(), limits.clone())
-        .map_err(|error| Failure::new(&error))?;
-    let object = case.object.as_deref().unwrap_or("contact");
-    let provider = offline.provider().map_err(|fault| Failure::new(&fault))?;
+fn answer(provider: &mut dyn Provider, case: &Case) -> Result<Value, Failure> {
+    let object = case.object();
     let fault = |fault: crate::provider::Fault| Failure::new(&fault);
     let bytes = |value: &Value| value.to_string().into_bytes();
     let read = |answer: Result<Vec<u8>, Vec<Problem>>| match answer {
@@ -208,8 +151,7 @@ fn answer(component: &Path, limits: &Limits, case: &Case) -> Result<Value, Failu
             Ok(read(provider.to_canonical(object, &bytes(document)).map_err(fault)?))
         }
         Case { receive: Some(body), .. } => {
-            let delivery = Delivery { body: bytes(body), ..Delivery::default() };
-            let seen = provider.receive(&delivery, &Context::default()).map_err(fault)?;
+            let seen = provider.receive(&case.delivery(body), &Context::default()).map_err(fault)?;
             Ok(match seen {
                 Ok(rows) => Value::Array(rows.iter().map(observed).collect()),
                 Err(problem) => json!({ "problem": problem }),
@@ -221,7 +163,7 @@ fn answer(component: &Path, limits: &Limits, case: &Case) -> Result<Value, Failu
 }
 
 fn exchanged(provider: &mut dyn Provider, object: &str, exchange: &Exchange) -> Result<Value, Failure> {
-    let operation = operation(provider, object, exchange)?;
+    let operation = mapped(provider, exchange.operation(object)?)?;
     let context = Context { now: exchange.now, attributes: Vec::new() };
     let fault = |fault: crate::provider::Fault| Failure::new(&fault);
     let mut requests = Vec::new();
@@ -232,77 +174,21 @@ fn exchanged(provider: &mut dyn Provider, object: &str, exchange: &Exchange) -> 
             return Ok(json!({ "requests": requests, "answer": answered(&reply.answer) }));
         };
         requests.push(request(&step.request));
-        if requests.len() > STEPS {
-            return Err(Failure::because(format!("more than {STEPS} requests for one operation")));
-        }
         // Without another response the case ends with the request.
         let Some(response) = responses.next() else { return Ok(json!({ "requests": requests })) };
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        let headers = response.headers.iter();
-        let response = HttpResponse {
-            status: response.status,
-            headers: headers
-                .map(|(name, value)| Attribute { name: name.clone(), value: text(value) })
-                .collect(),
-            body: if response.body.is_null() { Vec::new() } else { response.body.to_string().into_bytes() },
-        };
         let note = step.note.clone();
-        reply = provider.resume(&operation, &note, &response, &context).map_err(fault)?;
+        reply = provider.resume(&operation, &note, &response.http(), &context).map_err(fault)?;
     }
 }
 
-fn operation(provider: &mut dyn Provider, object: &str, exchange: &Exchange) -> Result<Operation, Failure> {
-    let object = object.to_owned();
-    let id = || exchange.id.clone().ok_or_else(|| Failure::because("the exchange needs an id"));
-    let listing = || Listing {
-        object: object.clone(),
-        cursor: exchange.cursor.as_ref().map(|cursor| cursor.clone().into_bytes()),
-        limit: 100,
-    };
-    Ok(match exchange.operation.as_str() {
-        "probe" => Operation::Probe,
-        "discover" => Operation::Discover(object),
-        "read" => Operation::Read(Reference { object, id: id()? }),
-        "remove" => {
-            Operation::Remove(Remove { object, id: id()?, version: exchange.version.clone(), stamp: None })
-        }
-        "find" => Operation::Find(Find {
-            object,
-            key: exchange.key.clone(),
-            identity: exchange
-                .identity
-                .iter()
-                .map(|(name, value)| Attribute {
-                    name: name.clone(),
-                    value: value.as_str().unwrap_or_default().to_owned(),
-                })
-                .collect(),
-        }),
-        "changes" => Operation::Changes(listing()),
-        "walk" => Operation::Walk(listing()),
-        word @ ("create" | "update") => {
-            let canonical = exchange.document.clone().unwrap_or_else(|| json!({})).to_string();
-            let document = provider
-                .to_provider(&object, canonical.as_bytes(), None)
-                .map_err(|fault| Failure::new(&fault))?
-                .map_err(|problems| {
-                    Failure::because(format!("to-provider refuses the document: {problems:?}"))
-                })?;
-            Operation::Write(Write {
-                object,
-                id: if word == "update" { Some(id()?) } else { None },
-                document,
-                changed: exchange.changed.clone(),
-                version: exchange.version.clone(),
-                stamp: None,
-                key: exchange.key.clone().unwrap_or_else(|| "key".to_owned()),
-                keep: None,
-                previous: None,
-                attributes: Vec::new(),
-            })
-        }
-        other => return Err(Failure::because(format!("there is no operation {other:?}"))),
-    })
+/// A write with its document as the CRM has it.
+fn mapped(provider: &mut dyn Provider, operation: Operation) -> Result<Operation, Failure> {
+    let Operation::Write(write) = operation else { return Ok(operation) };
+    let document = provider
+        .to_provider(&write.object, &write.document, None)
+        .map_err(|fault| Failure::new(&fault))?
+        .map_err(|problems| Failure::because(format!("to-provider refuses the document: {problems:?}")))?;
+    Ok(Operation::Write(Write { document, ..write }))
 }
 
 /// Bytes as JSON if they are that, else as text.

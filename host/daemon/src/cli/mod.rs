@@ -6,6 +6,7 @@
 //! configuration.
 
 mod args;
+mod case;
 mod cases;
 mod check;
 mod client;

@@ -10,12 +10,15 @@ use tandem_core::id::ConnectionId;
 use tandem_core::laws::Looked;
 
 use super::args;
+use super::case;
 use super::failure::{FAILED, Failure};
 use super::map::{one_document, settings_of};
 use super::online::pretty;
 use super::room::Room;
-use super::table::{indented, table};
-use crate::provider::{Exercise, Limits, LoadError, Providers, Setup, Stored, Trial, Version};
+use super::table::{indented, plain, table};
+use crate::provider::{
+    Cost, Exercise, Limits, LoadError, Measured, Providers, Setup, Stored, Trial, Version, Weighed,
+};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -39,6 +42,10 @@ struct Report {
     limits_of: String,
     limits: Vec<Limit>,
     functions: Vec<Function>,
+    /// What golden cases took.
+    cases: Vec<Case>,
+    /// Operations that no case measures.
+    unmeasured: Vec<&'static str>,
     /// What operations answered to made-up input.
     operations: Vec<Answered>,
     /// What went wrong with made-up input although admission does not ask for it.
@@ -61,17 +68,34 @@ struct Function {
     calls: u64,
     /// Mean time of a call in microseconds.
     microseconds: f64,
-    /// Linear memory after the call that left the most, in bytes.
+    /// Linear memory of an instance of which only this was asked, after the call that left the most, in bytes.
     memory: u64,
+    /// Calls that were answered with a refusal of the record.
+    refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Case {
+    case: String,
+    /// The operation, or `receive`.
+    operation: &'static str,
+    /// What it ended in.
+    ends: String,
+    /// Why its time is not counted. None: it ended in what the operation is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncounted: Option<String>,
+    requests: usize,
+    /// Mean time of `start`, or of `receive`, in microseconds.
+    first: Option<f64>,
+    /// Mean time of `resume` in microseconds.
+    resume: Option<f64>,
+    /// Linear memory after the call that left the most, in bytes.
+    memory: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Answered {
     operation: &'static str,
-    /// Mean time of `start` in microseconds.
-    start: f64,
-    /// Mean time of `resume` in microseconds. None: it asks for nothing that could be answered.
-    resume: Option<f64>,
     answers: Vec<String>,
 }
 
@@ -84,6 +108,7 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
         (None, None) => None,
     };
     let facts = asked.facts.as_deref().map(one_document).transpose()?;
+    let samples = asked.cases.as_deref().map(case::samples).transpose()?.unwrap_or_default();
     let room = Room::found(config)?;
     let providers = Providers::start(&room.config).map_err(|error| Failure::new(&error))?;
     let empty = || Value::Object(serde_json::Map::new());
@@ -100,6 +125,10 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
     let (exercise, unexercised) = match exercise {
         Ok(exercise) => (exercise, None),
         Err(error) => (Exercise::default(), Some(error.to_string())),
+    };
+    let measured = match &outcome {
+        Ok((version, _)) => providers.measure_blocking(version, setup.as_ref(), &samples),
+        Err(_) => Measured::default(),
     };
 
     let version = outcome.as_ref().ok().map(|(version, _)| version.clone());
@@ -118,9 +147,11 @@ pub(super) fn check(config: &Path, asked: &args::ProviderCheck, json: bool) -> R
         laws: looked,
         limits: limits(&room.config.limits),
         limits_of: room.source,
-        functions: functions(&providers),
+        functions: measured.functions.iter().map(function).collect(),
+        cases: measured.samples.iter().map(weighed).collect(),
+        unmeasured: if error.is_none() { measured.unmeasured() } else { Vec::new() },
         operations: answered(&exercise),
-        notes: exercise.faults.into_iter().chain(unexercised).collect(),
+        notes: exercise.faults.into_iter().chain(measured.faults).chain(unexercised).collect(),
         compiled_ms: version.as_ref().map(|version| in_ms(version.compiled_in)),
         admitted_ms: version.as_ref().map(|_| admitted_ms),
         took_ms: in_ms(began.elapsed()),
@@ -211,32 +242,42 @@ fn limits(limits: &Limits) -> Vec<Limit> {
     ]
 }
 
-/// A mean for people.
-fn microseconds(nanos: f64, count: u64) -> f64 {
+fn microseconds(cost: &Cost) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-    let count = count as f64;
-    nanos / count / 1_000.0
+    let calls = cost.calls.max(1) as f64;
+    cost.took.as_secs_f64() * 1e6 / calls
+}
+
+fn function(cost: &Cost) -> Function {
+    Function {
+        function: cost.function,
+        calls: cost.calls,
+        microseconds: microseconds(cost),
+        memory: cost.memory,
+        refused: cost.refused,
+    }
+}
+
+fn weighed(one: &Weighed) -> Case {
+    let costs = || one.first.iter().chain(&one.resume);
+    Case {
+        case: one.name.clone(),
+        operation: one.operation,
+        ends: one.ends.clone(),
+        uncounted: one.uncounted.clone(),
+        requests: one.requests,
+        first: one.first.as_ref().map(microseconds),
+        resume: one.resume.as_ref().map(microseconds),
+        memory: costs().map(|cost| cost.memory).max(),
+    }
 }
 
 fn answered(exercise: &Exercise) -> Vec<Answered> {
     let one = |one: &crate::provider::Exercised| Answered {
         operation: one.operation,
-        start: microseconds(one.starting.as_secs_f64() * 1e9, one.started),
-        resume: (one.resumed > 0).then(|| microseconds(one.resuming.as_secs_f64() * 1e9, one.resumed)),
         answers: one.answers.iter().cloned().collect(),
     };
     exercise.operations.iter().map(one).collect()
-}
-
-fn functions(providers: &Providers) -> Vec<Function> {
-    let called = providers.snapshot().calls.into_iter().filter(|call| call.count > 0);
-    called
-        .map(|call| {
-            #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-            let microseconds = microseconds(call.nanos as f64, call.count);
-            Function { function: call.function, calls: call.count, microseconds, memory: call.memory }
-        })
-        .collect()
 }
 
 fn show(report: &Report) -> String {
@@ -257,35 +298,12 @@ fn show(report: &Report) -> String {
     if let Some(took) = report.admitted_ms {
         let _ = writeln!(text, "  admission  took {took} ms: compiling, examples and laws");
     }
-    let rows: Vec<_> = report
-        .functions
-        .iter()
-        .map(|function| {
-            [
-                function.function.to_owned(),
-                function.calls.to_string(),
-                format!("{:.1}", function.microseconds),
-                format!("{} KiB", function.memory >> 10),
-            ]
-        })
-        .collect();
-    text.push_str(&indented(&table(["FUNCTION", "CALLS", "MICROSECONDS", "MEMORY"], &rows)));
+    text.push_str(&indented(&figures(report)));
     if !report.operations.is_empty() {
         text.push('\n');
-        let rows: Vec<_> = report
-            .operations
-            .iter()
-            .map(|one| {
-                [
-                    one.operation.to_owned(),
-                    format!("{:.1}", one.start),
-                    one.resume.map_or_else(|| "-".to_owned(), |resume| format!("{resume:.1}")),
-                    one.answers.join(", "),
-                ]
-            })
-            .collect();
-        let head = ["OPERATION", "START (us)", "RESUME (us)", "ANSWERS TO MADE-UP RESPONSES"];
-        text.push_str(&indented(&table(head, &rows)));
+        let rows: Vec<_> =
+            report.operations.iter().map(|one| [one.operation.to_owned(), one.answers.join(", ")]).collect();
+        text.push_str(&indented(&table(["OPERATION", "ANSWERS TO MADE-UP RESPONSES"], &rows)));
     }
     let _ = writeln!(text, "\n  limits of {}", report.limits_of);
     let rows: Vec<_> =
@@ -298,4 +316,59 @@ fn show(report: &Report) -> String {
         text.push_str("It would be admitted.\n");
     }
     text
+}
+
+/// What was measured, and what was not.
+fn figures(report: &Report) -> String {
+    let rows: Vec<_> = report
+        .functions
+        .iter()
+        .map(|function| {
+            [
+                function.function.to_owned(),
+                function.calls.to_string(),
+                format!("{:.1}", function.microseconds),
+                kib(function.memory),
+                function.refused.to_string(),
+            ]
+        })
+        .collect();
+    let mut text = table(["FUNCTION", "CALLS", "MICROSECONDS", "MEMORY", "REFUSED"], &rows);
+    if !report.cases.is_empty() {
+        text.push('\n');
+        let figure = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |it| format!("{it:.1}"));
+        let rows: Vec<_> = report
+            .cases
+            .iter()
+            .map(|one| {
+                [
+                    plain(&one.case),
+                    one.operation.to_owned(),
+                    one.requests.to_string(),
+                    figure(one.first),
+                    figure(one.resume),
+                    one.memory.map_or_else(|| "-".to_owned(), kib),
+                    match &one.uncounted {
+                        None => one.ends.clone(),
+                        Some(why) => format!("NOT COUNTED: {}; {}", one.ends, plain(why)),
+                    },
+                ]
+            })
+            .collect();
+        let head = ["CASE", "OPERATION", "REQUESTS", "START (us)", "RESUME (us)", "MEMORY", "ENDS IN"];
+        text.push_str(&table(head, &rows));
+    }
+    if !report.unmeasured.is_empty() {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "\nnot measured, for want of a golden case (--cases) that ends in a result: {}",
+            report.unmeasured.join(", ")
+        );
+    }
+    text
+}
+
+fn kib(bytes: u64) -> String {
+    format!("{} KiB", bytes >> 10)
 }

@@ -20,7 +20,7 @@ pub(super) enum Function {
 }
 
 impl Function {
-    const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Instantiate,
         Self::Describe,
         Self::Configure,

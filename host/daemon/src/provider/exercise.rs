@@ -1,12 +1,10 @@
-//! Every function of a version called on made-up input, so that its author sees what each of them takes.
+//! Every function of a version called on made-up input, so that its author sees that each has an answer to everything.
 //!
-//! What the CRM answers is made up as well, and mostly nothing that a proper CRM says: it shows that the component has an
-//! answer to everything, and how long that takes. What it makes of proper answers is for golden cases. Nothing of this is
-//! asked for by admission.
+//! What the CRM answers is made up as well, and mostly nothing that a proper CRM says. How long that takes is no cost of an
+//! operation, and nothing here is timed: `measure` does that, on golden cases. Nothing of this is asked for by admission.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tandem_core::descriptor::ObjectDescriptor;
@@ -19,6 +17,7 @@ use tandem_core::schema::{CanonicalSchema, Schema};
 
 use super::instance::{Instance, Workshop};
 use super::load::Setup;
+use super::measure::aside;
 use super::registry::Version;
 use super::trial::{Mapped, Run, seed};
 use super::{Fault, Provider as _};
@@ -55,20 +54,60 @@ pub struct Exercise {
 }
 
 /// What came of one operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Exercised {
     /// Its name.
     pub operation: &'static str,
-    /// How often it was started.
-    pub started: u64,
-    /// The time that `start` took, all together.
-    pub starting: Duration,
-    /// How often it was gone on with.
-    pub resumed: u64,
-    /// The time that `resume` took, all together.
-    pub resuming: Duration,
     /// What it answered, each once.
     pub answers: BTreeSet<String>,
+    /// How often it was gone on with.
+    resumed: u64,
+}
+
+/// Settings and facts to work with, as text.
+pub(super) struct Furniture {
+    settings: String,
+    facts: String,
+    name: Arc<str>,
+}
+
+impl Furniture {
+    /// Those that are given, or those of the version's first golden example.
+    pub(super) fn of(version: &Version, setup: Option<&Setup>) -> Self {
+        let example = version.descriptor.examples.first();
+        Self::new(
+            setup.map(|setup| &setup.settings).or(example.map(|example| &example.settings)),
+            setup.map(|setup| &setup.facts).or(example.map(|example| &example.facts)),
+        )
+    }
+
+    pub(super) fn new(settings: Option<&Value>, facts: Option<&Value>) -> Self {
+        let text = |value: Option<&Value>| {
+            value.filter(|value| !value.is_null()).map_or_else(|| "{}".to_owned(), ToString::to_string)
+        };
+        Self { settings: text(settings), facts: text(facts), name: "".into() }
+    }
+
+    pub(super) fn run<'r>(&'r self, workshop: &'r Workshop, version: &'r Version) -> Run<'r> {
+        let (settings, facts) = (self.settings.as_bytes(), self.facts.as_bytes());
+        Run { workshop, version, name: &self.name, settings, facts }
+    }
+}
+
+/// Made-up records of an object. None: Tandem does not keep such an object, and it takes no part.
+pub(super) fn records(
+    run: &Run<'_>,
+    name: &str,
+    object: &ObjectDescriptor,
+) -> Result<Option<Vec<Record>>, String> {
+    let Some(canonical) = CanonicalSchema::built_in(name) else { return Ok(None) };
+    let canonical = canonical.map_err(|error| error.to_string())?;
+    let read = Schema::compile(&object.name, &object.schema).map_err(|error| error.to_string())?;
+    let terms = Terms { object: name, described: object, canonical: &canonical, read: &read };
+    let mut mapped = Mapped { run, object: name, instance: run.instance()?.0 };
+    laws::made_up(&mut mapped, &terms, seed(&run.version.digest), RECORDS)
+        .map(Some)
+        .map_err(|why| why.to_string())
 }
 
 /// Calls every function with the settings that are given, or those of the first golden example.
@@ -78,14 +117,8 @@ pub(super) fn version(
     setup: Option<&Setup>,
     now: u64,
 ) -> Result<Exercise, String> {
-    let example = version.descriptor.examples.first();
-    let text = |value: Option<&Value>| {
-        value.filter(|value| !value.is_null()).map_or_else(|| "{}".to_owned(), ToString::to_string)
-    };
-    let settings = text(setup.map(|setup| &setup.settings).or(example.map(|example| &example.settings)));
-    let facts = text(setup.map(|setup| &setup.facts).or(example.map(|example| &example.facts)));
-    let name: Arc<str> = "".into();
-    let run = Run { workshop, version, name: &name, settings: settings.as_bytes(), facts: facts.as_bytes() };
+    let (furniture, workshop) = (Furniture::of(version, setup), aside(workshop));
+    let run = furniture.run(&workshop, version);
     let described = run.described()?;
     let mut course = Course {
         instance: run.instance()?.0,
@@ -114,14 +147,7 @@ struct Course<'c> {
 
 impl Course<'_> {
     fn object(&mut self, name: &str, object: &ObjectDescriptor) -> Result<(), String> {
-        // An object that Tandem does not keep takes no part.
-        let Some(canonical) = CanonicalSchema::built_in(name) else { return Ok(()) };
-        let canonical = canonical.map_err(|error| error.to_string())?;
-        let read = Schema::compile(&object.name, &object.schema).map_err(|error| error.to_string())?;
-        let terms = Terms { object: name, described: object, canonical: &canonical, read: &read };
-        let mut mapped = Mapped { run: self.run, object: name, instance: self.run.instance()?.0 };
-        let records = laws::made_up(&mut mapped, &terms, seed(&self.run.version.digest), RECORDS)
-            .map_err(|why| why.to_string())?;
+        let Some(records) = records(self.run, name, object)? else { return Ok(()) };
         let changed: Vec<String> = object.fields.keys().cloned().collect();
         for (position, record) in records.iter().enumerate() {
             self.decide(name, &records, position, &changed)?;
@@ -206,26 +232,17 @@ impl Course<'_> {
 
     /// An operation to its end, each request answered with what comes next in the row.
     fn exchange(&mut self, operation: &Operation, record: &Value) -> Result<(), String> {
-        let began = Instant::now();
         let reply = self.instance.start(operation, &self.context);
-        let took = began.elapsed();
-        let seen = self.of(operation);
-        seen.started += 1;
-        seen.starting += took;
         let mut reply = self.seen(reply)?;
         for _ in 0..STEPS {
             let Some(answer) = reply.map(|reply| reply.answer) else { return Ok(()) };
             let word = answer_word(&answer);
             self.of(operation).answers.insert(word.to_owned());
             let Answer::Send(step) = answer else { return Ok(()) };
-            let turn = self.of(operation).resumed;
-            let response = response(turn, record);
-            let began = Instant::now();
-            let resumed = self.instance.resume(operation, &step.note, &response, &self.context);
-            let took = began.elapsed();
             let seen = self.of(operation);
             seen.resumed += 1;
-            seen.resuming += took;
+            let response = response(seen.resumed - 1, record);
+            let resumed = self.instance.resume(operation, &step.note, &response, &self.context);
             reply = self.seen(resumed)?;
         }
         Ok(())
@@ -233,14 +250,7 @@ impl Course<'_> {
 
     fn of(&mut self, operation: &Operation) -> &mut Exercised {
         let operation = operation.name();
-        self.operations.entry(operation).or_insert_with(|| Exercised {
-            operation,
-            started: 0,
-            starting: Duration::ZERO,
-            resumed: 0,
-            resuming: Duration::ZERO,
-            answers: BTreeSet::new(),
-        })
+        self.operations.entry(operation).or_insert_with(|| Exercised { operation, ..Exercised::default() })
     }
 
     fn receive(&mut self, object: &str, record: &Value) -> Result<(), String> {
@@ -275,7 +285,7 @@ fn response(turn: u64, record: &Value) -> HttpResponse {
     HttpResponse { status, headers: Vec::new(), body: body.into_bytes() }
 }
 
-fn answer_word(answer: &Answer) -> &str {
+pub(super) fn answer_word(answer: &Answer) -> &str {
     match answer {
         Answer::Send(_) => "send",
         Answer::Written(_) => "written",

@@ -79,18 +79,21 @@ impl Instance {
         let made = prepared.instantiate(&mut store);
         workshop.counters.call(Function::Instantiate, began.elapsed());
         match made {
-            Ok(contract) => Ok(Self {
-                store,
-                contract,
-                label: Arc::clone(label),
-                descriptor: None,
-                counters: Arc::clone(&workshop.counters),
-                stderr: workshop.stderr,
-                start: workshop.start,
-                calls: 0,
-                calls_at_most: jittered(limits.calls),
-                fault: None,
-            }),
+            Ok(contract) => {
+                workshop.counters.memory(Function::Instantiate, store.data().room.memory);
+                Ok(Self {
+                    store,
+                    contract,
+                    label: Arc::clone(label),
+                    descriptor: None,
+                    counters: Arc::clone(&workshop.counters),
+                    stderr: workshop.stderr,
+                    start: workshop.start,
+                    calls: 0,
+                    calls_at_most: jittered(limits.calls),
+                    fault: None,
+                })
+            }
             Err(error) => {
                 let kind = kind_of(&error, &mut store, workshop.start, workshop.stderr);
                 workshop.counters.fault(&kind);

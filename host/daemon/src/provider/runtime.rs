@@ -17,6 +17,7 @@ use super::instance::{Instance, Stderr, Workshop};
 use super::lane::{Lane, Message, QUEUE, Seated, Share, Suspects, Task, Visit, broken};
 use super::limits::Limits;
 use super::load::{self, Candidate, LoadError, LoadStep, SLOW_LOAD, Setup, Subject};
+use super::measure::{self, Measured, Sample};
 use super::registry::{Connection, Registry, Version};
 use super::trial::{self, Stored, Trial};
 use super::{Binding, Fault, FaultKind, Provider, Runtime, View};
@@ -258,6 +259,13 @@ impl Providers {
                 "say with which settings it works, with --settings or in a golden example",
             )
         })
+    }
+
+    /// Measures what each function takes: the mapping on made-up records, with the settings that are given or those of the
+    /// version's first example; exchanges and deliveries on golden cases. For threads that may block.
+    #[must_use]
+    pub fn measure_blocking(&self, version: &Version, setup: Option<&Setup>, samples: &[Sample]) -> Measured {
+        measure::version(&self.0.workshop, version, setup, samples)
     }
 
     /// Configures a version for a connection, and tries it if told how. Nothing is in use yet. For threads that may block.

@@ -36,23 +36,15 @@ fn a_component_is_taken_through_admission_with_its_figures() {
     };
     assert_eq!(
         names("functions", "function"),
-        [
-            "instantiate",
-            "describe",
-            "configure",
-            "to-provider",
-            "to-canonical",
-            "decide",
-            "start",
-            "resume",
-            "receive"
-        ]
+        ["instantiate", "describe", "configure", "to-provider", "to-canonical", "decide"],
+        "what is said to a CRM cannot be made up, and is not measured without cases"
     );
     for function in report["functions"].as_array().expect("a list") {
         let name = function["function"].as_str().unwrap_or_default();
         assert!(function["calls"].as_u64().unwrap() > 0, "{function}");
         assert!(function["microseconds"].as_f64().unwrap() > 0.0, "{function}");
-        assert!(name == "instantiate" || function["memory"].as_u64().unwrap() > 0, "{function}");
+        assert!(function["memory"].as_u64().unwrap() > 0, "{function}");
+        assert_eq!(function["refused"], 0, "made-up records are proper ones: {function}");
         assert!(said.contains(&format!("  {name} ")), "{name} is missing in\n{said}");
     }
     assert_eq!(
@@ -67,13 +59,87 @@ fn a_component_is_taken_through_admission_with_its_figures() {
     for answer in ["send", "current", "unauthorised", "blocked", "throttled", "again"] {
         assert!(read["answers"].as_array().unwrap().contains(&json!(answer)), "{read}");
     }
-    assert!(read["start"].as_f64().unwrap() > 0.0 && read["resume"].as_f64().unwrap() > 0.0, "{read}");
+    assert_eq!(report["unmeasured"].as_array().unwrap().len(), 12, "{report}");
+    assert!(said.contains("not measured, for want of a golden case"), "{said}");
     assert_eq!(report["limits"].as_array().unwrap().len(), 21, "every limit: {report}");
     // The ledger takes what has no id for a record: nothing that admission asks for, and told all the same.
     let notes = report["notes"].as_array().expect("a list");
     assert!(
         notes.len() == 1 && notes[0].as_str().unwrap().ends_with(": resume: answered an empty record's id"),
         "{report}"
+    );
+}
+
+/// What a refusal takes is never shown as what its operation takes.
+#[test]
+fn operations_are_measured_on_golden_cases_and_one_that_ends_otherwise_is_said() {
+    let row = r#"{ "id": "7", "version": "1", "fields": { "email": "a@example.com" } }"#;
+    let read = |id: &str, responses: &str| {
+        format!(r#"{{ "exchange": {{ "operation": "read", "id": "{id}", "responses": [{responses}] }} }}"#)
+    };
+    let answered = |status: u16, body: &str| format!(r#"{{ "status": {status}, "body": {body} }}"#);
+    let house = House::new(&[
+        ("cases/a-read.json", read("7", &answered(200, row)).as_str()),
+        ("cases/b-gone.json", &read("8", &answered(404, "{}"))),
+        ("cases/c-refused.json", &read("7", &answered(401, r#"{ "error": "the token is old" }"#))),
+        ("cases/d-unanswered.json", &read("7", "")),
+        ("cases/e-discover.json", r#"{ "exchange": { "operation": "discover" } }"#),
+        (
+            "cases/f-update.json",
+            &format!(
+                r#"{{ "exchange": {{ "operation": "update", "id": "7", "document": {{ "city": "Ulm" }},
+                     "changed": ["/city"], "responses": [{}] }} }}"#,
+                answered(200, row)
+            ),
+        ),
+        ("cases/g-receive.json", r#"{ "receive": "no event" }"#),
+        ("cases/h-mapping.json", r#"{ "to-canonical": {}, "expected": {} }"#),
+    ]);
+    let (file, cases) =
+        (guest("ledger").display().to_string(), house.path().join("cases").display().to_string());
+    let asked = ["provider", "check", &file, "--records", "10", "--cases", &cases];
+    let report = house.tandem(&[&asked[..], &["--json"]].concat()).json();
+    let all = report["cases"].as_array().expect("a list");
+    let seen: Vec<_> = all
+        .iter()
+        .map(|one| {
+            let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+            (text("case"), text("ends"), text("uncounted"), one["first"].is_number())
+        })
+        .collect();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(case, ends, why, took)| (case.as_str(), ends.as_str(), why.as_str(), *took))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("a-read", "current, whole", "", true),
+            ("b-gone", "current, gone", "the record was expected", false),
+            ("c-refused", "unauthorised", "the record was expected: the token is old", false),
+            ("d-unanswered", "send", "the case has no response to the last request", false),
+            ("e-discover", "facts", "the CRM was asked nothing", false),
+            ("f-update", "written, whole", "", true),
+            ("g-receive", "a problem", "the delivery is not JSON", false),
+        ]
+    );
+    let measured = |name: &str| {
+        let functions = report["functions"].as_array().expect("a list").iter();
+        functions.filter(|one| one["function"] == name).filter_map(|one| one["calls"].as_u64()).sum::<u64>()
+    };
+    assert_eq!((measured("start"), measured("resume"), measured("receive")), (800, 800, 0), "{report}");
+    let unmeasured = report["unmeasured"].as_array().expect("a list");
+    assert!(unmeasured.contains(&json!("receive")) && !unmeasured.contains(&json!("read")), "{report}");
+    let said = house.tandem(&asked).ok();
+    for part in ["NOT COUNTED: current, gone; the record was expected", "It would be admitted."] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    house.write("cases/i-wrong.json", br#"{ "exchange": { "operation": "reed" } }"#);
+    let done = house.tandem(&asked);
+    assert!(
+        done.status == 1 && done.err.contains("i-wrong.json: there is no operation \"reed\""),
+        "{}",
+        done.err
     );
 }
 
