@@ -86,13 +86,13 @@ impl<'t> Maker<'t> {
         for field in self.terms.fields().values() {
             for place in &field.provider {
                 if document.pointer(place).is_none() && self.dice.one_in(2) {
-                    let value = Value::String(words(&mut self.dice, 20));
+                    let value = Value::String(words(&mut self.dice, 0, 20));
                     put(&mut document, place, value);
                 }
             }
         }
         if self.dice.one_in(2) {
-            put(&mut document, "/nobody mapped this", Value::String(words(&mut self.dice, 10)));
+            put(&mut document, "/nobody mapped this", Value::String(words(&mut self.dice, 0, 10)));
         }
         for _ in 0..MENDING {
             let mut problems = self.terms.read.validate(&document).err().unwrap_or_default();
@@ -209,11 +209,15 @@ pub(super) fn put(document: &mut Value, place: &str, value: Value) {
     }
 }
 
-fn words(dice: &mut Dice, most: u64) -> String {
+fn words(dice: &mut Dice, least: u64, most: u64) -> String {
     let count = 1 + dice.below(6);
     let text: String = (0..count).filter_map(|_| dice.pick(PIECES).copied()).collect();
     // As the host reads it: in NFC.
-    document::composed(&text).chars().take(usize::try_from(most).unwrap_or(usize::MAX)).collect()
+    let mut text: String =
+        document::composed(&text).chars().take(usize::try_from(most).unwrap_or(usize::MAX)).collect();
+    let short = least.min(most).saturating_sub(text.chars().count() as u64);
+    text.extend((0..short).map(|_| char::from(b'a' + u8::try_from(dice.below(26)).unwrap_or_default())));
+    text
 }
 
 fn digits(dice: &mut Dice, most: u64) -> String {
@@ -312,8 +316,12 @@ fn object(root: &Value, schema: &Value, dice: &mut Dice, depth: usize) -> Value 
     Value::Object(members)
 }
 
+/// Characters of a made-up text at most.
+const LONGEST: u64 = 200;
+
 fn text(schema: &Value, dice: &mut Dice) -> Option<String> {
-    let most = schema.get("maxLength").and_then(Value::as_u64).unwrap_or(80).min(200);
+    let least = schema.get("minLength").and_then(Value::as_u64).unwrap_or_default().min(LONGEST);
+    let most = schema.get("maxLength").and_then(Value::as_u64).unwrap_or(80).min(LONGEST).max(least);
     let one = |items: &[&str], dice: &mut Dice| dice.pick(items).map(|text| (*text).to_owned());
     let normaliser = schema.get("x-normalise").and_then(Value::as_str).unwrap_or_default();
     match schema.get("format").and_then(Value::as_str).unwrap_or(normaliser) {
@@ -341,7 +349,7 @@ fn text(schema: &Value, dice: &mut Dice) -> Option<String> {
             Some(format!("{sign}{whole}{fraction}"))
         }
         "int64" => Some(digits(dice, 18)),
-        _ => Some(words(dice, most.max(1))),
+        _ => Some(words(dice, least, most.max(1))),
     }
 }
 

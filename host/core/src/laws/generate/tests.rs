@@ -150,9 +150,11 @@ fn text_is_in_its_format_whether_that_is_a_format_or_a_normaliser() {
 #[test]
 fn words_are_never_empty_and_never_too_long() {
     let mut dice = Dice(7);
-    let all: Vec<String> = (0..300).map(|_| words(&mut dice, 5)).collect();
+    let all: Vec<String> = (0..300).map(|_| words(&mut dice, 0, 5)).collect();
     assert!(all.iter().all(|text| (1..=5).contains(&text.chars().count())));
     assert!(all.iter().any(|text| text.chars().count() == 5));
+    let long = (0..300).map(|_| words(&mut dice, 15, 18).chars().count()).collect::<BTreeSet<usize>>();
+    assert_eq!(long, (15..=18).collect(), "of an id that is never short");
     let ten: BTreeSet<String> = (0..200).map(|_| digits(&mut dice, 1)).collect();
     assert_eq!(ten.len(), 10, "{ten:?}");
 }
