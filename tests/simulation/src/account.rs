@@ -35,6 +35,8 @@ pub(crate) struct Record {
     gone: Option<Gone>,
     /// What a replica shows of it until a moment, once Tandem has deleted it.
     ghost: Option<(Millis, Value)>,
+    /// Until when reads know nothing of it; once in its life.
+    hidden: Option<Millis>,
 }
 
 impl Record {
@@ -93,6 +95,8 @@ pub(crate) struct Account {
 pub(crate) struct Asked {
     pub(crate) now: Millis,
     pub(crate) run: u64,
+    /// It is a read of a record that is linked to one that is there.
+    pub(crate) linked: bool,
 }
 
 /// What the world knows of a change while it is made.
@@ -158,6 +162,7 @@ impl Account {
             own: false,
             gone: None,
             ghost: None,
+            hidden: None,
         };
         self.records.insert(id.clone(), record);
         self.change(&id, fields, What::Born, pen);
@@ -227,8 +232,17 @@ impl Account {
 
     fn tell(&mut self, id: &str, changed: &BTreeMap<&'static str, Value>, what: &What, clock: Millis) {
         let stamp = self.habits.stamps.then(|| self.stamp(clock));
+        let edited = self.records.get(id).filter(|_| self.habits.event_times && *what == What::Edited);
         let mut say = |kind: &str, properties: Value, precious: bool| {
-            let event = json!({ "id": id, "kind": kind, "properties": properties, "stamp": stamp });
+            let mut event = json!({ "id": id, "kind": kind, "properties": properties, "stamp": stamp });
+            if let (Some(record), Some(members)) = (edited, event.as_object_mut()) {
+                // The time of the edit, by the clock of the records' stamps; it is no stamp, since events come in any order.
+                members.remove("stamp");
+                members.insert("at".into(), json!(record.modified));
+                if self.habits.names_author {
+                    members.insert("by".into(), json!(author(record)));
+                }
+            }
             self.notices.push(Notice { event, precious });
         };
         let precious = !self.habits.shows_deleted;
@@ -272,7 +286,7 @@ impl Account {
             "tag": (self.habits.condition == Condition::Etag).then(|| format!("v{}", record.tag)),
             "stamp": self.habits.stamps.then(|| self.stamp(record.modified)),
             "key": record.key.as_ref().filter(|_| self.habits.key),
-            "by": self.habits.names_author.then_some(if record.own { "own" } else { "other" }),
+            "by": self.habits.names_author.then(|| author(record)),
             "gone": !record.live(),
             "properties": properties,
         })
@@ -299,6 +313,7 @@ impl Account {
             ("POST", "/walk") => self.listed(self.walk(&body, asked.now), asked.now, pen.history),
             ("POST", "/people") => self.post(&body, pen),
             (method, path) => match path.strip_prefix("/people/") {
+                Some(id) if asked.linked && self.hides(id, method, &pen) => answer(404, &Value::Null),
                 Some(id) => self.one(method, id.trim_end_matches("/erase"), request, &body, pen),
                 None => answer(400, &json!({ "message": "no such address" })),
             },
@@ -306,7 +321,7 @@ impl Account {
     }
 
     fn count(&mut self, searches: bool, asked: Asked, history: &mut History) -> Option<HttpResponse> {
-        let Asked { now, run } = asked;
+        let Asked { now, run, .. } = asked;
         let mut windows = vec![("burst", &mut self.burst, self.habits.burst)];
         if searches {
             windows.push(("search", &mut self.search, self.habits.search));
@@ -464,6 +479,18 @@ impl Account {
         }
     }
 
+    /// Whether a read knows nothing of a record that is there: for a while, which begins with one of the first reads.
+    fn hides(&mut self, id: &str, method: &str, pen: &Pen<'_>) -> bool {
+        let long = self.habits.hides;
+        let Some(record) = self.records.get_mut(id).filter(|record| record.live() && method == "GET") else {
+            return false;
+        };
+        if long > 0 && record.hidden.is_none() && pen.number.is_multiple_of(2) {
+            record.hidden = Some(pen.now + long);
+        }
+        record.hidden.is_some_and(|until| pen.now < until)
+    }
+
     fn one(
         &mut self,
         method: &str,
@@ -581,6 +608,11 @@ impl Account {
     pub(crate) fn takes(&self, id: &str, address: &Value) -> bool {
         !self.habits.unique || self.holder(address, Some(id)).is_none()
     }
+}
+
+/// Who was the last who changed a record, as the record says it.
+fn author(record: &Record) -> &'static str {
+    if record.own { "own" } else { "other" }
 }
 
 /// A response.

@@ -7,8 +7,10 @@
 //! see each other are a conflict, and what becomes of them is a matter of policy.
 #![expect(clippy::indexing_slicing, reason = "a place is that of one of the world's accounts")]
 
+mod afterwards;
 mod creates;
 mod deeds;
+mod deletions;
 mod edits;
 mod equal;
 mod erased;
@@ -87,6 +89,9 @@ pub(crate) fn check(world: &World) -> (Vec<String>, Vec<&'static str>) {
     checker.told();
     checker.heard();
     checker.deleted_unseen();
+    checker.found_afterwards();
+    checker.deleted_for_a_cause();
+    checker.edits_outlive_deletions();
     checker.made_once();
     checker.waited();
     checker.patient();

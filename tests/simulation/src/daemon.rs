@@ -19,7 +19,7 @@ use tandem_core::Millis;
 use tandem_core::exchange::{Delivery, Observed};
 use tandem_core::id::{ConnectionId, ObjectName};
 use tandem_core::places::Places;
-use tandem_core::policy::ObjectPolicy;
+use tandem_core::policy::{ObjectPolicy, OnDeleteConflict};
 use tandem_core::rules::Rules;
 
 use crate::check::traces;
@@ -101,8 +101,12 @@ impl Daemon {
             if parts.plant == Some(Plant::SearchSaidSettled) {
                 abilities.find_settles_after_ms = 0;
             }
+            let mut policy = policy.clone();
+            if parts.plant == Some(Plant::DeletionWins) {
+                policy.on_delete_conflict = OnDeleteConflict::Delete;
+            }
             let object = Object {
-                policy: policy.clone(),
+                policy,
                 canonical: schemas.canonical.clone(),
                 read: schemas.read.clone(),
                 write: schemas.read.clone(),
@@ -318,7 +322,7 @@ impl Daemon {
         let forget = self.plant == Some(Plant::HookForgotten) && self.shared.roll(|dice| dice.chance(300));
         self.watched(async move {
             let acknowledge = || {
-                if let Some(told) = history.lock().told.get_mut(&number) {
+                for told in history.lock().told.get_mut(&number).into_iter().flatten() {
                     told.acknowledged.get_or_insert(shared.now());
                 }
                 acknowledged.lock().push(number);

@@ -74,6 +74,12 @@ pub(crate) struct Habits {
     pub(crate) names_author: bool,
     /// So long reads may show a record that Tandem has deleted, in milliseconds. 0: not at all.
     pub(crate) ghosts: Millis,
+    /// So long reads by id know nothing of a record that is there, once in its life. 0: not at all.
+    pub(crate) hides: Millis,
+    /// Each edit of a field is told by itself, with its value and its time: the class of what is found afterwards.
+    pub(crate) event_times: bool,
+    /// Events that come at once are sent as one webhook.
+    pub(crate) batches: bool,
 }
 
 impl Habits {
@@ -117,6 +123,29 @@ impl Habits {
             erases: false,
             names_author: false,
             ghosts: 0,
+            hides: 0,
+            event_times: false,
+            batches: false,
+        }
+    }
+
+    /// Makes of an account without conditional writes one that tells when each field was edited, by its own clock.
+    pub(crate) fn tell_times(&mut self, dice: &mut Dice) {
+        let (tells, batches) = (dice.chance(500), dice.chance(500));
+        if tells && self.condition == Condition::None {
+            self.event_times = true;
+            self.batches = batches;
+            self.stamps = true;
+            self.says = Says::Each;
+        }
+    }
+
+    /// Makes of an account one that knows nothing of a record for a while, when it is asked by the id: not as long as Tandem waits
+    /// before it takes a record that was missed for deleted.
+    pub(crate) fn hide_records(&mut self, dice: &mut Dice) {
+        let (hides, long) = (dice.chance(100), dice.between(500, 25_000));
+        if hides {
+            self.hides = long;
         }
     }
 
@@ -137,8 +166,7 @@ impl Habits {
             archives: true,
             find_settles_after_ms: self.lag,
             poll_every_ms: self.poll,
-            // Edits that were overtaken are judged by the guarantee of the class that tells of none.
-            event_times: false,
+            event_times: self.event_times,
         }
     }
 

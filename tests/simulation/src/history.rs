@@ -85,7 +85,7 @@ impl Call {
     }
 }
 
-/// A webhook about a change of an account's record.
+/// What a webhook tells of a change of an account's record.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     /// Whose.
@@ -109,12 +109,14 @@ pub(crate) struct History {
     pub(crate) reads: BTreeMap<(usize, String, u64), Vec<Millis>>,
     /// When a listing or a search showed an account's record, and with what: the account's place, the id.
     pub(crate) listed: BTreeMap<(usize, String), Vec<(Millis, Value)>>,
-    /// Webhooks, by their number.
-    pub(crate) told: BTreeMap<u64, Told>,
+    /// What webhooks tell of, by their number.
+    pub(crate) told: BTreeMap<u64, Vec<Told>>,
     /// When work on an account's record was taken up: the account's place, the id.
     pub(crate) taken: BTreeMap<(usize, String), Vec<Millis>>,
     /// Records of which a webhook told that the provider faulted over: what it said never came further.
     pub(crate) unread: BTreeSet<(usize, String)>,
+    /// When the provider of an account faulted, by the account's place.
+    pub(crate) faulted: Vec<(usize, Millis)>,
     /// Whose withheld writes an operator approved of, and when: the account's place, the id in System A.
     pub(crate) approved: BTreeMap<(usize, String), Millis>,
     /// Writes that an account took and that changed nothing.

@@ -59,11 +59,21 @@ pub enum Plant {
     LateHintSaysNothing,
     /// The provider takes everybody for Tandem.
     AuthorMisread,
+    /// The provider does not say when an edit was made of which an event tells.
+    TimesUntold,
+    /// A read of a record that is there says that it is deleted, now and then.
+    ReadSaysGone,
+    /// What a read does not know is taken for deleted at once.
+    MissedIsGone,
+    /// A deletion goes to a record that nobody deleted, in place of an update.
+    UpdateDeletes,
+    /// A deletion wins over every edit, whatever the policy says.
+    DeletionWins,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::StoreLosesCommit,
         Self::DiskLies,
         Self::StoreTearsCommit,
@@ -92,6 +102,11 @@ impl Plant {
         Self::MergeUntold,
         Self::LateHintSaysNothing,
         Self::AuthorMisread,
+        Self::TimesUntold,
+        Self::ReadSaysGone,
+        Self::MissedIsGone,
+        Self::UpdateDeletes,
+        Self::DeletionWins,
     ];
 
     /// The one with this name.

@@ -67,7 +67,10 @@ impl<E: Send + 'static> Runtime for Natives<E> {
             return done;
         }
         let place = place_of(binding.connection());
-        self.history.lock().unread.extend(heard.into_iter().map(|id| (place, id)));
+        let mut history = self.history.lock();
+        history.unread.extend(heard.into_iter().map(|id| (place, id)));
+        history.faulted.push((place, self.shared.now()));
+        drop(history);
         if let Some(call) = read
             && let Some(call) = self.history.lock().calls.get_mut(&call)
         {
@@ -228,6 +231,13 @@ impl Provider for Native<'_> {
             (200..=299, Operation::Read(_)) if self.plant == Some(Plant::AuthorMisread) => {
                 Answer::Current(Observed { author: Some("own".into()), ..whole(&body) })
             }
+            // Of a hundred calls a few.
+            (200..=299, Operation::Read(_))
+                if self.plant == Some(Plant::ReadSaysGone)
+                    && self.read.is_some_and(|call| call % 16 == 0) =>
+            {
+                Answer::Current(about(State::Gone(Proof::Confirmed)))
+            }
             (200..=299, Operation::Read(_)) => Answer::Current(whole(&body)),
             (200..=299, Operation::Write(_)) => {
                 Answer::Written(Written { observed: returned(&body), unapplied: Vec::new() })
@@ -251,6 +261,9 @@ impl Provider for Native<'_> {
             (301, _) => {
                 let to = body.get("to").and_then(Value::as_str).unwrap_or_default();
                 Answer::Current(about(State::Moved(Reference { object: OBJECT.into(), id: to.into() })))
+            }
+            (404, _) if self.plant == Some(Plant::MissedIsGone) => {
+                Answer::Current(about(State::Gone(Proof::Confirmed)))
             }
             (404, _) => Answer::Current(about(State::Gone(Proof::Unconfirmed))),
             (410, Operation::Changes(_)) => Answer::CursorLost(message),
@@ -296,7 +309,11 @@ impl Provider for Native<'_> {
                 _ => State::Touched,
             };
             let stamp = event.get("stamp").and_then(Value::as_u64);
-            Observed { state, stamp, ..Observed::touched(OBJECT, id) }
+            let at =
+                event.get("at").and_then(Value::as_u64).filter(|_| self.plant != Some(Plant::TimesUntold));
+            let attributes = at.map(|at| header("occurred-at", at.to_string())).into_iter().collect();
+            let author = event.get("by").and_then(Value::as_str).map(Into::into);
+            Observed { state, stamp, author, attributes, ..Observed::touched(OBJECT, id) }
         });
         let observed = observed.collect();
         self.heard = heard;

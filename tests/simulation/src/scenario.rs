@@ -15,6 +15,12 @@ const APART: u64 = 0x0005_ce7a_5105_0d1e;
 /// Sets what records say of who changed them apart from both.
 const AUTHORS: u64 = 0x00a0_7405_0d1e_0b1a;
 
+/// Sets what events tell of the times of edits apart from all of them.
+const TIMES: u64 = 0x0e7e_0007_1e50_0b2d;
+
+/// Sets which accounts forget new records for a while apart from all of them.
+const HIDES: u64 = 0x00d1_5a99_ea55_0b3f;
+
 /// What a world has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -73,11 +79,22 @@ impl Scenario {
             faults.lost_after = 150;
         }
         let mut authors = Dice::new(seed ^ AUTHORS);
+        let (mut times_of_edits, mut hides) = (Dice::new(seed ^ TIMES), Dice::new(seed ^ HIDES));
         for account in accounts {
+            if !plain {
+                account.tell_times(&mut times_of_edits);
+                account.hide_records(&mut hides);
+            }
             account.names_author = !plain && authors.chance(500);
             match kind {
                 Kind::Doubt => account.key &= dice.chance(300),
-                Kind::Ghosts => account.ghosts = dice.between(500, 20_000),
+                Kind::Ghosts => {
+                    let long = dice.between(500, 20_000);
+                    // An edit that a deletion overtook is younger than all that is known: what shows it still might have been restored.
+                    if !account.event_times {
+                        account.ghosts = long;
+                    }
+                }
                 Kind::Crowd => {
                     account.unique &= dice.chance(300);
                     if dice.chance(500) {

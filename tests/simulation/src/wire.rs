@@ -193,6 +193,11 @@ impl Wire {
                 };
                 again(3_000, create);
             }
+            (Plant::UpdateDeletes, "PATCH") if chance(100) => {
+                request.method = "DELETE".into();
+                request.headers.clear();
+                request.body = None;
+            }
             (Plant::ReadTwice, "GET") => {
                 for wait in 0..6 {
                     again(wait, request.clone());

@@ -132,8 +132,9 @@ impl World {
             setting.accounts.iter().map(|(habits, _)| Habits::clone(habits)).collect();
         let erasures = Erasures::draw(seed, options.plain, &mut habits);
         let scenario = Scenario::draw(seed, options.plain, &mut habits, &mut setting.faults);
-        for ((known, _), habits) in setting.accounts.iter_mut().zip(&habits) {
+        for ((known, policy), habits) in setting.accounts.iter_mut().zip(&habits) {
             *known = Arc::new(habits.clone());
+            policy.event_times = habits.event_times;
         }
         let accounts = habits.into_iter().enumerate();
         let accounts = accounts.map(|(place, habits)| Account::new(place, habits)).collect();
@@ -322,11 +323,12 @@ impl World {
             Fate::Fine | Fate::LostAfter | Fate::BrokenAfter { .. } => {
                 let cursor_lost = self.faults.lock().cursor_lost;
                 let lost = crate::wire::line(&request).contains("/changes") && self.chance(cursor_lost);
+                let linked = self.is_linked(place, &crate::wire::line(&request));
                 let mut history = self.history.lock();
                 let Some(account) = self.accounts.get_mut(place) else { return };
                 account.working = own;
                 let pen = Pen { history: &mut history, now, number, who, lag };
-                let response = account.answer(&request, Asked { now, run }, pen);
+                let response = account.answer(&request, Asked { now, run, linked }, pen);
                 match fate {
                     Fate::LostAfter => Err(()),
                     Fate::BrokenAfter { wait } => Ok(no_effect(502, wait, seconds)),
@@ -351,13 +353,39 @@ impl World {
         self.tell(place);
     }
 
+    /// Whether a call reads a record that is linked to one that is there in System A, of an account that may know nothing of it.
+    fn is_linked(&self, place: usize, line: &str) -> bool {
+        let hides = self.accounts.get(place).is_some_and(|account| account.habits.hides > 0);
+        let id = line.strip_prefix("GET /people/").and_then(|rest| rest.split(' ').next());
+        let Some(id) = id.filter(|_| hides) else { return false };
+        let Some(of) = self.linked_to(place, id) else { return false };
+        // Where it is not known what became of a write, a look that finds nothing settles it.
+        let about = format!("/people/{id} ");
+        let in_doubt = self.history.lock().calls.values().any(|call| {
+            let is_write = call.line.contains(&about) && !call.line.starts_with("GET ");
+            call.place == place
+                && (is_write || call.line.starts_with("POST /people "))
+                && (!call.clean || call.faulted)
+        });
+        !in_doubt && self.system_a.document(&of).is_some()
+    }
+
     /// Sends what an account has to tell.
     fn tell(&mut self, place: usize) {
         let Some(account) = self.accounts.get_mut(place) else { return };
-        let notices = std::mem::take(&mut account.notices);
+        let mut notices = Vec::new();
+        for notice in std::mem::take(&mut account.notices) {
+            match notices.last_mut() {
+                Some((events, precious)) if account.habits.batches => {
+                    Vec::push(events, notice.event);
+                    *precious |= notice.precious;
+                }
+                _ => notices.push((vec![notice.event], notice.precious)),
+            }
+        }
         let faults = *self.faults.lock();
-        for notice in notices {
-            if !notice.precious && self.chance(faults.hook_lost) {
+        for (events, precious) in notices {
+            if !precious && self.chance(faults.hook_lost) {
                 self.met("webhooks lost");
                 continue;
             }
@@ -369,22 +397,24 @@ impl World {
                     self.roll(|dice| dice.below(60))
                 };
                 let number = self.shared.number();
-                self.note_told(place, number, &notice.event);
-                let body = Value::Array(vec![notice.event.clone()]).to_string().into_bytes();
-                self.hooks.insert(number, Hook { place, body, tries: 0, precious: notice.precious });
+                self.note_told(place, number, &events);
+                let body = Value::Array(events.clone()).to_string().into_bytes();
+                self.hooks.insert(number, Hook { place, body, tries: 0, precious });
                 self.shared.after(wait, Event::Hook(number));
             }
         }
     }
 
-    fn note_told(&self, place: usize, hook: u64, event: &Value) {
-        let Some(id) = event.get("id").and_then(Value::as_str) else { return };
+    fn note_told(&self, place: usize, hook: u64, events: &[Value]) {
         let mut history = self.history.lock();
-        let track = history.tracks.get(&(Side::There(place), id.to_owned()));
-        let Some(number) = track.and_then(|track| track.changes.last()).map(|last| last.number) else {
-            return;
-        };
-        history.told.insert(hook, Told { place, id: id.to_owned(), number, acknowledged: None });
+        for id in events.iter().filter_map(|event| event.get("id").and_then(Value::as_str)) {
+            let track = history.tracks.get(&(Side::There(place), id.to_owned()));
+            let Some(number) = track.and_then(|track| track.changes.last()).map(|last| last.number) else {
+                continue;
+            };
+            let told = Told { place, id: id.to_owned(), number, acknowledged: None };
+            history.told.entry(hook).or_default().push(told);
+        }
     }
 
     fn hook(&mut self, number: u64) {

@@ -18,7 +18,7 @@ use crate::values::{self, EMAIL, OBJECT};
 const TELLS_WITHIN: Millis = 60_000;
 
 /// A history of more bytes than these may have been cut.
-const FULL_HISTORY: u64 = 24 << 10;
+pub(super) const FULL_HISTORY: u64 = 24 << 10;
 
 /// Since when a record is there with an address, before the change of a number. None: it is not, or has another one.
 fn holds_since(track: &Track, before: u64, address: &str) -> Option<Millis> {
@@ -70,7 +70,22 @@ impl Checker<'_> {
                         }
                         value => {
                             let wanted = values::token(value);
-                            wanted.is_none() || before.any(|other| values::token(other) == wanted)
+                            // Where edits are found afterwards, one that was written over is given back.
+                            let given_back = || {
+                                let tells = matches!(side, Side::There(_))
+                                    && self.world.accounts[place].habits.event_times;
+                                let own = track
+                                    .changes
+                                    .iter()
+                                    .filter(|other| other.number < change.number && other.who == Who::Person);
+                                tells
+                                    && own
+                                        .filter_map(|other| other.fields.get(pointer))
+                                        .any(|other| values::token(other) == wanted)
+                            };
+                            wanted.is_none()
+                                || before.any(|other| values::token(other) == wanted)
+                                || given_back()
                         }
                     };
                     if !caused {

@@ -144,7 +144,12 @@ impl Checker<'_> {
                 ));
                 continue;
             }
-            let exact = self.world.accounts[place].habits.condition == Condition::Etag;
+            let habits = &self.world.accounts[place].habits;
+            // Where an edit is found afterwards, its event has come.
+            let is_found = |edit: &Edit| edit.side == Side::Here || self.was_told(place, x, edit.number);
+            let fits = self.world.scenario.kind != Scene::Unfit;
+            let afterwards = habits.event_times && fits && allowed.iter().all(is_found);
+            let exact = habits.condition == Condition::Etag || afterwards;
             if exact && single && certain && allowed.len() == 2 && !grouped && self.undisturbed(x) {
                 let of =
                     |wanted: Side| allowed.iter().find(|edit| edit.side == wanted).and_then(|it| it.token);
@@ -155,7 +160,9 @@ impl Checker<'_> {
                 let right = match policy.default.on_conflict {
                     OnConflict::Internal => stands == here,
                     OnConflict::External => stands == there,
-                    OnConflict::Review | OnConflict::Newest => false,
+                    // An event has a time that may decide; a record has none of a field.
+                    OnConflict::Newest => afterwards,
+                    OnConflict::Review => false,
                 };
                 if !right {
                     self.fail(format!(

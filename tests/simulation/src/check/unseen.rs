@@ -45,7 +45,7 @@ impl Checker<'_> {
                     {
                         continue;
                     }
-                    let is_told = self.history.told.values().any(|told| {
+                    let is_told = self.history.told.values().flatten().any(|told| {
                         told.place == place
                             && told.id == *id
                             && told.number == edit.number
@@ -65,7 +65,7 @@ impl Checker<'_> {
 
     /// Whether an account told Tandem of an edit before a moment: in a look at the record, in what a write was answered with, in a row of
     /// a listing that shows it.
-    fn looked_at(&self, place: usize, id: &str, edit: (&str, &Change), until: Millis) -> bool {
+    pub(super) fn looked_at(&self, place: usize, id: &str, edit: (&str, &Change), until: Millis) -> bool {
         let (pointer, edit) = edit;
         let is_then = |at: Millis| at >= edit.at && at <= until;
         let look = format!("GET /people/{id} ");

@@ -37,7 +37,7 @@ impl World {
     }
 
     /// System A's record that a CRM's record is linked to.
-    fn linked_to(&self, place: usize, id: &str) -> Option<String> {
+    pub(super) fn linked_to(&self, place: usize, id: &str) -> Option<String> {
         use tandem::store::Store as _;
         let key = ExternalKey { connection: connection_id(place), object: OBJECT.into(), id: id.into() };
         self.disk.entity_of(&key).ok().flatten().map(|entity| entity.id.to_string())
