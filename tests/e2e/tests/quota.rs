@@ -191,7 +191,7 @@ async fn nothing_is_sent_before_a_retry_after_has_passed() -> Result<(), Error> 
     const WAITING: usize = 300;
     const SECONDS: u64 = 3;
     /// By when, after the refusal, what was sent before it was read has arrived: the account's own count of milliseconds.
-    const UNDER_WAY_MS: i64 = 500;
+    const UNDER_WAY_MS: i64 = 1_500;
     let house = build(&["acme"], QuotaSizes { burst: 20_000, daily: None, search: 50 }, 600_000).await?;
     let portal = house.customer("acme")?.info.portal_id;
     let ids = create(&house, "acme", WAITING).await?;

@@ -52,8 +52,9 @@ pub(crate) async fn a_days_limit_that_no_answer_tells_of_is_used_up_without_a_re
 }
 
 async fn a_days_limit<R: Row>(name: &str, wanted: Wanted) -> Result<(), Error> {
-    // What an answer tells mends the count after a kill. Where none does, what was under way then counts as sent for good.
-    let least = if wanted.untold { 75 } else { 95 };
+    // What was under way at a kill counts as sent, since it may have been. What an answer tells mends that, as far as it tells of it;
+    // where none does, it is so for good.
+    let least = if wanted.untold { 75 } else { 90 };
     scene::<R>(name, wanted.permitted(R::PERMITTED), async |stage| {
         let permitted = u64::from(R::PERMITTED);
         stage.make_many_here(&(0..MANY).map(numbered).collect::<Vec<_>>()).await?;
