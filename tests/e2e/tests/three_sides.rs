@@ -225,6 +225,7 @@ impl Stage {
                 dialect: crm.dialect(),
                 rewrites: known(habits),
                 adopted,
+                customs: Vec::new(),
                 contacts: crm.list().await?,
             };
             evidence.accounts.insert(connection.to_owned(), seen);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::egress::{LeadsInside, Reach, Rules, admit, inner};
 use super::{Client, ClientConfig, Deliver, Directory, Endpoint, EndpointParts, Hosts, SendError};
-use crate::credentials::{Account, Credential, FileTokens};
+use crate::credentials::{Account, Credential, StoredToken, TokenStore};
 
 fn acme() -> ConnectionId {
     ConnectionId::from("acme")
