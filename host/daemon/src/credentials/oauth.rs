@@ -88,10 +88,11 @@ impl Refreshing {
         let client_id = account.client_id.ok_or_else(|| wrong("oauth2 needs the app's client_id"))?;
         let client_secret =
             account.client_secret.ok_or_else(|| wrong("oauth2 needs the app's client_secret"))?;
-        let seed = hex(&Sha256::digest(account.credential.expose_secret().as_bytes()));
+        let seed = seed_of(&account.credential);
         let (refresh_token, base_url) = match tokens.load(connection) {
             Some(stored) if stored.seed == seed => {
-                (stored.token, stored.base_url.filter(|_| refresh.base_url.is_some()))
+                let base_url = stored.base_url.filter(|_| refresh.base_url.is_some());
+                (stored.token.unwrap_or(account.credential), base_url)
             }
             _ => (account.credential, None),
         };
@@ -218,9 +219,11 @@ impl Refreshing {
     }
 
     async fn save(&self, flight: &mut Flight) -> Result<(), CredentialError> {
+        // The configured token is in its own place, and in no second one.
+        let rotated = seed_of(&flight.refresh_token) != self.seed;
         let token = StoredToken {
             seed: self.seed.clone(),
-            token: flight.refresh_token.clone(),
+            token: rotated.then(|| flight.refresh_token.clone()),
             base_url: flight.base_url.clone(),
         };
         self.tokens.save(&self.connection, token).await.map_err(|what| {
@@ -232,17 +235,14 @@ impl Refreshing {
 
     /// Somebody else may have refreshed before us and saved a newer token.
     fn reload(&self, flight: &mut Flight) -> bool {
-        match self.tokens.load(&self.connection) {
-            Some(stored)
-                if stored.seed == self.seed
-                    && stored.token.expose_secret() != flight.refresh_token.expose_secret() =>
-            {
-                flight.refresh_token = stored.token;
-                flight.base_url = stored.base_url.or_else(|| flight.base_url.take());
-                true
-            }
-            _ => false,
+        let stored = self.tokens.load(&self.connection).filter(|stored| stored.seed == self.seed);
+        let Some(StoredToken { token: Some(token), base_url, .. }) = stored else { return false };
+        if token.expose_secret() == flight.refresh_token.expose_secret() {
+            return false;
         }
+        flight.refresh_token = token;
+        flight.base_url = base_url.or_else(|| flight.base_url.take());
+        true
     }
 
     async fn ask<E: TokenEndpoint>(&self, flight: &Flight, via: &E) -> Result<Answer, Failure> {
@@ -271,6 +271,11 @@ impl Refreshing {
     fn unavailable(&self, what: String) -> CredentialError {
         CredentialError::Unavailable { connection: self.connection.to_string(), what }
     }
+}
+
+/// By which a token is known to be the configured one, or to descend from it.
+fn seed_of(configured: &SecretString) -> String {
+    hex(&Sha256::digest(configured.expose_secret().as_bytes()))
 }
 
 fn encoded(text: &str) -> percent_encoding::PercentEncode<'_> {

@@ -15,8 +15,8 @@ pub struct StoredToken {
     /// SHA-256 of the configured token that it descends from, in hex: when that changes, somebody authorised the connection anew and
     /// this one is void.
     pub seed: String,
-    /// The refresh token to use next: the configured one, or one that took its place.
-    pub token: SecretString,
+    /// The refresh token that took the configured one's place. None: nothing did, and no copy of that one is kept.
+    pub token: Option<SecretString>,
     /// The base URL that came with an access token, where the CRM says one: an answer that says none means this one still.
     pub base_url: Option<String>,
 }
@@ -85,7 +85,8 @@ impl TokenStore for FileTokens {
             (base_url, Some("end")) => Some(base_url.to_owned()),
             _ => return None,
         };
-        Some(StoredToken { seed: seed.to_owned(), token: SecretString::from(token), base_url })
+        let token = (!token.is_empty()).then(|| SecretString::from(token));
+        Some(StoredToken { seed: seed.to_owned(), token, base_url })
     }
 
     fn save<'a>(&'a self, connection: &'a ConnectionId, token: StoredToken) -> Saving<'a> {
@@ -106,7 +107,7 @@ fn write(folder: &Path, file: &Path, token: &StoredToken) -> std::io::Result<()>
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = options.open(&beside)?;
-    writeln!(out, "{}\n{}", token.seed, token.token.expose_secret())?;
+    writeln!(out, "{}\n{}", token.seed, token.token.as_ref().map_or("", ExposeSecret::expose_secret))?;
     // A line end in it would make the file another one: no URL has one.
     if let Some(base_url) = token.base_url.as_ref().filter(|url| !url.contains(['\n', '\r'])) {
         writeln!(out, "{base_url}")?;
