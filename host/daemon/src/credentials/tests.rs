@@ -348,7 +348,7 @@ async fn tokens_in_files_are_private_and_whole_or_not_there() {
     let tokens = FileTokens::new(&folder.path().join("tokens")).unwrap();
     let odd = ConnectionId::from("../acme eu");
     assert!(tokens.load(&odd).is_none());
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
     for (token, base_url) in [
         (Some("one"), Some("https://eu1.example.com")),
         (Some("two"), None),
@@ -363,7 +363,7 @@ async fn tokens_in_files_are_private_and_whole_or_not_there() {
         tokens.save(&odd, stored).await.unwrap();
         let loaded = tokens.load(&odd).unwrap();
         assert_eq!(loaded.seed, "5eed");
-        assert_eq!(loaded.token.as_ref().map(|token| token.expose_secret()), token);
+        assert_eq!(loaded.token.as_ref().map(ExposeSecret::expose_secret), token);
         assert_eq!(loaded.base_url.as_deref(), base_url);
     }
     let files: Vec<_> =
