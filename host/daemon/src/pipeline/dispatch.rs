@@ -52,8 +52,6 @@ pub struct Work {
     pub hand: Hand,
     /// Hints wait in the store that are not in memory and may be word of the CRM: older word of the same record may be among them.
     pub went_ahead: bool,
-    /// How often somebody had released the connection when this was taken.
-    pub releases: u64,
 }
 
 impl Work {
@@ -106,8 +104,6 @@ struct Window {
     /// Where a subject's hints are among those.
     parked_at: HashMap<Place, (Millis, u64)>,
     takes: u32,
-    /// How often somebody released it.
-    releases: u64,
     in_turn: bool,
 }
 
@@ -129,7 +125,6 @@ impl Window {
             parked_hints: HashMap::new(),
             parked_at: HashMap::new(),
             takes: 0,
-            releases: 0,
             in_turn: false,
         }
     }
@@ -287,7 +282,6 @@ impl Dispatch {
     /// Somebody acted (resumed it, renewed its credentials): what was put back until a moment may be taken now.
     pub fn release(&mut self, connection: &ConnectionId) {
         if let Some(window) = self.windows.get_mut(connection) {
-            window.releases = window.releases.wrapping_add(1);
             window.not_before = 0;
             window.records_not_before = 0;
             Self::unpark(window, Millis::MAX);
@@ -449,8 +443,7 @@ impl Dispatch {
         window.reading += 1;
         let records_wait = window.waiting.len() > window.deliveries.len();
         window.in_a_row = if records_wait { window.in_a_row.saturating_add(1) } else { 0 };
-        let (connection, releases) = (connection.clone(), window.releases);
-        Some(Work { connection, object, subject, hints, hand, went_ahead: false, releases })
+        Some(Work { connection: connection.clone(), object, subject, hints, hand, went_ahead: false })
     }
 
     fn pick_record<S: Store>(
@@ -506,8 +499,8 @@ impl Dispatch {
                     }
                 }
                 let went_ahead = window.unloaded.values().any(|unloaded| unloaded.external);
-                let (connection, releases) = (connection.clone(), window.releases);
-                return Ok(Some(Work { connection, object, subject, hints, hand, went_ahead, releases }));
+                let connection = connection.clone();
+                return Ok(Some(Work { connection, object, subject, hints, hand, went_ahead }));
             }
         }
         Ok(None)
@@ -538,8 +531,7 @@ impl Dispatch {
         }
     }
 
-    /// The work could not be done now and nothing was changed: its hints wait again, in memory, until the moment. They do not wait
-    /// where somebody released the connection since it was taken: what stood in its way may be gone.
+    /// The work could not be done now and nothing was changed: its hints wait again, in memory, until the moment.
     pub fn put_back(&mut self, work: Work, until: Millis, whole_connection: bool) {
         self.let_go(&work.hand);
         let park = self.next_park;
@@ -549,7 +541,6 @@ impl Dispatch {
         if matches!(work.hand, Hand::Delivery(_)) {
             window.reading = window.reading.saturating_sub(1);
         }
-        let until = if window.releases == work.releases { until } else { 0 };
         if whole_connection {
             window.not_before = window.not_before.max(until);
         }

@@ -329,7 +329,6 @@ mod tests {
             hints,
             hand: Hand::Entity(link.entity.clone()),
             went_ahead: false,
-            releases: 0,
         };
         let said = External::Partial { fields: tandem_core::link::Fields::new(), stamp: Some(4) };
         Trail::new(&work, link, &said, "hubspot@0.1.0#1a2b3c4d".to_owned(), 1_000)

@@ -294,16 +294,3 @@ fn edits_of_system_a_that_wait_in_the_store_are_no_word_of_the_crm() {
         "it waits behind them in the same class"
     );
 }
-
-#[test]
-fn what_is_put_back_after_a_release_does_not_wait() {
-    let store = MemoryStore::default();
-    let mut dispatch = dispatch(&store);
-    dispatch.arrived([live(1)]);
-    let work = taken(&mut dispatch, &store).expect("a record");
-    dispatch.release(&connection());
-    dispatch.put_back(work, 5_000, false);
-    let again = taken(&mut dispatch, &store).expect("the record again, at once");
-    dispatch.put_back(again, 5_000, false);
-    assert_eq!(taken(&mut dispatch, &store), None, "nobody released it since");
-}

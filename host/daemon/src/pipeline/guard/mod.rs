@@ -455,7 +455,6 @@ mod tests {
             hints: rows.iter().enumerate().map(hint).collect(),
             hand: Hand::Entity(link.entity.clone()),
             went_ahead: false,
-            releases: 0,
         }
     }
 
