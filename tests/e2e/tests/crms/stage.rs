@@ -486,6 +486,16 @@ impl<R: Row> Stage<R> {
         self.crm.name_of(member)
     }
 
+    /// Lets a second of the CRM's pass: where a search lags behind writes (by 300 ms at most here), it shows by then what was written.
+    pub(crate) async fn search_catches_up(&self) -> Result<(), Error> {
+        let written = self.house.control.advance(0).await?;
+        until("a second passes", SOON, async || {
+            let now = self.house.control.advance(0).await?;
+            Ok(if now >= written + 1_000 { Ok(()) } else { Err(now.to_string()) })
+        })
+        .await
+    }
+
     /// Lets the CRM's second end: where times count in seconds, what follows has another one than what was.
     pub(crate) async fn next_second(&self) -> Result<(), Error> {
         let second = self.house.control.advance(0).await?.div_euclid(1_000);
