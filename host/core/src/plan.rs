@@ -377,7 +377,7 @@ fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Dra
     }
     let own_internal = link.own_internal == version_of(internal);
     let deleted = matches!(internal, Internal::Deleted { .. });
-    let seen = observe::judge(link, deleted, external, policy, now);
+    let seen = observe::judge(link, external, policy, now);
     link.internal_version = version_of(internal).max(link.internal_version);
     let state = match seen {
         observe::Seen::Ask(_, _) if deleted && link.external.is_none() => None,

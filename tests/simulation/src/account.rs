@@ -95,8 +95,6 @@ pub(crate) struct Account {
 pub(crate) struct Asked {
     pub(crate) now: Millis,
     pub(crate) run: u64,
-    /// It is a read of a record that is linked to one that is there.
-    pub(crate) linked: bool,
 }
 
 /// What the world knows of a change while it is made.
@@ -313,7 +311,7 @@ impl Account {
             ("POST", "/walk") => self.listed(self.walk(&body, asked.now), asked.now, pen.history),
             ("POST", "/people") => self.post(&body, pen),
             (method, path) => match path.strip_prefix("/people/") {
-                Some(id) if asked.linked && self.hides(id, method, &pen) => answer(404, &Value::Null),
+                Some(id) if self.hides(id, method, &pen) => answer(404, &Value::Null),
                 Some(id) => self.one(method, id.trim_end_matches("/erase"), request, &body, pen),
                 None => answer(400, &json!({ "message": "no such address" })),
             },

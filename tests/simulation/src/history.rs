@@ -115,8 +115,6 @@ pub(crate) struct History {
     pub(crate) taken: BTreeMap<(usize, String), Vec<Millis>>,
     /// Records of which a webhook told that the provider faulted over: what it said never came further.
     pub(crate) unread: BTreeSet<(usize, String)>,
-    /// When the provider of an account faulted, by the account's place.
-    pub(crate) faulted: Vec<(usize, Millis)>,
     /// Whose withheld writes an operator approved of, and when: the account's place, the id in System A.
     pub(crate) approved: BTreeMap<(usize, String), Millis>,
     /// Writes that an account took and that changed nothing.

@@ -67,10 +67,7 @@ impl<E: Send + 'static> Runtime for Natives<E> {
             return done;
         }
         let place = place_of(binding.connection());
-        let mut history = self.history.lock();
-        history.unread.extend(heard.into_iter().map(|id| (place, id)));
-        history.faulted.push((place, self.shared.now()));
-        drop(history);
+        self.history.lock().unread.extend(heard.into_iter().map(|id| (place, id)));
         if let Some(call) = read
             && let Some(call) = self.history.lock().calls.get_mut(&call)
         {

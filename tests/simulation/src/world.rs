@@ -323,12 +323,11 @@ impl World {
             Fate::Fine | Fate::LostAfter | Fate::BrokenAfter { .. } => {
                 let cursor_lost = self.faults.lock().cursor_lost;
                 let lost = crate::wire::line(&request).contains("/changes") && self.chance(cursor_lost);
-                let linked = self.is_linked(place, &crate::wire::line(&request));
                 let mut history = self.history.lock();
                 let Some(account) = self.accounts.get_mut(place) else { return };
                 account.working = own;
                 let pen = Pen { history: &mut history, now, number, who, lag };
-                let response = account.answer(&request, Asked { now, run, linked }, pen);
+                let response = account.answer(&request, Asked { now, run }, pen);
                 match fate {
                     Fate::LostAfter => Err(()),
                     Fate::BrokenAfter { wait } => Ok(no_effect(502, wait, seconds)),
@@ -351,23 +350,6 @@ impl World {
         let waits = if result.is_err() { self.roll(|dice| dice.between(3_000, 10_000)) } else { work };
         self.shared.after(waits, Event::Answer(slot, result));
         self.tell(place);
-    }
-
-    /// Whether a call reads a record that is linked to one that is there in System A, of an account that may know nothing of it.
-    fn is_linked(&self, place: usize, line: &str) -> bool {
-        let hides = self.accounts.get(place).is_some_and(|account| account.habits.hides > 0);
-        let id = line.strip_prefix("GET /people/").and_then(|rest| rest.split(' ').next());
-        let Some(id) = id.filter(|_| hides) else { return false };
-        let Some(of) = self.linked_to(place, id) else { return false };
-        // Where it is not known what became of a write, a look that finds nothing settles it.
-        let about = format!("/people/{id} ");
-        let in_doubt = self.history.lock().calls.values().any(|call| {
-            let is_write = call.line.contains(&about) && !call.line.starts_with("GET ");
-            call.place == place
-                && (is_write || call.line.starts_with("POST /people "))
-                && (!call.clean || call.faulted)
-        });
-        !in_doubt && self.system_a.document(&of).is_some()
     }
 
     /// Sends what an account has to tell.

@@ -106,7 +106,6 @@ fn says_nothing_new<'a>(
 /// Judges an observation and keeps what it says of identity, order and absence.
 pub(super) fn judge<'a>(
     link: &mut Link,
-    internal_deleted: bool,
     external: &'a External,
     policy: &ObjectPolicy,
     now: Millis,
@@ -135,7 +134,7 @@ pub(super) fn judge<'a>(
             redirect_to(link, to);
             Seen::Ask(Ask::ReadExternal, "the external record lives on under another id")
         }
-        External::Gone { proof, at } => gone(link, *proof, *at, internal_deleted, policy, now),
+        External::Gone { proof, at } => gone(link, *proof, *at, policy, now),
         External::Whole { id, fields, version, stamp, source, changed_at, by_other } => {
             let (stamp, source, by_other) = (*stamp, *source, *by_other);
             let observed = Whole { id, fields, version, stamp, source, changed_at, by_other };
@@ -234,18 +233,26 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
     Seen::State(State { fields, changed_at, ours, moved, own })
 }
 
-fn gone<'a>(
-    link: &mut Link,
-    proof: Proof,
-    at: Millis,
-    internal_deleted: bool,
-    policy: &ObjectPolicy,
-    now: Millis,
-) -> Seen<'a> {
+/// Whether the CRM's record was seen to be gone beyond doubt: its absence is proved, or it was missed again a while after it was missed
+/// first. That System A's record is deleted proves nothing: what was only missed may be there still, and stay.
+pub(super) fn is_gone(link: &Link, external: &External, policy: &ObjectPolicy) -> bool {
+    let External::Gone { proof, at } = external else { return false };
+    if matches!(link.life, Life::Lapsed { by: Side::External, .. }) {
+        return true;
+    }
+    match link.doubt {
+        None => *at >= link.committed_at && *proof == Proof::Confirmed,
+        Some(doubt) => {
+            *proof == Proof::Confirmed || *at >= doubt.since.saturating_add(policy.confirm_after())
+        }
+    }
+}
+
+fn gone<'a>(link: &mut Link, proof: Proof, at: Millis, policy: &ObjectPolicy, now: Millis) -> Seen<'a> {
     if link.external.is_none() {
         return Seen::Believed("an unknown record is gone");
     }
-    if matches!(link.life, Life::Lapsed { by: Side::External, .. }) {
+    if is_gone(link, &External::Gone { proof, at }, policy) {
         return Seen::Gone;
     }
     match link.doubt {
@@ -253,21 +260,17 @@ fn gone<'a>(
             // Word of a deletion that is older than what the link knows: the record may have been restored.
             Seen::Ask(Ask::ReadExternal, "word of a deletion from before the last commit")
         }
-        _ if proof == Proof::Confirmed || internal_deleted => Seen::Gone,
         None => {
             link.doubt = Some(Doubt { since: at, looks: 1, last: at });
             let due = at.saturating_add(policy.confirm_after());
             Seen::Ask(Ask::ReadExternalAt(due), "the external record was missed; it is looked for again")
         }
         Some(doubt) => {
-            let due = doubt.since.saturating_add(policy.confirm_after());
-            if at >= due {
-                return Seen::Gone;
-            }
             if at > doubt.last {
                 link.doubt =
                     Some(Doubt { since: doubt.since, looks: doubt.looks.saturating_add(1), last: at });
             }
+            let due = doubt.since.saturating_add(policy.confirm_after());
             let ask = if now < due { Ask::ReadExternalAt(due) } else { Ask::ReadExternal };
             Seen::Ask(ask, "the external record was missed; it is looked for again")
         }

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::compare::same;
+use super::observe::is_gone;
 use super::{
-    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, after_external_write,
-    after_internal_write,
+    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source,
+    after_external_write, after_internal_write,
 };
 use crate::Millis;
 use crate::id::ExternalId;
@@ -84,9 +85,16 @@ impl Unsettled {
         }
     }
 
+    /// Whether what is known of the CRM's record by now tells what became of the writes: it was read, or is gone beyond doubt.
+    #[must_use]
+    pub fn is_told_by(link: &Link, external: &External, policy: &ObjectPolicy) -> bool {
+        matches!(external, External::Whole { source: Source::Read { .. }, .. })
+            || is_gone(link, external, policy)
+    }
+
     /// Folds in what is known to have been written, by what both sides have now. `external` has to be a direct read that
-    /// began after the write; anything else proves nothing and changes nothing. Where the CRM's record is gone, System A's tells still
-    /// what it took before.
+    /// began after the write; anything else proves nothing and changes nothing, nor does a record that was only missed: see
+    /// [`Unsettled::is_told_by`]. Where the CRM's record is gone, System A's tells still what it took before.
     #[must_use]
     pub fn settle(
         &self,
@@ -99,11 +107,11 @@ impl Unsettled {
         let mut next = match external {
             External::Whole { .. } if matches!(internal, Internal::Absent) => return link.clone(),
             External::Whole { .. } => self.settle_external(link, external, policy, now),
-            External::Gone { .. } if self.removal && matches!(internal, Internal::Present { .. }) => {
+            _ if !is_gone(link, external, policy) => return link.clone(),
+            _ if self.removal && matches!(internal, Internal::Present { .. }) => {
                 return removed(link, policy, now);
             }
-            External::Gone { .. } => link.clone(),
-            _ => return link.clone(),
+            _ => link.clone(),
         };
         next = self.settle_internal(&next, link, internal, policy, now);
         // What follows is planned from the read as from any other: it did not begin before this.
@@ -185,7 +193,7 @@ impl Unsettled {
             fields: half(&self.to_internal, |pair| pair.external.as_ref()),
             version: None,
             stamp: None,
-            source: super::Source::Answer,
+            source: Source::Answer,
             changed_at: BTreeMap::new(),
             by_other: false,
         };

@@ -1,13 +1,19 @@
-//! What a piece of work leaves to be done: one hint for all that it was about, which waits on disk for its time.
+//! What a piece of work leaves to be done: one hint for all that it was about, which waits on disk for its time; and beside it what no
+//! look can tell once more.
 //!
 //! Invariant: what was told of a CRM's record and is not answered for yet is known to whoever works the record meanwhile. The hint of
 //! an edit in System A knows nothing of the one that waits, and would write over what that one tells of: so the link says that
 //! somebody has to look first.
 
-use tandem_core::exchange::Observed;
+use std::collections::BTreeMap;
+
+use tandem_core::Millis;
+use tandem_core::exchange::{Attribute, Observed};
+use tandem_core::id::ExternalId;
 use tandem_core::link::{Life, Link};
 
 use super::dispatch::Hand;
+use super::observe::edited_at;
 use super::{Clock, Pipeline, Work};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
@@ -86,6 +92,51 @@ pub(super) fn about_entity(hint: &mut Hint, hand: &Hand, commit: &Commit) {
     }
 }
 
+/// Edits of a linked record that were told with their times, from work that is to be done again: a later look shows what the record has
+/// by then, and not what one of our writes has gone over. They wait with the hint that is left, and are weighed anew.
+pub(super) fn dated(work: &Work, left: &Hint) -> Vec<Hint> {
+    if !matches!(work.hand, Hand::Entity(_)) {
+        return Vec::new();
+    }
+    // What is left may be such a word itself, if there was nothing else.
+    let is_dated = |hint: &&Hint| {
+        hint.observed != left.observed && hint.observed.as_ref().is_some_and(|it| edited_at(it).is_some())
+    };
+    let waits =
+        |hint: &Hint| Hint { class: left.class, due: left.due, attempts: left.attempts, ..hint.clone() };
+    work.hints.iter().filter(is_dated).map(waits).collect()
+}
+
+/// Records that are linked to nothing and that a read knew nothing of, by id, with the moment of the first such read.
+pub(super) type Missed = BTreeMap<ExternalId, Millis>;
+
+/// What an observation says of such a record, before its id.
+const MISSED: &str = "missed:";
+
+/// What these hints say of records that were missed. Nothing, where somebody told of something since: then each is looked for anew.
+pub(super) fn missed_before(work: &Work) -> Missed {
+    let mut all = Missed::new();
+    for hint in &work.hints {
+        let told = hint.observed.iter().flat_map(|observed| &observed.attributes);
+        let told = told.filter_map(|told| Some((told.name.strip_prefix(MISSED)?, told.value.parse().ok()?)));
+        let told: Vec<(&str, Millis)> = told.collect();
+        if told.is_empty() {
+            return Missed::new();
+        }
+        all.extend(told.into_iter().map(|(id, at)| (ExternalId::from(id), at)));
+    }
+    all
+}
+
+/// "They were missed": each is looked for once more before it counts as gone.
+pub(super) fn after_missing(hint: Hint, missed: &Missed) -> Hint {
+    let attribute =
+        |(id, at): (&ExternalId, &Millis)| Attribute { name: format!("{MISSED}{id}"), value: at.to_string() };
+    let attributes = missed.iter().map(attribute).collect();
+    let observed = Observed { attributes, ..touched_observation(&hint) };
+    Hint { observed: Some(observed), ..hint }
+}
+
 /// "Something happened to it": read it. Of a record of System A it is the link that knows the CRM's id.
 fn touched_observation(hint: &Hint) -> Observed {
     let id = match &hint.subject {
@@ -93,4 +144,87 @@ fn touched_observation(hint: &Hint) -> Observed {
         Subject::Internal(_) | Subject::Delivery(_) => "",
     };
     Observed::touched(hint.object.as_str(), id)
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::exchange::State;
+    use tandem_core::id::{EntityKey, ExternalKey};
+
+    use super::*;
+    use crate::store::Class;
+
+    fn hint(seq: u64, attributes: &[(&str, &str)], state: State) -> Hint {
+        let told =
+            |(name, value): &(&str, &str)| Attribute { name: (*name).to_owned(), value: (*value).to_owned() };
+        let observed = Observed {
+            state,
+            attributes: attributes.iter().map(told).collect(),
+            ..Observed::touched("contact", "e1")
+        };
+        Hint {
+            seq,
+            connection: "acme".into(),
+            object: "contact".into(),
+            subject: Subject::External("e1".into()),
+            class: Class::Live,
+            noticed_at: seq,
+            due: 0,
+            attempts: 0,
+            cause: "webhook".into(),
+            observed: Some(observed),
+        }
+    }
+
+    fn edit(seq: u64, at: &str) -> Hint {
+        hint(seq, &[("occurred-at", at)], State::Partial(b"{}".to_vec()))
+    }
+
+    fn work(hints: Vec<Hint>) -> Work {
+        let entity = EntityKey { scope: "acme".into(), object: "contact".into(), id: "1".into() };
+        Work {
+            connection: "acme".into(),
+            object: "contact".into(),
+            subject: Subject::External("e1".into()),
+            hints,
+            hand: Hand::Entity(entity),
+            went_ahead: false,
+        }
+    }
+
+    #[test]
+    fn edits_that_were_told_with_their_times_wait_beside_what_is_left() {
+        let some = work(vec![edit(1, "10"), hint(2, &[], State::Touched), edit(3, "30")]);
+        let left = Hint { due: 7, attempts: 2, class: Class::Retry, ..merged(&some, true).unwrap() };
+        let kept = dated(&some, &left);
+        let of = |hint: &Hint| (hint.observed.clone(), hint.noticed_at, hint.due, hint.attempts, hint.class);
+        let expected = |hint: &Hint| (hint.observed.clone(), hint.noticed_at, 7, 2, Class::Retry);
+        assert_eq!(
+            kept.iter().map(of).collect::<Vec<_>>(),
+            [&some.hints[0], &some.hints[2]].map(expected),
+            "each as it was told"
+        );
+        // Alone it is what is left, and not kept twice.
+        let one = work(vec![edit(1, "10")]);
+        assert_eq!(dated(&one, &merged(&one, false).unwrap()), []);
+        assert_eq!(dated(&one, &merged(&one, true).unwrap()).len(), 1);
+        // Nobody has written to a record that is linked to nothing.
+        let unlinked = Work { hand: Hand::External(key()), ..work(vec![edit(1, "10"), edit(2, "20")]) };
+        assert_eq!(dated(&unlinked, &merged(&unlinked, true).unwrap()), []);
+    }
+
+    fn key() -> ExternalKey {
+        ExternalKey { connection: "acme".into(), object: "contact".into(), id: "e1".into() }
+    }
+
+    #[test]
+    fn what_was_missed_is_known_to_the_next_look_and_forgotten_when_somebody_tells_of_it() {
+        let missed: Missed = [("e1".into(), 10), ("e:2".into(), 30)].into();
+        let next = after_missing(hint(1, &[], State::Touched), &missed);
+        assert_eq!(next.observed.as_ref().unwrap().state, State::Touched);
+        assert_eq!(missed_before(&work(vec![next.clone()])), missed);
+        assert_eq!(missed_before(&work(vec![next.clone(), next.clone()])), missed);
+        assert_eq!(missed_before(&work(vec![next, edit(2, "20")])), Missed::new());
+        assert_eq!(missed_before(&work(vec![edit(2, "20")])), Missed::new());
+    }
 }

@@ -18,7 +18,7 @@ use super::create::{BUSY_MS, identity_of};
 use super::dispatch::Hand;
 use super::record::{Case, Held, paused};
 use super::settle::End;
-use super::{Clock, Connection, Pipeline, PipelineError, Work};
+use super::{Clock, Connection, Pipeline, PipelineError, Work, origin_of};
 use crate::delivery::Deliver;
 use crate::internal::{Expected, Internal, Outcome, Write};
 use crate::provider::Runtime;
@@ -471,7 +471,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     id: entity.id.clone(),
                     expected: Expected::Version(version),
                     document: None,
-                    origin: format!("tandem:{}", case.connection.id),
+                    origin: origin_of(&case.connection.id),
                 };
                 match self.rooms.internal.write_if(write).await? {
                     Outcome::Written(record) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tandem_core::Millis;
 use tandem_core::clash::Waits;
 use tandem_core::document;
-use tandem_core::exchange::{Answer, Attribute, Find, Operation, Reference, State};
+use tandem_core::exchange::{Answer, Attribute, Find, Operation, Proof, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
 use tandem_core::link::{Fields, Life, Link, Side};
 pub(super) use tandem_core::matching::identity_of;
@@ -412,10 +412,17 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         let fields = match &seen.body {
             Body::Whole(fields) => fields.clone(),
-            Body::Gone(_) => {
+            Body::Gone(proof) => {
                 if self.rooms.store.entity_of(key)?.is_some() {
                     // Linked while it was read.
                     return Ok(self.busy());
+                }
+                if *proof == Proof::Unconfirmed
+                    && let Some(until) = case.misses(&key.id, began)
+                {
+                    // Nothing else may ever tell of it again.
+                    let (missed, commit) = (std::mem::take(&mut case.missed), Commit::new());
+                    return Ok(End::Missed { missed, until, commit });
                 }
                 if !self.is_left(&provisional, connection).await? {
                     return Ok(End::Done(Commit::new()));
@@ -577,7 +584,7 @@ fn without_entity(mut end: End) -> End {
             *entity = None;
             commit.ops.retain(|op| !matches!(op, Op::AddHistory(_)));
         }
-        End::Again { commit, .. } | End::Clash { commit, .. } => {
+        End::Again { commit, .. } | End::Clash { commit, .. } | End::Missed { commit, .. } => {
             commit.ops.retain(|op| !matches!(op, Op::AddHistory(_)));
         }
         End::Done(_) | End::PutBack { .. } | End::Later { .. } => {}

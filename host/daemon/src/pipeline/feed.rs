@@ -2,7 +2,7 @@
 
 use tandem_core::id::ConnectionId;
 
-use super::{Clock, Pipeline, PipelineError};
+use super::{Clock, Pipeline, PipelineError, origin_of};
 use crate::delivery::Deliver;
 use crate::internal::{Change, Internal};
 use crate::provider::Runtime;
@@ -177,5 +177,5 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
 /// The write that this connection's own work made: its hint is undone until the link knows the version.
 fn is_own(change: &Change, connection: &ConnectionId) -> bool {
-    change.origin.strip_prefix("tandem:") == Some(connection.as_str())
+    change.origin == origin_of(connection)
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tandem_core::Millis;
 use tandem_core::clash::{Choice, Clash, Kind, Rival, Waits};
-use tandem_core::exchange::{Answer, Attribute, Find, Observed, Operation, State};
+use tandem_core::exchange::{Answer, Attribute, Find, Observed, Operation, Proof, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
 use tandem_core::link::{Fields, Life, Link, Pair, Side};
 use tandem_core::plan::{self, Internal as InternalState};
@@ -521,6 +521,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let id = seen.id.clone();
                 match self.read_external(case, &id).await? {
                     Ok((read, began)) => {
+                        if matches!(read.body, Body::Gone(Proof::Unconfirmed))
+                            && let Some(until) = case.misses(&id, began)
+                        {
+                            // The search shows it: whoever were made beside it might be there twice.
+                            let (missed, commit) = (std::mem::take(&mut case.missed), self.take_commit(case));
+                            return Ok(Err(End::Missed { missed, until, commit }));
+                        }
                         seen = read;
                         // What was found before is no newer for it.
                         all.began = all.began.min(began);

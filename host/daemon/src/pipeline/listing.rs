@@ -232,7 +232,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
 fn not_before(end: &End, now: u64) -> Looked {
     Looked::NotBefore(match end {
-        End::PutBack { until, .. } | End::Later { until, .. } => *until,
+        End::PutBack { until, .. } | End::Later { until, .. } | End::Missed { until, .. } => *until,
         End::Again { not_before, .. } => (*not_before).max(now.saturating_add(5_000)),
         End::Done(_) | End::Clash { .. } | End::SetAside { .. } => now.saturating_add(60_000),
     })

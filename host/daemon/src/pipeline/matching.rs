@@ -163,7 +163,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     fn halt(&self, end: End) -> Halt {
         let now = self.rooms.clock.now();
         match end {
-            End::PutBack { until, .. } | End::Later { until, .. } => Halt::NotBefore(until),
+            End::PutBack { until, .. } | End::Later { until, .. } | End::Missed { until, .. } => {
+                Halt::NotBefore(until)
+            }
             End::Again { not_before, .. } => Halt::NotBefore(not_before.max(now.saturating_add(5_000))),
             End::SetAside { point, problems, .. } => {
                 let said = problems.first().map_or("", |problem| problem.message.as_str());

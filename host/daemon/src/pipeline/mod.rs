@@ -427,6 +427,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 }
 
+/// By whom System A's records are written when a connection writes them.
+fn origin_of(connection: &ConnectionId) -> String {
+    format!("tandem:{connection}")
+}
+
 /// The id that System A's record gets when it was born in a CRM: the same after every crash.
 fn internal_id(
     connection: &ConnectionId,

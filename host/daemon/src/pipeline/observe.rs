@@ -136,7 +136,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 }
 
 /// When the edit was made that a partial observation tells of, on the CRM's clock.
-fn edited_at(observed: &Observed) -> Option<Millis> {
+pub(super) fn edited_at(observed: &Observed) -> Option<Millis> {
     if !matches!(observed.state, State::Partial(_)) {
         return None;
     }

@@ -11,10 +11,12 @@ use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link, Pair};
 use tandem_core::plan::{
-    self, Ask, Edit, External, ExternalWrite, Internal as InternalState, Peer, Source, Unsettled, Verdict,
+    self, Ask, Edit, External, ExternalWrite, Internal as InternalState, InternalWrite, Peer, Source,
+    Unsettled, Verdict,
 };
 use tandem_core::rules::Action;
 
+use super::again::{Missed, missed_before};
 use super::dispatch::{Dispatch, Hand};
 use super::exchange::{Body, Seen};
 use super::guard::{Kind, Reservation, Ruling, Withheld, Writes, is_bulk, is_known, is_unasked};
@@ -22,7 +24,7 @@ use super::inbox::problem;
 use super::peers::Other;
 use super::settle::{End, changes_nothing};
 use super::trail::Trail;
-use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
+use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, origin_of};
 use crate::delivery::Deliver;
 use crate::internal::{Internal, Record};
 use crate::provider::Runtime;
@@ -117,9 +119,19 @@ pub(super) struct Case<'a> {
     pub(super) reservation: Option<Reservation>,
     /// The guard's number for what is deleted or withheld together.
     pub(super) batch: u64,
+    /// Records that are linked to nothing and were missed.
+    pub(super) missed: Missed,
 }
 
 impl Case<'_> {
+    /// A record that is linked to nothing was missed by a read. Until when it is left before it is looked for again; None: that was done,
+    /// and it is gone.
+    pub(super) fn misses(&mut self, id: &ExternalId, began: Millis) -> Option<Millis> {
+        let since = *self.missed.entry(id.clone()).or_insert(began);
+        let until = since.saturating_add(self.object.policy.confirm_after());
+        (began < until).then_some(until)
+    }
+
     /// When the look began that shows a record whose removal got no answer: a replica that lags shows it as well.
     fn shown_after_removal(&self) -> Option<Millis> {
         match self.external {
@@ -288,6 +300,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             allowed: None,
             reservation: None,
             batch: 0,
+            missed: missed_before(work),
         };
         case.take_up_places();
         case
@@ -299,6 +312,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         case.peers = self.peers(&case)?;
         self.take_up_withheld(&mut case)?;
         let mut internal = self.read_for(&mut case).await?;
+        self.settle_deletion(&mut case, &internal);
         for _ in 0..ROUNDS {
             let now = self.rooms.clock.now();
             let (removal, doubt) = (case.shown_after_removal(), case.link.doubt);
@@ -407,13 +421,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         commit
     }
 
-    /// Folds updates that were found half done into the link, once the CRM's record was read.
+    /// Folds updates that were found half done into the link, once the CRM's record was read. While it is only missed, they stay in
+    /// doubt, and their intent on disk.
     fn settle_updates(&self, case: &mut Case<'_>, internal: &InternalState, now: Millis) {
-        let read = matches!(
-            case.external,
-            External::Whole { source: Source::Read { .. }, .. } | External::Gone { .. }
-        );
-        if !case.settling || !read {
+        if !case.settling || !Unsettled::is_told_by(&case.link, &case.external, &case.object.policy) {
             return;
         }
         case.settling = false;
@@ -422,6 +433,32 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             case.link = settled;
             case.note("settled", "a write had taken effect whose answer or commit was lost", now);
         }
+    }
+
+    /// System A's record was deleted by this very connection, and the commit of that was lost: the CRM's deletion was carried over, and
+    /// there is none of System A's to carry back. What the CRM has by now came back since; whatever was seen of it is seen anew.
+    fn settle_deletion(&self, case: &mut Case<'_>, internal: &InternalState) {
+        let InternalState::Deleted { version, .. } = internal else { return };
+        let is_over = matches!(case.link.life, Life::Tombstone { .. } | Life::Detached { .. });
+        if is_over
+            || case.link.external.is_none()
+            || case.link.internal_version >= Some(*version)
+            || case.internal_origin != origin_of(&case.connection.id)
+        {
+            return;
+        }
+        let now = self.rooms.clock.now();
+        let (write, policy) = (InternalWrite::Delete { expected: *version }, &case.object.policy);
+        case.link = plan::after_internal_write(&case.link, &write, *version, &case.external, policy, now);
+        case.settling = false;
+        if case.external != External::Unseen {
+            case.external = External::Touched;
+        }
+        case.note(
+            "settled",
+            "the CRM's deletion had been carried over, and the commit of that was lost",
+            now,
+        );
     }
 
     /// System A's record of a case, and who wrote it.

@@ -9,7 +9,7 @@ use tandem_core::exchange::{Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ObjectName, ProviderId};
 use tandem_core::link::Link;
 
-use super::again::{about_entity, merged};
+use super::again::{Missed, about_entity, after_missing, dated, merged};
 use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
@@ -43,6 +43,15 @@ pub(super) enum End {
         until: Millis,
         /// Read the CRM's record first.
         touched: bool,
+        /// What was done so far.
+        commit: Commit,
+    },
+    /// A record that is linked to nothing was missed: it is looked for again before it counts as gone.
+    Missed {
+        /// All that were missed so far.
+        missed: Missed,
+        /// Not before this moment.
+        until: Millis,
         /// What was done so far.
         commit: Commit,
     },
@@ -114,6 +123,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             End::Later { until, touched, commit } => {
                 (commit, merged(&work, touched).map(|hint| Hint { seq: 0, due: until.max(1), ..hint }))
             }
+            End::Missed { missed, until, commit } => {
+                let next = merged(&work, true).map(|hint| after_missing(hint, &missed));
+                (commit, next.map(|hint| Hint { seq: 0, due: until.max(1), ..hint }))
+            }
             End::Again { problem, point, not_before, touched, commit } => match merged(&work, touched) {
                 Some(mut hint) if hint.attempts.saturating_add(1) >= self.limits.attempts => {
                     outcome = "set-aside";
@@ -159,9 +172,19 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             commit.push(Op::DropHint(hint.key()));
         }
         let goes_on = next.is_some();
+        let mut kept = 1;
         if let Some(mut hint) = next {
             about_entity(&mut hint, &work.hand, &commit);
             self.owe_a_look(&mut commit, &work, &hint)?;
+            for mut told in dated(&work, &hint) {
+                let subject = told.subject.clone();
+                about_entity(&mut told, &work.hand, &commit);
+                if told.subject == subject {
+                    kept += 1;
+                    told.seq = self.rooms.store.next_seq();
+                    commit.push(Op::AddHint(told));
+                }
+            }
             hint.seq = self.rooms.store.next_seq();
             commit.push(Op::AddHint(hint));
         }
@@ -197,7 +220,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         dispatch.finish(&work);
         if committed.is_ok() {
             if goes_on {
-                for hint in work.hints.iter().skip(1) {
+                for hint in work.hints.iter().skip(kept) {
                     self.rooms.metrics.hint_merged(hint.class.name());
                 }
             } else {

@@ -246,7 +246,11 @@ impl Case<'_> {
             End::SetAside { point, problems, commit, .. } => {
                 ("set-aside", in_words(point, problems), pointers(problems), commit)
             }
-            End::Done(_) | End::PutBack { .. } | End::Later { .. } | End::Clash { .. } => return end,
+            End::Done(_)
+            | End::PutBack { .. }
+            | End::Later { .. }
+            | End::Missed { .. }
+            | End::Clash { .. } => return end,
         };
         self.note_fields(fields, what, &why, now);
         self.trail.flush(&self.link, self.stored.is_none(), commit);

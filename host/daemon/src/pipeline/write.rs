@@ -19,7 +19,7 @@ use super::inbox::problem;
 use super::intent::Guard;
 use super::record::{Case, Held, Next};
 use super::settle::{DISK_FULL_MS, End};
-use super::{Clock, Pipeline, PipelineError};
+use super::{Clock, Pipeline, PipelineError, origin_of};
 use crate::delivery::{Deliver, SendError};
 use crate::internal::{Expected, Internal, Outcome, Write as InternalRequest};
 use crate::provider::Runtime;
@@ -70,7 +70,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 id: entity.id.clone(),
                 expected,
                 document,
-                origin: format!("tandem:{}", case.connection.id),
+                origin: origin_of(&case.connection.id),
             })
             .await?;
         let now = self.rooms.clock.now();

@@ -1,7 +1,6 @@
 //! Edits that a write of Tandem's overtook, where the account's events tell of each with its time: none is lost without a word.
 
 use tandem::store::{HistoryEntry, Store as _};
-use tandem_core::Millis;
 use tandem_core::id::EntityKey;
 
 use super::deeds::FULL_HISTORY;
@@ -11,25 +10,14 @@ use crate::history::{Change, Side, What, Who};
 use crate::scenario::Kind as Scene;
 use crate::values::{CODE, OBJECT, TAGS};
 
-/// What was told is worked on no later than this.
-const LATE: Millis = 60_000;
-
 impl Checker<'_> {
-    /// Whether a webhook of a change of a record was taken in and read. Where the provider faults over the work that it led to, what it
-    /// said is not kept.
+    /// Whether a webhook of a change of a record was taken in and read.
     pub(super) fn was_told(&self, place: usize, id: &str, number: u64) -> bool {
         let unread = self.history.unread.contains(&(place, id.to_owned()));
-        let is_kept = |at: Millis| {
-            let mut faults = self.history.faulted.iter().filter(|(of, _)| *of == place);
-            !faults.any(|(_, fault)| (at..=at.saturating_add(LATE)).contains(fault))
-        };
         let mut told = self.history.told.values().flatten();
         !unread
             && told.any(|told| {
-                told.place == place
-                    && told.id == id
-                    && told.number == number
-                    && told.acknowledged.is_some_and(is_kept)
+                told.place == place && told.id == id && told.number == number && told.acknowledged.is_some()
             })
     }
 

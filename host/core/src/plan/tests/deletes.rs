@@ -192,13 +192,27 @@ fn deletion_against_update_can_wait_for_a_person() {
 
 #[test]
 fn both_deleted_is_a_tombstone_without_a_write() {
-    for proof in [Proof::Confirmed, Proof::Unconfirmed] {
-        let plan = run(&base(), &deleted(2), &gone(proof), &policy());
-        assert!(quiet(&plan));
-        assert!(matches!(plan.link.life, Life::Tombstone { .. }));
-    }
+    let plan = run(&base(), &deleted(2), &gone(Proof::Confirmed), &policy());
+    assert!(quiet(&plan));
+    assert!(matches!(plan.link.life, Life::Tombstone { .. }));
     let plan = run(&unlinked(), &deleted(2), &External::Unseen, &policy());
     assert!(quiet(&plan) && matches!(plan.link.life, Life::Tombstone { .. }));
+}
+
+/// Taken for gone, a record that was there all the while would stay there, or come back as a new one.
+#[test]
+fn a_record_that_was_deleted_in_system_a_is_not_gone_from_the_crm_when_it_was_missed_once() {
+    let plan = run(&base(), &deleted(2), &gone(Proof::Unconfirmed), &policy());
+    let due = NOW + CONFIRM_AFTER_MS;
+    assert_eq!((plan.ask, plan.external), (Some(Ask::ReadExternalAt(due)), None));
+    assert!(matches!(plan.link.life, Life::Active));
+    let seen = read(&[("/phone", json!("1"))]);
+    let there = run(&plan.link, &deleted(2), &seen, &policy());
+    assert!(matches!(there.external, Some(ExternalWrite::Remove { .. })), "{}", there.reason);
+    let late = External::Gone { proof: Proof::Unconfirmed, at: due };
+    let late = super::super::plan(&plan.link, &deleted(2), &late, &policy(), due);
+    assert!(quiet(&late));
+    assert!(matches!(late.link.life, Life::Tombstone { .. }));
 }
 
 #[test]

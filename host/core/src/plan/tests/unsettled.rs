@@ -153,19 +153,25 @@ fn what_came_back_after_a_removal_whose_answer_was_lost_is_not_deleted_for_it() 
     assert!(!unsettled.is_empty());
     // Somebody brings the record back in System A, and the CRM's is gone: by our own hand.
     let back = present(3, &members);
-    for proof in [Proof::Confirmed, Proof::Unconfirmed] {
-        let gone = External::Gone { proof, at: NOW + 1 };
-        let settled = unsettled.settle(&plan.link, &back, &gone, &policy(), NOW + 1);
-        assert_eq!(settled.committed_at, plan.link.committed_at, "no read is known to be older than this");
-        let next = run(&settled, &back, &gone, &policy());
-        assert_eq!(next.internal, None, "{proof:?}: {}", next.reason);
-        assert!(matches!(next.external, Some(ExternalWrite::Create { .. })), "{proof:?}: {}", next.reason);
+    // Missed once it may be there still: the note is kept until it is seen, or missed again.
+    let due = NOW + 1 + policy().confirm_after();
+    let missed = External::Gone { proof: Proof::Unconfirmed, at: NOW + 1 };
+    assert!(!Unsettled::is_told_by(&plan.link, &missed, &policy()));
+    assert_eq!(unsettled.settle(&plan.link, &back, &missed, &policy(), NOW + 1), plan.link);
+    let doubted = run(&plan.link, &back, &missed, &policy()).link;
+    let again = External::Gone { proof: Proof::Unconfirmed, at: due };
+    let gone = External::Gone { proof: Proof::Confirmed, at: NOW + 1 };
+    for (link, gone) in [(&plan.link, &gone), (&doubted, &again)] {
+        assert!(Unsettled::is_told_by(link, gone, &policy()));
+        let settled = unsettled.settle(link, &back, gone, &policy(), NOW + 1);
+        assert_eq!(settled.committed_at, link.committed_at, "no read is known to be older than this");
+        let next = run(&settled, &back, gone, &policy());
+        assert_eq!(next.internal, None, "{gone:?}: {}", next.reason);
+        assert!(matches!(next.external, Some(ExternalWrite::Create { .. })), "{gone:?}: {}", next.reason);
         assert_eq!(next.link.incarnation, link.incarnation + 1);
         // Without the note it is the CRM's deletion, which takes what did not change with it.
-        let unnoted = Unsettled::default().settle(&plan.link, &back, &gone, &policy(), NOW + 1);
-        assert_eq!(unnoted, plan.link);
+        assert_eq!(Unsettled::default().settle(link, &back, gone, &policy(), NOW + 1), *link);
     }
-    let gone = External::Gone { proof: Proof::Confirmed, at: NOW + 1 };
     let unnoted = run(&plan.link, &back, &gone, &policy());
     assert!(matches!(unnoted.internal, Some(InternalWrite::Delete { .. })), "{}", unnoted.reason);
     // Where it was not brought back both are gone, and where the removal did not arrive nothing is settled.
@@ -178,11 +184,14 @@ fn what_came_back_after_a_removal_whose_answer_was_lost_is_not_deleted_for_it() 
 fn what_was_not_read_settles_nothing() {
     let (link, unsettled) = on_its_way_out();
     let internal = present(2, &[("/phone", json!("2"))]);
-    for external in [External::Unseen, External::Touched] {
+    let missed = External::Gone { proof: Proof::Unconfirmed, at: NOW };
+    for external in [External::Unseen, External::Touched, missed] {
+        assert!(!Unsettled::is_told_by(&link, &external, &policy()));
         assert_eq!(unsettled.settle(&link, &internal, &external, &policy(), NOW), link);
     }
     // Nor does what arrived, where System A has no record that it could have come from.
     let external = read(&[("/phone", json!("2")), ("/name", json!("Ann"))]);
+    assert!(Unsettled::is_told_by(&link, &external, &policy()));
     assert_ne!(unsettled.settle(&link, &internal, &external, &policy(), NOW), link);
     assert_eq!(unsettled.settle(&link, &Internal::Absent, &external, &policy(), NOW), link);
 }

@@ -7,6 +7,8 @@
     reason = "a helper that fails fails its test"
 )]
 
+mod missed;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,9 +18,9 @@ use tandem_e2e::rest::{patched, starter, write_whole};
 use tandem_e2e::{Error, until};
 use tandem_simulator::control::types::{FaultKind, FaultOrder, PersonDeed};
 
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-fn plan(scopes: &[&str]) -> Plan {
+pub(crate) fn plan(scopes: &[&str]) -> Plan {
     Plan {
         connection: "[settings]\nkey_property = \"tandem_key\"\nsettle_ms = 500\npoll_every_ms = 600000\n\
                      [objects.contact]\nconfirm_after = \"200ms\"\n"
@@ -28,7 +30,7 @@ fn plan(scopes: &[&str]) -> Plan {
 }
 
 /// So many contacts on both sides: System A's ids by number.
-async fn filled(house: &House, scope: &str, many: usize) -> Result<Vec<String>, Error> {
+pub(crate) async fn filled(house: &House, scope: &str, many: usize) -> Result<Vec<String>, Error> {
     let mut ids = Vec::new();
     for number in 0..many {
         let document = json!({
@@ -43,7 +45,7 @@ async fn filled(house: &House, scope: &str, many: usize) -> Result<Vec<String>, 
 }
 
 /// The account's contacts that are alive, by address: id and properties.
-async fn people(house: &House, scope: &str) -> Result<BTreeMap<String, (u64, Value)>, Error> {
+pub(crate) async fn people(house: &House, scope: &str) -> Result<BTreeMap<String, (u64, Value)>, Error> {
     let dump = house.control.dump(house.customer(scope)?.info.portal_id).await?;
     let alive = dump.records.iter().filter(|record| !record.archived);
     Ok(alive
@@ -55,7 +57,7 @@ async fn people(house: &House, scope: &str) -> Result<BTreeMap<String, (u64, Val
 }
 
 /// System A's records with their versions.
-async fn versions(house: &House, scope: &str) -> Result<Vec<(String, u64)>, Error> {
+pub(crate) async fn versions(house: &House, scope: &str) -> Result<Vec<(String, u64)>, Error> {
     let mut all: Vec<_> =
         house.system_a(scope).list().await?.into_iter().map(|record| (record.id, record.version)).collect();
     all.sort();
@@ -81,7 +83,7 @@ async fn writes(house: &House, scope: &str) -> Result<u64, Error> {
     .sum())
 }
 
-async fn row(house: &House, connection: &str) -> Result<Value, Error> {
+pub(crate) async fn row(house: &House, connection: &str) -> Result<Value, Error> {
     let status = house.get(&format!("/v1/status?connection={connection}")).await?;
     Ok(status["connections"][0].clone())
 }
@@ -100,14 +102,14 @@ async fn stopped(house: &House, connection: &str, many: u64) -> Result<Vec<Value
     Ok(all)
 }
 
-fn run(house: &House, arguments: &[&str]) -> Result<String, Error> {
+pub(crate) fn run(house: &House, arguments: &[&str]) -> Result<String, Error> {
     let output = house.command(arguments)?.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{arguments:?}: {said} {}", String::from_utf8_lossy(&output.stderr));
     Ok(said)
 }
 
-async fn nothing_waits(house: &House, connection: &str) -> Result<(), Error> {
+pub(crate) async fn nothing_waits(house: &House, connection: &str) -> Result<(), Error> {
     house.quiet(SOON).await?;
     assert_eq!(house.get(&format!("/v1/deletes?connection={connection}")).await?, json!([]));
     assert_eq!(row(house, connection).await?["cause"], json!("none"));
@@ -417,106 +419,6 @@ async fn deletions_in_a_crm_stop_beyond_the_rate_and_wait_for_a_person_over_a_re
     assert_eq!(there["p3@acme.example"].1["jobtitle"], json!("Pilot 3"));
     assert_eq!(run(&house, &["deletes", "undo", "--all"])?, "undid nothing: there is no such thing\n");
     assert_eq!(house.control.violations().await?.total, 0);
-    Ok(())
-}
-
-/// How often an account was asked for one record.
-async fn reads(house: &House, scope: &str) -> Result<u64, Error> {
-    let portal = house.customer(scope)?.info.portal_id;
-    Ok(house.control.account_counts(portal).await?.calls("contacts.read"))
-}
-
-/// The account's one record is not found from now on, or so often, and the daemon looks for it; gives the disturbance's number.
-async fn misses(house: &House, scope: &str, times: Option<u32>) -> Result<u64, Error> {
-    let missing = FaultOrder::new(FaultKind::Status { status: 404, retry_after: None });
-    let missing = missing.portal(house.customer(scope)?.info.portal_id).operation("contacts.read");
-    let missing = house.control.order(&FaultOrder { count: times, ..missing }).await?;
-    let (external, _) = people(house, scope).await?[&format!("p0@{scope}.example")];
-    run(house, &["look", scope, "contact", "--external", &external.to_string()])?;
-    Ok(missing)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_is_not_found_for_a_moment_is_looked_for_again_and_deletes_nothing() -> Result<(), Error>
-{
-    let house = House::build(plan(&["acme"])).await?;
-    house.walked(SOON).await?;
-    let ids = filled(&house, "acme", 1).await?;
-    let before =
-        (versions(&house, "acme").await?, people(&house, "acme").await?, reads(&house, "acme").await?);
-    // Neither among the contacts nor in the recycle bin: that is two calls. The third one finds it.
-    misses(&house, "acme", Some(2)).await?;
-    until("it was looked for again", SOON, async || {
-        let more = reads(&house, "acme").await? - before.2;
-        Ok(if more > 2 { Ok(()) } else { Err(format!("{more} calls")) })
-    })
-    .await?;
-    nothing_waits(&house, "acme").await?;
-    assert_eq!((versions(&house, "acme").await?, people(&house, "acme").await?), (before.0, before.1));
-    assert_eq!(house.get("/v1/deletes/done?limit=10").await?, json!([]));
-    // And the two are one record still.
-    house.system_a("acme").patch(&ids[0], &json!({ "city": "Bonn" })).await?;
-    until("an edit arrives", SOON, async || {
-        let there = people(&house, "acme").await?["p0@acme.example"].1.clone();
-        Ok(if there["city"] == json!("Bonn") { Ok(()) } else { Err(there.to_string()) })
-    })
-    .await?;
-    nothing_waits(&house, "acme").await?;
-    assert_eq!(people(&house, "acme").await?.len(), 1);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_was_not_found_is_looked_for_again_after_a_kill_before_it_counts_as_deleted()
--> Result<(), Error> {
-    let scopes = ["stays", "returns"];
-    let mut plan = plan(&scopes);
-    // The kill comes before either is looked for again.
-    plan.connection = plan.connection.replace("\"200ms\"", "\"10s\"");
-    let mut house = House::build(plan).await?;
-    house.walked(SOON).await?;
-    let mut ids = BTreeMap::new();
-    let mut missing = BTreeMap::new();
-    for scope in scopes {
-        ids.insert(scope, filled(&house, scope, 1).await?.remove(0));
-    }
-    for scope in scopes {
-        missing.insert(scope, misses(&house, scope, None).await?);
-    }
-    for scope in scopes {
-        until("another look waits", SOON, async || {
-            let row = row(&house, scope).await?;
-            let waits = row["delayed"] == json!(1) && row["waiting"] == json!(0);
-            Ok(if waits { Ok(()) } else { Err(row.to_string()) })
-        })
-        .await?;
-    }
-    let asked = [reads(&house, "stays").await?, reads(&house, "returns").await?];
-    for scope in scopes {
-        assert!(
-            house.system_a(scope).read(&ids[scope]).await?.is_some(),
-            "{scope}: deleted at the first look"
-        );
-    }
-    house.kill().await?;
-    house.control.withdraw(missing["returns"]).await?;
-    house.start().await?;
-    // Nobody edits and nothing is polled: only the look that waited tells of it.
-    until("the one that is missing still is deleted", SOON, async || {
-        let here = house.system_a("stays").read(&ids["stays"]).await?;
-        Ok(here.map_or(Ok(()), |document| Err(document.to_string())))
-    })
-    .await?;
-    until("the other one was looked for, too", SOON, async || {
-        let more = reads(&house, "returns").await? - asked[1];
-        Ok(if more > 0 { Ok(()) } else { Err(format!("{more} calls")) })
-    })
-    .await?;
-    house.quiet(SOON).await?;
-    assert!(reads(&house, "stays").await? > asked[0], "it was deleted without another look");
-    assert!(house.system_a("returns").read(&ids["returns"]).await?.is_some(), "it had come back");
-    let done = house.get("/v1/deletes/done?limit=10").await?;
-    assert_eq!(done.as_array().map(Vec::len), Some(1), "{done}");
     Ok(())
 }
 
