@@ -160,10 +160,10 @@ pub struct Held {
 /// Who gave a value, and when, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
-    /// Who: the origin of a record of System A; "own" or "other" of a CRM.
+    /// Who: the origin of a record of System A; of a CRM what it calls them, "own" or "other".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// When: the time of the record in System A; of a CRM, when the change was noticed.
+    /// When: the time of the record in System A; of a CRM, when the edit was made, or when it was noticed if nothing tells that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Millis>,
 }

@@ -74,6 +74,11 @@ impl HubSpot {
             if source.is_some_and(|source| BACKGROUND.contains(&source)) {
                 row.attributes.push(tandem_provider::Attribute::new("background", "true"));
             }
+            if let Some(source) = text("changeSource") {
+                // A person of the account, or another app: `CRM_UI userId:123`, `INTEGRATION 54321`.
+                let by = text("sourceId").map_or_else(|| source.to_owned(), |id| format!("{source} {id}"));
+                row.attributes.push(tandem_provider::Attribute::new("by", by));
+            }
             if let Some(at) = text("occurredAt") {
                 // Not a stamp: it is not the record's modification time, and events come in any order.
                 row.attributes.push(tandem_provider::Attribute::new("occurred-at", at));

@@ -55,6 +55,10 @@ impl Pipedrive {
             if by_program && row.author.as_deref() == Some("other") {
                 row.attributes.push(Attribute::new("background", "true"));
             }
+            if let Some(user) = text("user_id") {
+                let through = text("change_source").map_or_else(String::new, |source| format!(" ({source})"));
+                row.attributes.push(Attribute::new("by", format!("user {user}{through}")));
+            }
             if let Some(at) = person.and_then(stamp_of) {
                 row.attributes.push(Attribute::new("occurred-at", at.to_string()));
             }

@@ -70,6 +70,9 @@ impl Salesforce {
         observed.author = author.map(str::to_owned);
         observed.attributes.push(tandem_provider::Attribute::new("event", "outbound-message"));
         observed.attributes.push(tandem_provider::Attribute::new("notification", notification.id.clone()));
+        if let Some(user) = text("LastModifiedById") {
+            observed.attributes.push(tandem_provider::Attribute::new("by", format!("user {}", user.trim())));
+        }
         Ok(observed)
     }
 

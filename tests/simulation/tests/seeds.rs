@@ -1,34 +1,40 @@
-//! As many worlds as the time of a normal test run allows, and those that once failed.
+//! The worlds of a normal test run, and those that once failed.
 
 use std::io::Write as _;
 use std::time::Duration;
 
-use tandem_simulation::{Options, Plan, run, simulate};
+use tandem_simulation::{Options, Plan, Progress, run, simulate};
 
-/// Seeds of the normal test run: as far as those that fail are known (`open.txt`). `TANDEM_SEEDS` asks for more, without a bound of
-/// time.
+/// Seeds of the normal test run: as far as those that fail are known (`open.txt`). `TANDEM_SEEDS` says another number;
+/// `TANDEM_SEEDS_SECONDS`, after which no world is begun any more, as in CI.
 const SEEDS: u64 = 10_000;
-
-/// The normal test run begins no world after this; `TANDEM_SEEDS_SECONDS` says less, as CI does.
-const MOST: Duration = Duration::from_secs(300);
 
 fn said<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
+/// Not captured: it takes minutes. Told of each ten seconds, it says something once a minute.
+fn tell(progress: Progress<'_>) {
+    if let Progress::Ended(ended, of, failed, took) = progress
+        && (took.as_secs() / 10).is_multiple_of(6)
+    {
+        let took = took.as_secs();
+        let _shown =
+            writeln!(std::io::stderr(), "simulation: {ended} of {of} seeds, {failed} failed, after {took} s");
+    }
+}
+
 #[test]
 fn every_world_ends_with_nothing_lost_doubled_flipped_back_or_written_without_a_cause() {
-    let asked = said("TANDEM_SEEDS");
-    let most = said("TANDEM_SEEDS_SECONDS").map_or(MOST, Duration::from_secs);
     let report = run(&Plan {
         from: 0,
-        seeds: asked.unwrap_or(SEEDS),
+        seeds: said("TANDEM_SEEDS").unwrap_or(SEEDS),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        most: asked.is_none().then_some(most),
+        most: said("TANDEM_SEEDS_SECONDS").map(Duration::from_secs),
         plant: None,
         plain: false,
         stop_at: 100,
-        tell: None,
+        tell: Some(tell),
     });
     let open: Vec<u64> = include_str!("../open.txt")
         .lines()

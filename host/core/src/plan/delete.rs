@@ -10,6 +10,7 @@ use super::{
     Ask, Conflict, Draft, External, ExternalWrite, Internal, InternalWrite, Source, Verdict, review,
 };
 use crate::Millis;
+use crate::exchange::Proof;
 use crate::id::ExternalId;
 use crate::link::{Chosen, Doubt, Fields, Held, Life, Link, RECORD, Said, Side};
 use crate::policy::{ObjectPolicy, OnDelete, OnDeleteConflict};
@@ -306,6 +307,11 @@ pub(super) fn tombstone(
         _ => link.external_stamp,
     };
     let old = move |stamp: &Option<u64>| matches!((stamp, seen), (Some(stamp), Some(seen)) if *stamp <= seen);
+    if let Some(until) = confirm_absence(link, external, policy) {
+        draft.ask = Some(Ask::ReadExternalAt(until));
+        draft.say("gone; somebody told of it since, and it was missed: it is looked for again");
+        return false;
+    }
     if let Internal::Present { version, .. } = internal
         && link.internal_version.is_none_or(|seen| *version > seen)
     {
@@ -355,6 +361,7 @@ pub(super) fn tombstone(
         External::Unseen => draft.say("gone on both sides"),
         External::Gone { .. } => {
             link.doubt = None;
+            link.look = false;
             draft.say("gone on both sides");
         }
         External::Partial { stamp, .. } if old(stamp) => draft.say("gone; an older event changes nothing"),
@@ -387,16 +394,31 @@ pub(super) fn tombstone(
             if old(stamp) || before || *source == Source::Answer {
                 draft.say("gone; an older row changes nothing");
             } else {
+                link.look = true;
                 draft.ask = Some(Ask::ReadExternal);
                 draft.say("gone; only a direct read brings it back");
             }
         }
         External::Touched | External::Partial { .. } | External::Moved { .. } => {
+            link.look = true;
             draft.ask = Some(Ask::ReadExternal);
             draft.say("gone; only a direct read brings it back");
         }
     }
     false
+}
+
+/// A record that is gone was told of, since it came back or long before, and is missed by the look that follows. Until when to wait before
+/// it is looked for again; None: it is gone beyond doubt, or nobody told of it.
+fn confirm_absence(link: &mut Link, external: &External, policy: &ObjectPolicy) -> Option<Millis> {
+    let External::Gone { proof: Proof::Unconfirmed, at } = external else { return None };
+    if !link.look {
+        return None;
+    }
+    let doubt = *link.doubt.get_or_insert(Doubt { since: *at, looks: 0, last: *at });
+    let due = doubt.since.saturating_add(policy.confirm_after());
+    link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: doubt.last.max(*at), ..doubt });
+    (*at < due).then_some(due)
 }
 
 /// A record that is gone was read as it was before: a replica that lags, or one that was restored within the same second. True of the

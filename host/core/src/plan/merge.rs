@@ -142,7 +142,7 @@ fn merge_group(
         return;
     }
     if !link.overtaken.is_empty() {
-        forget_superseded(link, sides, &looks, policy.flow, merge);
+        forget_superseded(link, sides, group, &looks, policy.flow, merge);
     }
     let late = looks.iter().any(|look| link.overtaken.contains_key(look.pointer));
     if link.held.contains_key(group) {
@@ -213,15 +213,28 @@ fn merge_group(
     }
 }
 
-/// Lets go of overtaken edits that were followed by another edit of the field, or that are on both sides by now.
-fn forget_superseded(link: &mut Link, sides: &Sides<'_>, looks: &[Look<'_>], flow: Flow, merge: &mut Merge) {
+/// Lets go of overtaken edits that were followed by another edit of the field, or that are on both sides by now. Followed in the CRM,
+/// nobody has seen them anywhere: they are told of as what lost.
+fn forget_superseded(
+    link: &mut Link,
+    sides: &Sides<'_>,
+    group: &str,
+    looks: &[Look<'_>],
+    flow: Flow,
+    merge: &mut Merge,
+) {
     for look in looks {
         let Some(overtaken) = link.overtaken.get(look.pointer) else { continue };
         let is_it = |value| same(sides.policy, look.pointer, value, overtaken.value.as_ref());
         let reached = link.base.get(look.pointer).is_some_and(|pair| is_it(pair.internal.as_ref()));
         if look.external_changed {
             overtaken::supersede(link, look.pointer);
-            merge.say("edited again in the CRM after an overtaken edit", &[look.pointer]);
+            merge.found(Conflict {
+                group: group.to_owned(),
+                fields: [look.pointer.to_owned()].into(),
+                ruling: Verdict::External,
+                why: "edited again in the CRM after an overtaken edit".to_owned(),
+            });
         } else if is_it(look.internal) && (is_it(look.external) || !reached) || flow != Flow::Both {
             // On both sides, or System A came to it by itself and passes it on.
             link.overtaken.remove(look.pointer);

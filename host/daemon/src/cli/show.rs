@@ -209,7 +209,8 @@ pub(super) fn review(reviews: &[ReviewView]) -> String {
         if review.kind == "held" {
             text.push_str(&indented(&held(review)));
             let _ = writeln!(text, "  System A's values: {}", said(&review.internal_said, "changed"));
-            let _ = writeln!(text, "  the CRM's values: {}", said(&review.external_said, "noticed"));
+            let _ =
+                writeln!(text, "  the CRM's values: {}", said(&review.external_said, "edited or noticed"));
         }
         let (object, id) = (&review.entity.object, &review.entity.id);
         if !review.choices.is_empty() {

@@ -12,7 +12,7 @@ use tandem_core::clash::Waits;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Attribute, Find, Operation, Proof, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
-use tandem_core::link::{Fields, Life, Link, Side};
+use tandem_core::link::{Fields, Life, Link, Pair, Side};
 pub(super) use tandem_core::matching::identity_of;
 use tandem_core::plan::{
     self, External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Unsettled,
@@ -114,14 +114,28 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         let left = case.stored.as_ref().and_then(|link| link.external.clone());
         let mut free = Vec::with_capacity(found.len());
+        let mut given = None;
         for seen in found {
             // One was left because it is gone; one with another key is the record of another create.
             if left.as_ref() == Some(&seen.id) || seen.key.as_ref().is_some_and(|key| key != own_key) {
                 continue;
             }
             let external = self.external_key(case, &seen.id);
-            let is_free = self.rooms.store.entity_of(&external)?.is_none_or(|other| other == entity);
-            if is_free && !self.is_erased(&external)? {
+            let other = self.rooms.store.entity_of(&external)?.filter(|other| *other != entity);
+            if let Some(other) = &other
+                && seen.key.as_ref() == Some(own_key)
+            {
+                // It is known by our key, and somebody else was linked to it meanwhile: made once more it would be written over.
+                case.create_open = true;
+                let ruled = self.meets_linked(case, &seen.id, other, &sent_by(&intent), held)?;
+                if let Some(end) = ruled {
+                    return Ok(Next::End(end));
+                }
+                given = Some(other.clone());
+            } else if other.is_some() {
+                continue;
+            }
+            if !self.is_erased(&external)? {
                 free.push(seen);
             }
         }
@@ -140,7 +154,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 let until = now.saturating_add(BUSY_LONG_MS);
                 return Ok(Next::End(End::PutBack { until, whole: false }));
             }
-            if self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity) {
+            if self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity && Some(other) != given)
+            {
                 return Ok(Next::End(self.busy()));
             }
         }
@@ -221,6 +236,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     pub(super) fn agree_as_sent(&self, case: &mut Case<'_>, write: &ExternalWrite) {
         let ExternalWrite::Create { fields } = write else { return };
         let sent = own_of(case, fields);
+        if let [(pointer, _)] = identity_of(fields, &case.object.policy).as_slice()
+            && let Some(value) = fields.get(pointer)
+            && !case.object.abilities.key
+            && case.link.base.is_empty()
+        {
+            // It stood in the way by that: whoever gives it another one before it is read has edited it.
+            let (internal, external) = (Some(value.clone()), Some(value.clone()));
+            case.link.base.insert(pointer.clone(), Pair { internal, external, ..Pair::default() });
+        }
         self.doubt_create(case, fields, &sent);
     }
 
@@ -625,7 +649,7 @@ fn own_of(case: &Case<'_>, fields: &Fields) -> Internal {
 }
 
 /// Whether a record is the one that an open create made. Where records bear our key (`keyed`), one without is somebody's own.
-fn is_of(intent: &Intent, seen: &Seen, identity: &[(String, String)], keyed: bool) -> bool {
+pub(super) fn is_of(intent: &Intent, seen: &Seen, identity: &[(String, String)], keyed: bool) -> bool {
     let Call::Create { key: own_key, identity: own_identity, .. } = &intent.call else { return false };
     match &seen.key {
         Some(key) => key == own_key,

@@ -13,7 +13,7 @@ use tandem_core::link::{Fields, Life, Link, Pair, Side};
 use tandem_core::plan::{self, Internal as InternalState};
 
 use super::clash::{clash, rival};
-use super::create::{BUSY_LONG_MS, identity_of};
+use super::create::{BUSY_LONG_MS, identity_of, is_of};
 use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
 use super::record::{Case, Held, Next};
@@ -22,7 +22,7 @@ use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
 use crate::provider::Runtime;
-use crate::store::{Op, Store, StoreError};
+use crate::store::{Op, Store, StoreError, Subject};
 
 /// The most records of one identity that a question names.
 const MOST_NAMESAKES: usize = 16;
@@ -546,11 +546,40 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         all.taken.push((other.id, seen.id));
                     }
                 }
-                None => all.free.push(seen),
+                None => match self.made_by_another(case, entity, &seen)? {
+                    None => all.free.push(seen),
+                    Some((other, true)) => all.taken.push((other.id, seen.id)),
+                    Some((_, false)) => {
+                        let settles = case.object.abilities.find_settles_after_ms.max(BUSY_LONG_MS);
+                        let until = self.rooms.clock.now().saturating_add(settles);
+                        let commit = self.take_commit(case);
+                        return Ok(Err(End::Later { until, touched: false, commit }));
+                    }
+                },
             }
         }
         all.taken.sort();
         Ok(Ok(all))
+    }
+
+    /// Whether a record that is linked to nothing may be what an open create of another entity made: that one finds it out. True: it was
+    /// set aside before it did.
+    fn made_by_another(
+        &self,
+        case: &Case<'_>,
+        entity: &EntityKey,
+        seen: &Seen,
+    ) -> Result<Option<(EntityKey, bool)>, StoreError> {
+        let Body::Whole(there) = &seen.body else { return Ok(None) };
+        let identity = identity_of(there, &case.object.policy);
+        let (connection, object) = (&case.connection.id, &entity.object);
+        let open = self.rooms.store.intents(connection, object)?.into_iter().find(|intent| {
+            intent.entity != *entity && is_of(intent, seen, &identity, case.object.abilities.key)
+        });
+        let Some(other) = open.map(|intent| intent.entity) else { return Ok(None) };
+        let about = Subject::Internal(other.id.clone());
+        let set_aside = self.rooms.store.dead_about(connection, object, &about)?.is_some();
+        Ok(Some((other, set_aside)))
     }
 
     /// Which of the CRM's records an internal one is.

@@ -137,11 +137,22 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
 /// When the edit was made that a partial observation tells of, on the CRM's clock.
 pub(super) fn edited_at(observed: &Observed) -> Option<Millis> {
-    if !matches!(observed.state, State::Partial(_)) {
-        return None;
-    }
-    let told = observed.attributes.iter().find(|attribute| attribute.name == "occurred-at")?;
-    told.value.parse().ok()
+    matches!(observed.state, State::Partial(_)).then(|| occurred_at(observed)).flatten()
+}
+
+/// When that happened which an observation tells of, on the CRM's clock, where it says so.
+pub(super) fn occurred_at(observed: &Observed) -> Option<Millis> {
+    attribute(observed, "occurred-at")?.parse().ok()
+}
+
+/// Who made the edit that an observation tells of: "own", what the CRM calls them, or "other".
+pub(super) fn author(observed: &Observed) -> Option<String> {
+    let named = attribute(observed, "by").filter(|_| observed.author.as_deref() != Some("own"));
+    named.map(str::to_owned).or_else(|| observed.author.clone())
+}
+
+fn attribute<'a>(observed: &'a Observed, name: &str) -> Option<&'a str> {
+    observed.attributes.iter().find(|attribute| attribute.name == name).map(|it| it.value.as_str())
 }
 
 /// Whether a stamp is newer than all that the link knows of the record.

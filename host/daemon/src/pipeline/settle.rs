@@ -176,7 +176,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if let Some(mut hint) = next {
             about_entity(&mut hint, &work.hand, &commit);
             self.owe_a_look(&mut commit, &work, &hint)?;
-            for mut told in dated(&work, &hint) {
+            let tells = connection.objects.get(&work.object).is_some_and(|object| object.policy.event_times);
+            for mut told in dated(&work, &hint).into_iter().filter(|_| tells) {
                 let subject = told.subject.clone();
                 about_entity(&mut told, &work.hand, &commit);
                 if told.subject == subject {

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use tandem_core::Millis;
-use tandem_core::exchange::{Observed, Problem};
+use tandem_core::exchange::Problem;
 use tandem_core::link::{Base, Link, Pair, Said};
 use tandem_core::plan::{self, Differs, External, ExternalWrite, Internal, InternalWrite, Plan, Source};
 use tandem_core::policy::ObjectPolicy;
 
 use super::Work;
+use super::observe::{author, occurred_at};
 use super::record::Case;
 use super::settle::End;
 use crate::store::{Commit, Exchanged, Extent, HistoryEntry, Moved, Noticed, Op, Origin, Sight};
@@ -23,6 +24,8 @@ pub(super) struct Trail {
     /// The provider's label.
     provider: String,
     noticed: Noticed,
+    /// When the CRM's record was edited, as the last word of it says.
+    edited_at: Option<Millis>,
     /// What the rules said of the write that comes next.
     pub(super) ruling: Option<String>,
     /// Exchanges since the last entry.
@@ -44,7 +47,6 @@ impl Trail {
                 also.push(hint.cause.clone());
             }
         }
-        let author = |observed: &Observed| observed.author.clone();
         let noticed = Noticed {
             work: work.hints.iter().map(|hint| hint.seq).min().unwrap_or(0),
             at: work.hints.iter().map(|hint| hint.noticed_at).min().unwrap_or(now),
@@ -54,12 +56,14 @@ impl Trail {
             attempts: work.hints.iter().map(|hint| hint.attempts).max().unwrap_or(0),
             also,
             said: extent(said),
-            author: work.hints.iter().rev().find_map(|hint| hint.observed.as_ref().and_then(author)),
+            author: work.hints.iter().rev().find_map(|hint| author(hint.observed.as_ref()?)),
         };
+        let edited_at = work.hints.iter().rev().find_map(|hint| occurred_at(hint.observed.as_ref()?));
         Self {
             cause: cause.into(),
             provider,
             noticed,
+            edited_at,
             ruling: None,
             exchanges: Vec::new(),
             differs: BTreeMap::new(),
@@ -103,10 +107,10 @@ impl Trail {
         }
     }
 
-    /// Who gave the CRM's values, as far as the hints say, and when that was noticed.
+    /// Who gave the CRM's values, and when, as far as the hints say; else when that was noticed.
     fn external_said(&self) -> Said {
-        let told = self.noticed.said.is_some();
-        Said { by: self.noticed.author.clone(), at: told.then_some(self.noticed.at) }
+        let noticed = self.noticed.said.is_some().then_some(self.noticed.at);
+        Said { by: self.noticed.author.clone(), at: self.edited_at.or(noticed) }
     }
 
     /// Adds an entry. It tells what moved of the base since the one before.

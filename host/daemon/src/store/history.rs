@@ -107,7 +107,7 @@ pub struct Noticed {
     pub also: Vec<String>,
     /// How much the hints said of the CRM's record. None: nothing.
     pub said: Option<Extent>,
-    /// "own" or "other": who changed the CRM's record, where the hints say it.
+    /// Who changed the CRM's record, where the hints say it: "own", what the CRM calls them, or "other".
     pub author: Option<String>,
 }
 

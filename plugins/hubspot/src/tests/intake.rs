@@ -39,8 +39,15 @@ fn a_property_change_is_a_partial_record() {
     assert_eq!(rows[0].author.as_deref(), Some("other"));
     assert_eq!(
         rows[0].attributes,
-        [Attribute::new("event", "contact.propertyChange"), Attribute::new("occurred-at", "1767355100000")]
+        [
+            Attribute::new("event", "contact.propertyChange"),
+            Attribute::new("by", "CRM_UI"),
+            Attribute::new("occurred-at", "1767355100000")
+        ]
     );
+    let named = json!({ "propertyName": "city", "propertyValue": "Ulm", "sourceId": "userId:123" });
+    let rows = receive(&plain(), &event("contact.propertyChange", &named));
+    assert!(rows[0].attributes.contains(&Attribute::new("by", "CRM_UI userId:123")), "{rows:?}");
 }
 
 #[test]

@@ -42,7 +42,11 @@ fn a_change_is_told_by_what_changed() {
     );
     assert_eq!(
         rows[0].attributes,
-        [Attribute::new("event", "change.person"), Attribute::new("occurred-at", THEN.to_string())]
+        [
+            Attribute::new("event", "change.person"),
+            Attribute::new("by", "user 9 (app)"),
+            Attribute::new("occurred-at", THEN.to_string())
+        ]
     );
 }
 

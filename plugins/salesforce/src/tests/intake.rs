@@ -98,6 +98,7 @@ fn who_made_the_modification_is_told_where_the_message_says_so() {
     assert_eq!(by(&USER[..15]).author.as_deref(), Some("own"));
     let other = by("005Dn00000AnnAnnIAA");
     assert_eq!(other.author.as_deref(), Some("other"));
+    assert!(other.attributes.contains(&Attribute::new("by", "user 005Dn00000AnnAnnIAA")), "{other:?}");
     // What somebody has cleared is not in a message: it has to be read.
     assert_eq!(other.state, State::Touched);
     assert!(matches!(by(USER).state, State::Partial(_)), "our own writes are known");

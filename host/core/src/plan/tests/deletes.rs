@@ -228,7 +228,8 @@ fn a_tombstone_comes_back_only_by_a_direct_read() {
     ] {
         let plan = run(&buried, &deleted(2), &hint, &policy());
         assert_eq!((plan.ask, plan.internal), (Some(Ask::ReadExternal), None), "{hint:?}");
-        assert_eq!(plan.link, buried);
+        let committed_at = plan.link.committed_at;
+        assert_eq!(plan.link, Link { look: true, committed_at, ..buried.clone() });
     }
     for old in [
         whole(Source::Listing { began: NOW - 1, consistent: true }, None, &phone),
@@ -246,6 +247,38 @@ fn a_tombstone_comes_back_only_by_a_direct_read() {
         run(&buried, &deleted(2), &whole(Source::Read { began: NOW + 1 }, Some(200), &phone), &policy());
     assert_eq!(plan.internal, Some(InternalWrite::Create { fields: fields(&phone) }));
     assert_eq!((plan.link.incarnation, plan.link.life.clone()), (1, Life::Active));
+}
+
+/// A replica that does not know yet that the record was restored would end the story, and nothing else tells of it.
+#[test]
+fn a_record_that_is_told_of_after_its_deletion_is_not_gone_when_it_is_missed_once() {
+    let mut buried = run(&base(), &deleted(2), &gone(Proof::Confirmed), &policy()).link;
+    buried.external_stamp = Some(100);
+    let missed = |at| External::Gone { proof: Proof::Unconfirmed, at };
+    assert!(quiet(&run(&buried, &deleted(2), &missed(NOW + 1), &policy())), "nobody told of it");
+    let told = run(&buried, &deleted(2), &External::Touched, &policy()).link;
+    let back_here = present(3, &[("/phone", json!("1"))]);
+    let due = NOW + 1 + policy().confirm_after();
+    for internal in [&deleted(2), &back_here] {
+        let first = run(&told, internal, &missed(NOW + 1), &policy());
+        assert_eq!((first.ask, first.external), (Some(Ask::ReadExternalAt(due)), None));
+        let early = run(&first.link, internal, &missed(due - 1), &policy());
+        assert_eq!(early.ask, Some(Ask::ReadExternalAt(due)));
+        let late = run(&early.link, internal, &missed(due), &policy());
+        assert_eq!((late.ask, late.internal), (None, None));
+        // Nothing is made anew before that is known, or it would be there twice.
+        assert_eq!(late.external.is_some(), internal == &back_here);
+        let proved = run(&told, internal, &gone(Proof::Confirmed), &policy());
+        assert_eq!((proved.ask, proved.external.is_some()), (None, internal == &back_here));
+    }
+    let first = run(&told, &deleted(2), &missed(NOW + 1), &policy()).link;
+    let back = whole(Source::Read { began: due }, Some(200), &[("/phone", json!("1"))]);
+    assert!(matches!(
+        run(&first, &deleted(2), &back, &policy()).internal,
+        Some(InternalWrite::Create { .. })
+    ));
+    let late = run(&first, &deleted(2), &missed(due), &policy()).link;
+    assert_eq!((late.look, late.doubt, late.life), (false, None, buried.life), "and it is over");
 }
 
 /// A listing that lags shows a change from before the deletion after it, with a time that nobody has seen yet.

@@ -387,6 +387,9 @@ fn elements_that_were_overtaken_are_let_go_of_when_the_set_was_edited_again() {
     let plan = run(&link, &internal, &tags_seen(300, json!(["old", "kept", "ours", "later"])), &policy);
     assert_eq!(sent_in(&plan), one("/tags", json!(["old", "kept", "ours", "later"])));
     assert!(plan.external.is_none() && plan.link.overtaken.is_empty());
+    // Nobody has seen them anywhere else: they are told of.
+    let found: Vec<_> = plan.conflicts.iter().map(|it| (it.group.as_str(), &it.fields, it.ruling)).collect();
+    assert_eq!(found, [("/tags", &["/tags".to_owned()].into(), Verdict::External)], "{}", plan.reason);
 }
 
 /// An address whose street System A wrote over an edit in the CRM that is known by now, and whose city it has edited since: the
