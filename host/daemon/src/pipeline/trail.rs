@@ -291,7 +291,7 @@ fn pointers(problems: &[Problem]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tandem_core::exchange::State;
+    use tandem_core::exchange::{Attribute, Observed, State};
     use tandem_core::id::EntityKey;
 
     use super::*;
@@ -340,6 +340,24 @@ mod tests {
         };
         let said = External::Partial { fields: tandem_core::link::Fields::new(), stamp: Some(4) };
         Trail::new(&work, link, &said, "hubspot@0.1.0#1a2b3c4d".to_owned(), 1_000)
+    }
+
+    #[test]
+    fn who_made_an_edit_and_when_is_said_in_the_crms_words_where_it_tells() {
+        let link = link(&[]);
+        let said = |author: &str, told: &[(&str, &str)]| {
+            let mut hint = hint(1, "webhook", 500, Some(author));
+            let told = told
+                .iter()
+                .map(|(name, value)| Attribute { name: (*name).to_owned(), value: (*value).to_owned() });
+            hint.observed.as_mut().unwrap().attributes = told.collect();
+            trail(&link, vec![hint]).external_said()
+        };
+        let by = |by: &str, at| Said { by: Some(by.to_owned()), at: Some(at) };
+        let named = [("by", "CRM_UI userId:7"), ("occurred-at", "400")];
+        assert_eq!(said("other", &named), by("CRM_UI userId:7", 400));
+        assert_eq!(said("own", &named), by("own", 400));
+        assert_eq!(said("other", &[]), by("other", 500), "when it was noticed");
     }
 
     fn flushed(trail: &mut Trail, link: &Link, is_first: bool) -> Vec<HistoryEntry> {
