@@ -186,8 +186,8 @@ pub struct Alternation {
     pub restored: Vec<Millis>,
 }
 
-/// A deletion that waits to be confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A deletion that waits to be confirmed, or the return of a record that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     /// When the record was first missed.
     pub since: Millis,
@@ -196,6 +196,12 @@ pub struct Doubt {
     /// When it was looked for last.
     #[serde(default)]
     pub last: Millis,
+    /// System A's record was deleted then: what is there by the time that this is confirmed came back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// It was shown after its deletion, and not missed: its return is in doubt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shown: bool,
 }
 
 /// What a person decided about a field group, until it is written.
@@ -602,7 +608,7 @@ mod tests {
         let write = Alternation { writes: vec![(1, Side::Internal)], ..Alternation::default() };
         link.alternations.insert("/phone".into(), write);
         link.refused = values();
-        link.doubt = Some(Doubt { since: 1, looks: 1, last: 1 });
+        link.doubt = Some(Doubt { since: 1, looks: 1, last: 1, ..Doubt::default() });
         link.own = Some(OwnWrite::default());
         link.rewritten = values();
         link.look = true;

@@ -377,7 +377,7 @@ fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Dra
     }
     let own_internal = link.own_internal == version_of(internal);
     let deleted = matches!(internal, Internal::Deleted { .. });
-    let seen = observe::judge(link, external, policy, now);
+    let seen = observe::judge(link, deleted, external, policy, now);
     link.internal_version = version_of(internal).max(link.internal_version);
     let state = match seen {
         observe::Seen::Ask(_, _) if deleted && link.external.is_none() => None,
@@ -390,6 +390,9 @@ fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Dra
         }
         observe::Seen::Gone => {
             match internal {
+                Internal::Present { fields, .. } if link.doubt.is_some_and(|doubt| doubt.deleted) => {
+                    delete::back_in_internal(link, fields, policy, draft);
+                }
                 Internal::Present { fields, version, .. } => {
                     delete::external_gone(link, fields, *version, policy, now, draft);
                 }

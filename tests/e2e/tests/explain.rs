@@ -187,7 +187,7 @@ async fn a_record_has_a_story_in_both_directions_from_the_hint_to_the_base() -> 
     for words in [
         "wrote-external  after edit",
         "/job_title: \"Chief\", was \"Head\", changed in System A",
-        "; it told of some fields, changed by somebody else",
+        "; it told of some fields, changed by CRM_UI userId:",
         "saw the whole record by a read",
         "rule everybody: sync",
         "update: 1 request, ",

@@ -170,6 +170,13 @@ fn only_mapped(fields: &Fields, policy: &ObjectPolicy) -> Fields {
         .collect()
 }
 
+/// Both were deleted, and System A's came back before the CRM's deletion was confirmed: nobody wants it deleted once more.
+pub(super) fn back_in_internal(link: &mut Link, internal: &Fields, policy: &ObjectPolicy, draft: &mut Draft) {
+    reborn_without_external(link);
+    draft.say("deleted on both sides, and back in System A");
+    create_external(link, internal, policy, draft);
+}
+
 /// The record is there in System A and is gone from the CRM beyond doubt.
 pub(super) fn external_gone(
     link: &mut Link,
@@ -194,6 +201,7 @@ pub(super) fn external_gone(
         OnDelete::Ignore => {
             lapse(link, Side::External, now);
             link.doubt = None;
+            link.look = false;
             draft.say("deleted in the CRM: left alone until it changes in System A");
         }
         OnDelete::Delete if !changed => {
@@ -339,6 +347,7 @@ pub(super) fn tombstone(
         };
         match (is_back, external) {
             (None, _) if link.external.is_some() => {
+                link.look = true;
                 draft.ask = Some(Ask::ReadExternal);
                 draft.say("it came back in System A; a look whether it is back in the CRM too");
                 return false;
@@ -408,27 +417,30 @@ pub(super) fn tombstone(
     false
 }
 
-/// A record that is gone was told of, since it came back or long before, and is missed by the look that follows. Until when to wait before
-/// it is looked for again; None: it is gone beyond doubt, or nobody told of it.
+/// Somebody told of a record that is gone, as if it were back, and the look that follows misses it. Until when to wait before it is looked
+/// for again; None: it is gone beyond doubt, or nobody told of it.
 fn confirm_absence(link: &mut Link, external: &External, policy: &ObjectPolicy) -> Option<Millis> {
     let External::Gone { proof: Proof::Unconfirmed, at } = external else { return None };
     if !link.look {
         return None;
     }
-    let doubt = *link.doubt.get_or_insert(Doubt { since: *at, looks: 0, last: *at });
+    doubted(link, *at, false, policy)
+}
+
+/// One more look at what is in doubt. A doubt of the other kind is over by it. Until when to wait; None: it is confirmed.
+fn doubted(link: &mut Link, began: Millis, shown: bool, policy: &ObjectPolicy) -> Option<Millis> {
+    let before = link.doubt.filter(|doubt| doubt.shown == shown);
+    let doubt = before.unwrap_or(Doubt { since: began, last: began, shown, ..Doubt::default() });
+    link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: began.max(doubt.last), ..doubt });
     let due = doubt.since.saturating_add(policy.confirm_after());
-    link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: doubt.last.max(*at), ..doubt });
-    (*at < due).then_some(due)
+    (began < due).then_some(due)
 }
 
 /// A record that is gone was read as it was before: a replica that lags, or one that was restored within the same second. True of the
 /// second kind is what is still so a while later. Until when to wait; None: it is back.
 #[must_use]
 pub fn confirm_return(link: &mut Link, began: Millis, policy: &ObjectPolicy) -> Option<Millis> {
-    let doubt = *link.doubt.get_or_insert(Doubt { since: began, looks: 0, last: began });
-    let due = doubt.since.saturating_add(policy.confirm_after());
-    link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: began.max(doubt.last), ..doubt });
-    (began < due).then_some(due)
+    doubted(link, began, true, policy)
 }
 
 /// System A never had the record, and the link says that it did: its store went back in time. Nothing is deleted for that.

@@ -74,6 +74,9 @@ fn believe(link: &Link, policy: &ObjectPolicy, now: Millis, why: &'static str) -
     if link.external.is_none() {
         return Seen::Believed(why);
     }
+    if matches!(link.life, Life::Lapsed { by: Side::External, .. }) && !link.look {
+        return Seen::Gone;
+    }
     if let Some(doubt) = link.doubt {
         let due = doubt.since.saturating_add(policy.confirm_after());
         let ask = if now < due { Ask::ReadExternalAt(due) } else { Ask::ReadExternal };
@@ -106,18 +109,18 @@ fn says_nothing_new<'a>(
 /// Judges an observation and keeps what it says of identity, order and absence.
 pub(super) fn judge<'a>(
     link: &mut Link,
+    internal_deleted: bool,
     external: &'a External,
     policy: &ObjectPolicy,
     now: Millis,
 ) -> Seen<'a> {
     match external {
-        External::Unseen => {
-            if matches!(link.life, Life::Lapsed { by: Side::External, .. }) {
-                return Seen::Gone;
-            }
-            believe(link, policy, now, "")
+        External::Unseen => believe(link, policy, now, ""),
+        External::Touched => {
+            // It was left alone when it went, and may be back: one look that misses it does not say that it is not.
+            link.look |= matches!(link.life, Life::Lapsed { by: Side::External, .. });
+            Seen::Ask(Ask::ReadExternal, "the external record was touched")
         }
-        External::Touched => Seen::Ask(Ask::ReadExternal, "the external record was touched"),
         External::Partial { fields, stamp } => {
             if older(link, *stamp) {
                 return believe(link, policy, now, "an event older than what is known was dropped");
@@ -134,7 +137,7 @@ pub(super) fn judge<'a>(
             redirect_to(link, to);
             Seen::Ask(Ask::ReadExternal, "the external record lives on under another id")
         }
-        External::Gone { proof, at } => gone(link, *proof, *at, policy, now),
+        External::Gone { proof, at } => gone(link, (*proof, *at), internal_deleted, policy, now),
         External::Whole { id, fields, version, stamp, source, changed_at, by_other } => {
             let (stamp, source, by_other) = (*stamp, *source, *by_other);
             let observed = Whole { id, fields, version, stamp, source, changed_at, by_other };
@@ -234,13 +237,14 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
 }
 
 /// Whether the CRM's record was seen to be gone beyond doubt: its absence is proved, or it was missed again a while after it was missed
-/// first. That System A's record is deleted proves nothing: what was only missed may be there still, and stay.
+/// first, or known to be gone before and nobody told of it since. That System A's record is deleted proves nothing: what was only missed
+/// may be there still, and stay.
 pub(super) fn is_gone(link: &Link, external: &External, policy: &ObjectPolicy) -> bool {
     let External::Gone { proof, at } = external else { return false };
-    if matches!(link.life, Life::Lapsed { by: Side::External, .. }) {
+    if matches!(link.life, Life::Lapsed { by: Side::External, .. }) && !link.look {
         return true;
     }
-    match link.doubt {
+    match link.doubt.filter(|doubt| !doubt.shown) {
         None => *at >= link.committed_at && *proof == Proof::Confirmed,
         Some(doubt) => {
             *proof == Proof::Confirmed || *at >= doubt.since.saturating_add(policy.confirm_after())
@@ -248,28 +252,34 @@ pub(super) fn is_gone(link: &Link, external: &External, policy: &ObjectPolicy) -
     }
 }
 
-fn gone<'a>(link: &mut Link, proof: Proof, at: Millis, policy: &ObjectPolicy, now: Millis) -> Seen<'a> {
+fn gone<'a>(
+    link: &mut Link,
+    (proof, at): (Proof, Millis),
+    internal_deleted: bool,
+    policy: &ObjectPolicy,
+    now: Millis,
+) -> Seen<'a> {
     if link.external.is_none() {
         return Seen::Believed("an unknown record is gone");
     }
     if is_gone(link, &External::Gone { proof, at }, policy) {
         return Seen::Gone;
     }
-    match link.doubt {
+    match link.doubt.filter(|doubt| !doubt.shown) {
         None if at < link.committed_at => {
             // Word of a deletion that is older than what the link knows: the record may have been restored.
             Seen::Ask(Ask::ReadExternal, "word of a deletion from before the last commit")
         }
         None => {
-            link.doubt = Some(Doubt { since: at, looks: 1, last: at });
+            link.doubt =
+                Some(Doubt { since: at, looks: 1, last: at, deleted: internal_deleted, shown: false });
             let due = at.saturating_add(policy.confirm_after());
             Seen::Ask(Ask::ReadExternalAt(due), "the external record was missed; it is looked for again")
         }
         Some(doubt) => {
-            if at > doubt.last {
-                link.doubt =
-                    Some(Doubt { since: doubt.since, looks: doubt.looks.saturating_add(1), last: at });
-            }
+            let (last, looks) =
+                if at > doubt.last { (at, doubt.looks.saturating_add(1)) } else { (doubt.last, doubt.looks) };
+            link.doubt = Some(Doubt { looks, last, deleted: doubt.deleted || internal_deleted, ..doubt });
             let due = doubt.since.saturating_add(policy.confirm_after());
             let ask = if now < due { Ask::ReadExternalAt(due) } else { Ask::ReadExternal };
             Seen::Ask(ask, "the external record was missed; it is looked for again")

@@ -255,7 +255,7 @@ fn held(review: &ReviewView) -> String {
     table(["FIELD", "AGREED", "SYSTEM A", "CRM"], &rows)
 }
 
-/// Who changed a record: of a CRM it is only told whether it was Tandem's own access.
+/// Who changed a record: Tandem's own access, whom the CRM names, or somebody else.
 pub(super) fn who(author: &str) -> String {
     match author {
         "own" => "Tandem's own access".to_owned(),

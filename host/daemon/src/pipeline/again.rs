@@ -92,19 +92,25 @@ pub(super) fn about_entity(hint: &mut Hint, hand: &Hand, commit: &Commit) {
     }
 }
 
-/// Edits of a linked record that were told with their times, from work that is to be done again: a later look shows what the record has
-/// by then, and not what one of our writes has gone over. They wait with the hint that is left, and are weighed anew.
+/// So many edits that were told with their times are kept of one record at the most, the last ones.
+const MOST_DATED: usize = 16;
+
+/// Edits by others of a linked record that were told with their times, from work that is to be done again: a later look shows what the
+/// record has by then, and not what one of our writes has gone over. They wait with the hint that is left, and are weighed anew.
 pub(super) fn dated(work: &Work, left: &Hint) -> Vec<Hint> {
     if !matches!(work.hand, Hand::Entity(_)) {
         return Vec::new();
     }
     // What is left may be such a word itself, if there was nothing else.
     let is_dated = |hint: &&Hint| {
-        hint.observed != left.observed && hint.observed.as_ref().is_some_and(|it| edited_at(it).is_some())
+        let told = hint.observed.as_ref().filter(|told| told.author.as_deref() != Some("own"));
+        hint.observed != left.observed && told.is_some_and(|told| edited_at(told).is_some())
     };
     let waits =
         |hint: &Hint| Hint { class: left.class, due: left.due, attempts: left.attempts, ..hint.clone() };
-    work.hints.iter().filter(is_dated).map(waits).collect()
+    let mut dated: Vec<Hint> = work.hints.iter().filter(is_dated).map(waits).collect();
+    dated.drain(..dated.len().saturating_sub(MOST_DATED));
+    dated
 }
 
 /// Records that are linked to nothing and that a read knew nothing of, by id, with the moment of the first such read.
@@ -126,6 +132,13 @@ pub(super) fn missed_before(work: &Work) -> Missed {
         all.extend(told.into_iter().map(|(id, at)| (ExternalId::from(id), at)));
     }
     all
+}
+
+/// Takes out what a hint says of records that were missed: it is about other records, and of the next look only.
+pub(super) fn forget_missed(hint: &mut Hint) {
+    if let Some(observed) = &mut hint.observed {
+        observed.attributes.retain(|told| !told.name.starts_with(MISSED));
+    }
 }
 
 /// "They were missed": each is looked for once more before it counts as gone.
@@ -204,6 +217,15 @@ mod tests {
             [&some.hints[0], &some.hints[2]].map(expected),
             "each as it was told"
         );
+        let own = |hint: Hint| Hint {
+            observed: hint.observed.map(|told| Observed { author: Some("own".into()), ..told }),
+            ..hint
+        };
+        let ours = work(vec![own(edit(1, "10")), hint(2, &[], State::Touched)]);
+        assert_eq!(dated(&ours, &merged(&ours, true).unwrap()), [], "our own writes overtake nothing");
+        let many = work((0..40).map(|at| edit(at, &at.to_string())).collect());
+        let kept = dated(&many, &merged(&many, true).unwrap());
+        assert_eq!(kept.iter().map(|hint| hint.seq).collect::<Vec<_>>(), (24..40).collect::<Vec<_>>());
         // Alone it is what is left, and not kept twice.
         let one = work(vec![edit(1, "10")]);
         assert_eq!(dated(&one, &merged(&one, false).unwrap()), []);
@@ -224,6 +246,9 @@ mod tests {
         assert_eq!(next.observed.as_ref().unwrap().state, State::Touched);
         assert_eq!(missed_before(&work(vec![next.clone()])), missed);
         assert_eq!(missed_before(&work(vec![next.clone(), next.clone()])), missed);
+        let mut letter = next.clone();
+        forget_missed(&mut letter);
+        assert_eq!(letter.observed, Some(Observed::touched("contact", "e1")));
         assert_eq!(missed_before(&work(vec![next, edit(2, "20")])), Missed::new());
         assert_eq!(missed_before(&work(vec![edit(2, "20")])), Missed::new());
     }

@@ -12,7 +12,7 @@ use tandem_core::clash::Waits;
 use tandem_core::document;
 use tandem_core::exchange::{Answer, Attribute, Find, Operation, Proof, Reference, State};
 use tandem_core::id::{EntityKey, ExternalId, ExternalKey, InternalId};
-use tandem_core::link::{Fields, Life, Link, Pair, Side};
+use tandem_core::link::{Fields, Life, Link, Side};
 pub(super) use tandem_core::matching::identity_of;
 use tandem_core::plan::{
     self, External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Unsettled,
@@ -114,29 +114,35 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
         };
         let left = case.stored.as_ref().and_then(|link| link.external.clone());
         let mut free = Vec::with_capacity(found.len());
-        let mut given = None;
+        let mut taken = None;
         for seen in found {
             // One was left because it is gone; one with another key is the record of another create.
             if left.as_ref() == Some(&seen.id) || seen.key.as_ref().is_some_and(|key| key != own_key) {
                 continue;
             }
             let external = self.external_key(case, &seen.id);
-            let other = self.rooms.store.entity_of(&external)?.filter(|other| *other != entity);
-            if let Some(other) = &other
-                && seen.key.as_ref() == Some(own_key)
-            {
-                // It is known by our key, and somebody else was linked to it meanwhile: made once more it would be written over.
-                case.create_open = true;
-                let ruled = self.meets_linked(case, &seen.id, other, &sent_by(&intent), held)?;
-                if let Some(end) = ruled {
-                    return Ok(Next::End(end));
-                }
-                given = Some(other.clone());
-            } else if other.is_some() {
+            if self.is_erased(&external)? {
                 continue;
             }
-            if !self.is_erased(&external)? {
-                free.push(seen);
+            let other = self.rooms.store.entity_of(&external)?.filter(|other| *other != entity);
+            match other {
+                Some(other) if seen.key.as_ref() == Some(own_key) => {
+                    // It is known by our key, and somebody else was linked to it meanwhile: made once more it would be written over. The
+                    // intent stays, so that each later look comes here first, and nobody waits for it.
+                    self.close_create(&case.link);
+                    let why = format!(
+                        "the CRM's record {} was made for it, and is linked to {}",
+                        seen.id, other.id
+                    );
+                    let sent = sent_by(&intent);
+                    if let Some(end) = self.meets_linked(case, (&seen.id, &other), &sent, why, held)? {
+                        return Ok(Next::End(end));
+                    }
+                    taken = Some(other);
+                    free.push(seen);
+                }
+                Some(_) => {}
+                None => free.push(seen),
             }
         }
         if let Some(own) = free.iter().position(|seen| seen.key.as_ref() == Some(own_key)) {
@@ -154,7 +160,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 let until = now.saturating_add(BUSY_LONG_MS);
                 return Ok(Next::End(End::PutBack { until, whole: false }));
             }
-            if self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity && Some(other) != given)
+            if self.rooms.store.entity_of(&key)?.is_some_and(|other| other != entity && Some(other) != taken)
             {
                 return Ok(Next::End(self.busy()));
             }
@@ -236,15 +242,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
     pub(super) fn agree_as_sent(&self, case: &mut Case<'_>, write: &ExternalWrite) {
         let ExternalWrite::Create { fields } = write else { return };
         let sent = own_of(case, fields);
-        if let [(pointer, _)] = identity_of(fields, &case.object.policy).as_slice()
-            && let Some(value) = fields.get(pointer)
-            && !case.object.abilities.key
-            && case.link.base.is_empty()
-        {
-            // It stood in the way by that: whoever gives it another one before it is read has edited it.
-            let (internal, external) = (Some(value.clone()), Some(value.clone()));
-            case.link.base.insert(pointer.clone(), Pair { internal, external, ..Pair::default() });
-        }
         self.doubt_create(case, fields, &sent);
     }
 
@@ -298,12 +295,25 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 commit: self.take_commit(case),
             }));
         }
-        if let Some(other) = self.rooms.store.entity_of(&key)?
-            && other != case.link.entity
-        {
-            self.drop_create(case);
-            if let Some(end) = self.meets_linked(case, &id, &other, fields, held)? {
-                return Ok(Created::Taken(end));
+        match self.rooms.store.entity_of(&key)? {
+            Some(other) if other != case.link.entity => {
+                self.drop_create(case);
+                let why =
+                    format!("the CRM's record {id} has the same identity and is linked to {}", other.id);
+                if let Some(end) = self.meets_linked(case, (&id, &other), fields, why, held)? {
+                    return Ok(Created::Taken(end));
+                }
+            }
+            Some(_) => {}
+            None => {
+                let identity = identity_of(fields, &case.object.policy);
+                let shares = |intent: &Intent| shares_identity(intent, &identity);
+                if let Some((_, Some(until))) = self.open_create(case, shares)? {
+                    // It may be what that one has made, which finds out: nothing is known of the record but its id.
+                    self.drop_create(case);
+                    let commit = self.take_commit(case);
+                    return Ok(Created::Taken(End::Later { until, touched: false, commit }));
+                }
             }
         }
         case.link.external = Some(id);
@@ -646,6 +656,11 @@ fn own_of(case: &Case<'_>, fields: &Fields) -> Internal {
     let mut own = fields.clone();
     own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
     Internal::Present { fields: own, version: 0, changed_at: None }
+}
+
+/// Whether an open create sends one of these identity values.
+fn shares_identity(intent: &Intent, identity: &[(String, String)]) -> bool {
+    matches!(&intent.call, Call::Create { identity: own, .. } if own.iter().any(|one| identity.contains(one)))
 }
 
 /// Whether a record is the one that an open create made. Where records bear our key (`keyed`), one without is somebody's own.

@@ -1,7 +1,7 @@
 //! Whom a record belongs to: by its key, by its identity, by what a person decided; and who stands in the way.
 //!
 //! Nothing is linked where more than one record could be meant, and no link is taken from another record but by a decision: the
-//! record waits as a clash instead.
+//! record waits as a clash instead. What somebody else's open create may have made is waited for, for a while.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -22,7 +22,7 @@ use super::{Clock, Connection, Pipeline, PipelineError};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
 use crate::provider::Runtime;
-use crate::store::{Op, Store, StoreError, Subject};
+use crate::store::{Call, Intent, Op, Store, StoreError, Subject};
 
 /// The most records of one identity that a question names.
 const MOST_NAMESAKES: usize = 16;
@@ -254,19 +254,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         End::Clash { clash: Box::new(asked), commit: self.take_commit(case) }
     }
 
-    /// A create met a record of the CRM that is linked to another one: what a person decided, or the question. None: it is linked
+    /// A create met a record of the CRM that is linked to another one: what a person decided, or the question `why`. None: it is linked
     /// to this one now.
     pub(super) fn meets_linked(
         &self,
         case: &mut Case<'_>,
-        id: &ExternalId,
-        other: &EntityKey,
+        (id, other): (&ExternalId, &EntityKey),
         fields: &Fields,
+        why: String,
         held: &mut Held<'_>,
     ) -> Result<Option<End>, PipelineError> {
         let identity = identity_of(fields, &case.object.policy);
         let rivals = vec![rival(Some(other.id.clone()), Some(id.clone()))];
-        let why = format!("the CRM's record {id} has the same identity and is linked to {}", other.id);
         let waits = Waits::Internal(case.link.entity.id.clone());
         let now = self.rooms.clock.now();
         let asked = clash(case, waits, Kind::Taken, &identity, rivals, (why, now));
@@ -503,6 +502,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let lost = case.stored.as_ref().and_then(|stored| stored.external.clone());
         found.retain(|seen| case.link.external.is_some() || lost.as_ref() != Some(&seen.id));
         let lags = case.object.abilities.find_settles_after_ms > 0;
+        let mut missed: Option<Millis> = None;
         for mut seen in found {
             if all.free.len() + all.taken.len() >= MOST_NAMESAKES {
                 break;
@@ -521,12 +521,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let id = seen.id.clone();
                 match self.read_external(case, &id).await? {
                     Ok((read, began)) => {
-                        if matches!(read.body, Body::Gone(Proof::Unconfirmed))
-                            && let Some(until) = case.misses(&id, began)
-                        {
-                            // The search shows it: whoever were made beside it might be there twice.
-                            let (missed, commit) = (std::mem::take(&mut case.missed), self.take_commit(case));
-                            return Ok(Err(End::Missed { missed, until, commit }));
+                        if matches!(read.body, Body::Gone(Proof::Unconfirmed)) {
+                            missed = missed.max(case.misses(&id, began));
                         }
                         seen = read;
                         // What was found before is no newer for it.
@@ -546,40 +542,55 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                         all.taken.push((other.id, seen.id));
                     }
                 }
-                None => match self.made_by_another(case, entity, &seen)? {
-                    None => all.free.push(seen),
-                    Some((other, true)) => all.taken.push((other.id, seen.id)),
-                    Some((_, false)) => {
-                        let settles = case.object.abilities.find_settles_after_ms.max(BUSY_LONG_MS);
-                        let until = self.rooms.clock.now().saturating_add(settles);
-                        let commit = self.take_commit(case);
-                        return Ok(Err(End::Later { until, touched: false, commit }));
+                None => {
+                    let identity = identity_of(there, &case.object.policy);
+                    let keyed = case.object.abilities.key;
+                    match self.open_create(case, |intent| is_of(intent, &seen, &identity, keyed))? {
+                        None => all.free.push(seen),
+                        // It was set aside, or does not find it out.
+                        Some((other, None)) => all.taken.push((other.id, seen.id)),
+                        Some((_, Some(until))) => {
+                            let commit = self.take_commit(case);
+                            return Ok(Err(End::Later { until, touched: false, commit }));
+                        }
                     }
-                },
+                }
             }
+        }
+        if let Some(until) = missed {
+            // The search shows them: whoever were made beside one of them might be there twice.
+            let (missed, commit) = (std::mem::take(&mut case.missed), self.take_commit(case));
+            return Ok(Err(End::Missed { missed, until, commit }));
         }
         all.taken.sort();
         Ok(Ok(all))
     }
 
-    /// Whether a record that is linked to nothing may be what an open create of another entity made: that one finds it out. True: it was
-    /// set aside before it did.
-    fn made_by_another(
+    /// Another entity whose create is open and answers to `is_it`: that one finds out what it has made. Until when to wait for it, for a
+    /// while; None: it was set aside, or it takes too long.
+    pub(super) fn open_create(
         &self,
         case: &Case<'_>,
-        entity: &EntityKey,
-        seen: &Seen,
-    ) -> Result<Option<(EntityKey, bool)>, StoreError> {
-        let Body::Whole(there) = &seen.body else { return Ok(None) };
-        let identity = identity_of(there, &case.object.policy);
-        let (connection, object) = (&case.connection.id, &entity.object);
-        let open = self.rooms.store.intents(connection, object)?.into_iter().find(|intent| {
-            intent.entity != *entity && is_of(intent, seen, &identity, case.object.abilities.key)
-        });
-        let Some(other) = open.map(|intent| intent.entity) else { return Ok(None) };
+        is_it: impl Fn(&Intent) -> bool,
+    ) -> Result<Option<(EntityKey, Option<Millis>)>, StoreError> {
+        let (connection, object) = (&case.connection.id, &case.link.entity.object);
+        if !self.has_other_creates(&case.link) {
+            return Ok(None);
+        }
+        let intents = self.rooms.store.intents(connection, object)?;
+        let open = intents.into_iter().find(|intent| intent.entity != case.link.entity && is_it(intent));
+        let Some(Intent { entity: other, opened_at, call, .. }) = open else { return Ok(None) };
+        let now = self.rooms.clock.now();
+        let settles = case.object.abilities.find_settles_after_ms.max(BUSY_LONG_MS);
+        let since = match call {
+            Call::Create { unknown_since, .. } => unknown_since.unwrap_or(opened_at),
+            Call::Update { .. } => opened_at,
+        };
+        let patience = settles.saturating_add(self.limits.intent_patience_ms);
         let about = Subject::Internal(other.id.clone());
-        let set_aside = self.rooms.store.dead_about(connection, object, &about)?.is_some();
-        Ok(Some((other, set_aside)))
+        let is_over = now >= since.saturating_add(patience)
+            || self.rooms.store.dead_about(connection, object, &about)?.is_some();
+        Ok(Some((other, (!is_over).then(|| now.saturating_add(settles)))))
     }
 
     /// Which of the CRM's records an internal one is.

@@ -4,21 +4,21 @@
 //! an edit that meets it half done looks like a conflict; and a removal that is not known to be ours looks like the CRM's
 //! deletion, by which a record that came back meanwhile would be deleted. Their intent says what was on its way, see
 //! [`Unsettled`]. An intent is opened when the quota has let the request go and before it is sent, so that what has to wait costs
-//! nothing; it is closed by the commit of the link.
+//! nothing; it is closed by the commit of the link. A deletion in System A needs none: its record says who deleted it.
 
 use std::collections::{HashMap, HashSet};
 
 use tandem_core::Millis;
 use tandem_core::document;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
-use tandem_core::link::{Fields, Link};
-use tandem_core::plan::{External, Source, Unsettled};
+use tandem_core::link::{Fields, Life, Link};
+use tandem_core::plan::{self, External, Internal as InternalState, InternalWrite, Source, Unsettled};
 
 use super::create::{BUSY_MS, identity_of};
 use super::dispatch::Hand;
 use super::record::{Case, Held};
 use super::settle::End;
-use super::{Clock, Pipeline, PipelineError};
+use super::{Clock, Pipeline, PipelineError, origin_of};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
 use crate::provider::Runtime;
@@ -106,6 +106,11 @@ impl Creates {
         self.open.get(place).is_some_and(|known| known.contains_key(entity))
     }
 
+    /// Whether the create of any other entity is under way.
+    fn has_others(&self, place: &Place, entity: &EntityKey) -> bool {
+        self.open.get(place).is_some_and(|known| known.keys().any(|other| other != entity))
+    }
+
     /// Whether any create is under way that was opened by then.
     pub(super) fn any_since_before(&self, place: &Place, moment: Millis) -> bool {
         self.open.get(place).is_some_and(|known| known.values().any(|opened| *opened <= moment))
@@ -189,6 +194,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.creates.lock().close(&place_of(link), &link.entity);
     }
 
+    /// Whether the create of any other entity of a link's object is under way, or its outcome is not known.
+    pub(super) fn has_other_creates(&self, link: &Link) -> bool {
+        self.creates.lock().has_others(&place_of(link), &link.entity)
+    }
+
     /// Takes up the intents that an earlier run left open, when this run meets the object of a connection for the first time. Later
     /// on the store lags: a create that was just settled still stands there until its commit is applied, and would be taken for
     /// one that is under way from then on.
@@ -241,6 +251,46 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.remember(&intent);
             case.commit.push(Op::PutIntent(intent));
         }
+    }
+
+    /// Folds updates that were found half done into the link, once the CRM's record was read. While it is only missed, they stay in
+    /// doubt, and their intent on disk.
+    pub(super) fn settle_updates(&self, case: &mut Case<'_>, internal: &InternalState, now: Millis) {
+        if !case.settling || !Unsettled::is_told_by(&case.link, &case.external, &case.object.policy) {
+            return;
+        }
+        case.settling = false;
+        let settled = case.unsettled.settle(&case.link, internal, &case.external, &case.object.policy, now);
+        if settled != case.link {
+            case.link = settled;
+            case.note("settled", "a write had taken effect whose answer or commit was lost", now);
+        }
+    }
+
+    /// System A's record was deleted by this very connection, and the commit of that was lost: the CRM's deletion was carried over, and
+    /// there is none of System A's to carry back. What the CRM has by now came back since; whatever was seen of it is seen anew.
+    pub(super) fn settle_deletion(&self, case: &mut Case<'_>, internal: &InternalState) {
+        let InternalState::Deleted { version, .. } = internal else { return };
+        let is_over = matches!(case.link.life, Life::Tombstone { .. } | Life::Detached { .. });
+        if is_over
+            || case.link.external.is_none()
+            || case.link.internal_version >= Some(*version)
+            || case.internal_origin != origin_of(&case.connection.id)
+        {
+            return;
+        }
+        let now = self.rooms.clock.now();
+        let (write, policy) = (InternalWrite::Delete { expected: *version }, &case.object.policy);
+        case.link = plan::after_internal_write(&case.link, &write, *version, &case.external, policy, now);
+        case.settling = false;
+        if case.external != External::Unseen {
+            case.external = External::Touched;
+        }
+        case.note(
+            "settled",
+            "the CRM's deletion had been carried over, and the commit of that was lost",
+            now,
+        );
     }
 
     /// What was under way for an entity and is not accounted for.
@@ -298,6 +348,8 @@ mod tests {
         let mut creates = Creates::default();
         creates.recall(&place, vec![stored.clone()]);
         assert!(creates.has(&place, &entity) && creates.any_since_before(&place, 7));
+        let other = EntityKey { id: "2".into(), ..entity.clone() };
+        assert!(creates.has_others(&place, &other) && !creates.has_others(&place, &entity));
         assert!(!creates.any_since_before(&place, 6), "nobody waits for a create that came later");
         assert!(creates.any_opened_within(&place, 6, 7) && !creates.any_opened_within(&place, 7, 9));
         creates.close(&place, &entity);

@@ -145,10 +145,13 @@ pub(super) fn occurred_at(observed: &Observed) -> Option<Millis> {
     attribute(observed, "occurred-at")?.parse().ok()
 }
 
+/// So many characters of a CRM's name for somebody are kept.
+const LONGEST_NAME: usize = 100;
+
 /// Who made the edit that an observation tells of: "own", what the CRM calls them, or "other".
 pub(super) fn author(observed: &Observed) -> Option<String> {
     let named = attribute(observed, "by").filter(|_| observed.author.as_deref() != Some("own"));
-    named.map(str::to_owned).or_else(|| observed.author.clone())
+    named.map(|name| name.chars().take(LONGEST_NAME).collect()).or_else(|| observed.author.clone())
 }
 
 fn attribute<'a>(observed: &'a Observed, name: &str) -> Option<&'a str> {

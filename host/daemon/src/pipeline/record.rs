@@ -11,8 +11,7 @@ use tandem_core::exchange::{Answer, Decision, Operation, Problem, Reference};
 use tandem_core::id::{EntityKey, ExternalId, ProviderId};
 use tandem_core::link::{Fields, Life, Link, Pair};
 use tandem_core::plan::{
-    self, Ask, Edit, External, ExternalWrite, Internal as InternalState, InternalWrite, Peer, Source,
-    Unsettled, Verdict,
+    self, Ask, Edit, External, ExternalWrite, Internal as InternalState, Peer, Source, Unsettled, Verdict,
 };
 use tandem_core::rules::Action;
 
@@ -24,7 +23,7 @@ use super::inbox::problem;
 use super::peers::Other;
 use super::settle::{End, changes_nothing};
 use super::trail::Trail;
-use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, origin_of};
+use super::{Clock, Connection, Object, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
 use crate::internal::{Internal, Record};
 use crate::provider::Runtime;
@@ -419,46 +418,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.rooms.metrics.record(&case.provider, "unchanged");
         }
         commit
-    }
-
-    /// Folds updates that were found half done into the link, once the CRM's record was read. While it is only missed, they stay in
-    /// doubt, and their intent on disk.
-    fn settle_updates(&self, case: &mut Case<'_>, internal: &InternalState, now: Millis) {
-        if !case.settling || !Unsettled::is_told_by(&case.link, &case.external, &case.object.policy) {
-            return;
-        }
-        case.settling = false;
-        let settled = case.unsettled.settle(&case.link, internal, &case.external, &case.object.policy, now);
-        if settled != case.link {
-            case.link = settled;
-            case.note("settled", "a write had taken effect whose answer or commit was lost", now);
-        }
-    }
-
-    /// System A's record was deleted by this very connection, and the commit of that was lost: the CRM's deletion was carried over, and
-    /// there is none of System A's to carry back. What the CRM has by now came back since; whatever was seen of it is seen anew.
-    fn settle_deletion(&self, case: &mut Case<'_>, internal: &InternalState) {
-        let InternalState::Deleted { version, .. } = internal else { return };
-        let is_over = matches!(case.link.life, Life::Tombstone { .. } | Life::Detached { .. });
-        if is_over
-            || case.link.external.is_none()
-            || case.link.internal_version >= Some(*version)
-            || case.internal_origin != origin_of(&case.connection.id)
-        {
-            return;
-        }
-        let now = self.rooms.clock.now();
-        let (write, policy) = (InternalWrite::Delete { expected: *version }, &case.object.policy);
-        case.link = plan::after_internal_write(&case.link, &write, *version, &case.external, policy, now);
-        case.settling = false;
-        if case.external != External::Unseen {
-            case.external = External::Touched;
-        }
-        case.note(
-            "settled",
-            "the CRM's deletion had been carried over, and the commit of that was lost",
-            now,
-        );
     }
 
     /// System A's record of a case, and who wrote it.

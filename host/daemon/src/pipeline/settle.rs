@@ -9,7 +9,7 @@ use tandem_core::exchange::{Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ObjectName, ProviderId};
 use tandem_core::link::Link;
 
-use super::again::{Missed, about_entity, after_missing, dated, merged};
+use super::again::{Missed, about_entity, after_missing, dated, forget_missed, merged};
 use super::dispatch::Hand;
 use super::exchange::{ExchangeError, moment};
 use super::{Clock, Connection, Pipeline, PipelineError, Work};
@@ -172,7 +172,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             commit.push(Op::DropHint(hint.key()));
         }
         let goes_on = next.is_some();
-        let mut kept = 1;
+        // Hints that wait from now on in the place of the work's.
+        let mut kept = 1_usize;
         if let Some(mut hint) = next {
             about_entity(&mut hint, &work.hand, &commit);
             self.owe_a_look(&mut commit, &work, &hint)?;
@@ -221,6 +222,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         dispatch.finish(&work);
         if committed.is_ok() {
             if goes_on {
+                for _ in work.hints.len()..kept {
+                    self.rooms.metrics.hint_added(work.class().name());
+                }
                 for hint in work.hints.iter().skip(kept) {
                     self.rooms.metrics.hint_merged(hint.class.name());
                 }
@@ -245,11 +249,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         &self,
         connection: &Connection,
         work: &Work,
-        hint: Hint,
+        mut hint: Hint,
         point: &'static str,
         problems: Vec<Problem>,
         entity: Option<EntityKey>,
     ) -> Result<DeadLetter, StoreError> {
+        forget_missed(&mut hint);
         self.rooms.metrics.set_aside(&self.provider_of(connection), point);
         let entity = entity.or_else(|| match &work.hand {
             Hand::Entity(entity) => Some(entity.clone()),

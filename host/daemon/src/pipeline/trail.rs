@@ -47,6 +47,13 @@ impl Trail {
                 also.push(hint.cause.clone());
             }
         }
+        // The last edit that somebody else made; where none is told with its time, the last word that says who it was.
+        let told = || work.hints.iter().filter_map(|hint| hint.observed.as_ref());
+        let by_others = told().filter(|told| told.author.as_deref() != Some("own"));
+        let last = by_others
+            .filter(|told| occurred_at(told).is_some())
+            .max_by_key(|told| occurred_at(told))
+            .or_else(|| told().rfind(|told| told.author.is_some()));
         let noticed = Noticed {
             work: work.hints.iter().map(|hint| hint.seq).min().unwrap_or(0),
             at: work.hints.iter().map(|hint| hint.noticed_at).min().unwrap_or(now),
@@ -56,9 +63,9 @@ impl Trail {
             attempts: work.hints.iter().map(|hint| hint.attempts).max().unwrap_or(0),
             also,
             said: extent(said),
-            author: work.hints.iter().rev().find_map(|hint| author(hint.observed.as_ref()?)),
+            author: last.and_then(author),
         };
-        let edited_at = work.hints.iter().rev().find_map(|hint| occurred_at(hint.observed.as_ref()?));
+        let edited_at = last.and_then(occurred_at);
         Self {
             cause: cause.into(),
             provider,

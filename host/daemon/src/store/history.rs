@@ -201,10 +201,10 @@ impl HistoryEntry {
         let words = text.into_iter().map(String::len).sum::<usize>()
             + self.fields.iter().map(|field| 2 + field.len()).sum::<usize>()
             + self.ruling.as_ref().map_or(0, String::len)
-            + self
-                .noticed
-                .as_ref()
-                .map_or(0, |noticed| 16 + noticed.also.iter().map(String::len).sum::<usize>())
+            + self.noticed.as_ref().map_or(0, |noticed| {
+                let author = noticed.author.as_ref().map_or(0, String::len);
+                16 + author + noticed.also.iter().map(String::len).sum::<usize>()
+            })
             + self.seen.as_ref().map_or(0, |seen| 8 + seen.version.as_ref().map_or(0, String::len))
             + self.exchanges.iter().map(|one| 8 + one.operation.len() + one.answer.len()).sum::<usize>();
         (64 + words + self.values_weight()) as u64

@@ -228,8 +228,7 @@ fn a_tombstone_comes_back_only_by_a_direct_read() {
     ] {
         let plan = run(&buried, &deleted(2), &hint, &policy());
         assert_eq!((plan.ask, plan.internal), (Some(Ask::ReadExternal), None), "{hint:?}");
-        let committed_at = plan.link.committed_at;
-        assert_eq!(plan.link, Link { look: true, committed_at, ..buried.clone() });
+        assert_eq!(plan.link, Link { look: true, committed_at: NOW, ..buried.clone() });
     }
     for old in [
         whole(Source::Listing { began: NOW - 1, consistent: true }, None, &phone),
@@ -256,10 +255,12 @@ fn a_record_that_is_told_of_after_its_deletion_is_not_gone_when_it_is_missed_onc
     buried.external_stamp = Some(100);
     let missed = |at| External::Gone { proof: Proof::Unconfirmed, at };
     assert!(quiet(&run(&buried, &deleted(2), &missed(NOW + 1), &policy())), "nobody told of it");
-    let told = run(&buried, &deleted(2), &External::Touched, &policy()).link;
     let back_here = present(3, &[("/phone", json!("1"))]);
     let due = NOW + 1 + policy().confirm_after();
     for internal in [&deleted(2), &back_here] {
+        let told = run(&buried, internal, &External::Touched, &policy());
+        assert_eq!((told.ask, &told.external), (Some(Ask::ReadExternal), &None));
+        let told = told.link;
         let first = run(&told, internal, &missed(NOW + 1), &policy());
         assert_eq!((first.ask, first.external), (Some(Ask::ReadExternalAt(due)), None));
         let early = run(&first.link, internal, &missed(due - 1), &policy());
@@ -271,6 +272,7 @@ fn a_record_that_is_told_of_after_its_deletion_is_not_gone_when_it_is_missed_onc
         let proved = run(&told, internal, &gone(Proof::Confirmed), &policy());
         assert_eq!((proved.ask, proved.external.is_some()), (None, internal == &back_here));
     }
+    let told = run(&buried, &deleted(2), &External::Touched, &policy()).link;
     let first = run(&told, &deleted(2), &missed(NOW + 1), &policy()).link;
     let back = whole(Source::Read { began: due }, Some(200), &[("/phone", json!("1"))]);
     assert!(matches!(
@@ -279,6 +281,40 @@ fn a_record_that_is_told_of_after_its_deletion_is_not_gone_when_it_is_missed_onc
     ));
     let late = run(&first, &deleted(2), &missed(due), &policy()).link;
     assert_eq!((late.look, late.doubt, late.life), (false, None, buried.life), "and it is over");
+}
+
+#[test]
+fn what_came_back_in_system_a_before_the_crms_deletion_was_confirmed_is_not_deleted_again() {
+    let missed = |at| External::Gone { proof: Proof::Unconfirmed, at };
+    let doubted = run(&base(), &deleted(2), &missed(NOW), &policy()).link;
+    let due = NOW + policy().confirm_after();
+    let back = present(3, &[("/phone", json!("1"))]);
+    let plan = super::super::plan(&doubted, &back, &missed(due), &policy(), due);
+    assert_eq!(plan.internal, None, "{}", plan.reason);
+    assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })), "{}", plan.reason);
+    assert_eq!(plan.link.incarnation, base().incarnation + 1);
+    // It was never deleted here: the CRM's deletion goes on.
+    let doubted = run(&base(), &same(), &missed(NOW), &policy()).link;
+    let plan = super::super::plan(&doubted, &same(), &missed(due), &policy(), due);
+    assert_eq!(plan.internal, Some(InternalWrite::Delete { expected: 1 }));
+}
+
+#[test]
+fn a_record_that_was_left_alone_is_not_made_again_beside_one_that_was_missed_once() {
+    let ignore = ObjectPolicy { on_external_delete: OnDelete::Ignore, ..policy() };
+    let lapsed = run(&base(), &same(), &gone(Proof::Confirmed), &ignore).link;
+    assert!(matches!(lapsed.life, Life::Lapsed { .. }));
+    let missed = |at| External::Gone { proof: Proof::Unconfirmed, at };
+    let told = run(&lapsed, &changed(), &External::Touched, &ignore);
+    assert_eq!((told.ask, told.external), (Some(Ask::ReadExternal), None));
+    let first = run(&told.link, &changed(), &missed(NOW + 1), &ignore);
+    let due = NOW + 1 + ignore.confirm_after();
+    assert_eq!((first.ask, first.external), (Some(Ask::ReadExternalAt(due)), None));
+    let late = super::super::plan(&first.link, &changed(), &missed(due), &ignore, due);
+    assert!(matches!(late.external, Some(ExternalWrite::Create { .. })), "{}", late.reason);
+    // Nobody told of it: what changes in System A brings it back, as ever.
+    let plan = run(&lapsed, &changed(), &External::Unseen, &ignore);
+    assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })), "{}", plan.reason);
 }
 
 /// A listing that lags shows a change from before the deletion after it, with a time that nobody has seen yet.

@@ -2,7 +2,7 @@
 
 use super::hub::{Class, Event, Form, Hub, policy};
 use super::*;
-use crate::link::Overwrite;
+use crate::link::{Overtaken, Overwrite};
 use crate::plan::{Edit, Pick, date, freeze, may_be_overtaken, note_edits};
 
 fn hub(by: OnConflict) -> Hub {
@@ -387,9 +387,25 @@ fn elements_that_were_overtaken_are_let_go_of_when_the_set_was_edited_again() {
     let plan = run(&link, &internal, &tags_seen(300, json!(["old", "kept", "ours", "later"])), &policy);
     assert_eq!(sent_in(&plan), one("/tags", json!(["old", "kept", "ours", "later"])));
     assert!(plan.external.is_none() && plan.link.overtaken.is_empty());
-    // Nobody has seen them anywhere else: they are told of.
-    let found: Vec<_> = plan.conflicts.iter().map(|it| (it.group.as_str(), &it.fields, it.ruling)).collect();
-    assert_eq!(found, [("/tags", &["/tags".to_owned()].into(), Verdict::External)], "{}", plan.reason);
+}
+
+#[test]
+fn an_overtaken_edit_that_was_followed_by_another_one_is_told_of_as_what_lost() {
+    let mut link = agreed(&[("/phone", json!("ours"))]);
+    link.external_stamp = Some(200);
+    let lost = Overtaken { value: Some(json!("lost")), before: Some(json!("old")), at: 150, stands: false };
+    link.overtaken.insert("/phone".into(), lost);
+    let internal = present(1, &[("/phone", json!("ours"))]);
+    let then = |link: &Link, value: &str| {
+        let seen = whole(Source::Read { began: NOW }, Some(300), &[("/phone", json!(value))]);
+        let plan = run(link, &internal, &seen, &timed());
+        assert_eq!(sent_in(&plan), one("/phone", json!(value)));
+        assert!(plan.external.is_none() && plan.link.overtaken.is_empty());
+        let found: Vec<_> = plan.conflicts.iter().map(|it| (it.group.clone(), it.ruling)).collect();
+        found
+    };
+    assert_eq!(then(&link, "later"), [("/phone".to_owned(), Verdict::External)]);
+    assert_eq!(then(&link, "lost"), [], "it stands, by whoever wrote it again");
 }
 
 /// An address whose street System A wrote over an edit in the CRM that is known by now, and whose city it has edited since: the

@@ -83,10 +83,16 @@ fn a_record_that_is_read_with_the_time_from_before_is_back_when_it_is_still_so_a
         let first = run(&buried, &internal, &read_at(NOW + 1, 50), &policy());
         assert_eq!(first.ask, Some(Ask::ReadExternalAt(NOW + 1 + wait)), "{}", first.reason);
         assert!(first.internal.is_none() && first.external.is_none());
-        assert_eq!(first.link.doubt, Some(Doubt { since: NOW + 1, looks: 1, last: NOW + 1 }));
+        assert_eq!(
+            first.link.doubt,
+            Some(Doubt { since: NOW + 1, looks: 1, last: NOW + 1, shown: true, ..Doubt::default() })
+        );
         let early = run(&first.link, &internal, &read_at(NOW + wait, 50), &policy());
         assert_eq!(early.ask, Some(Ask::ReadExternalAt(NOW + 1 + wait)));
-        assert_eq!(early.link.doubt, Some(Doubt { since: NOW + 1, looks: 2, last: NOW + wait }));
+        assert_eq!(
+            early.link.doubt,
+            Some(Doubt { since: NOW + 1, looks: 2, last: NOW + wait, shown: true, ..Doubt::default() })
+        );
         // It was the replica.
         let lagged = run(&first.link, &deleted(2), &gone(), &policy());
         assert!(quiet(&lagged) && lagged.link.doubt.is_none());

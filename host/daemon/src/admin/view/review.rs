@@ -39,7 +39,7 @@ pub struct ReviewView {
     /// Who gave System A's values, and when, as far as it is known.
     #[serde(default)]
     pub internal_said: Said,
-    /// Who gave the CRM's values ("own", "other"), and when that was noticed, as far as it is known.
+    /// Who gave the CRM's values (what it calls them, "own" or "other"), and when, or when that was noticed, as far as it is known.
     #[serde(default)]
     pub external_said: Said,
     /// What there is to choose from: "internal", "external", "value", "unfreeze".
