@@ -122,7 +122,7 @@ impl Engine {
         let intake =
             Arc::new(Intake::new(store.clone(), metrics.clone(), Box::new(move || SystemClock.now()), {
                 let pipeline = pipeline.clone();
-                Box::new(move |hints| pipeline.arrive(hints))
+                Arc::new(move |hints| pipeline.arrive(hints))
             }));
         let engine = Arc::new_cyclic(|itself| Self {
             itself: itself.clone(),

@@ -246,6 +246,79 @@ impl Engine {
             DeadTarget::All => self.store.dead(None, 100_000).map_err(store)?,
         })
     }
+
+    async fn replay_letters(&self, target: &DeadTarget) -> Result<Count, ControlError> {
+        let letters = self.letters(target).await?;
+        let mut commit = Commit::new();
+        let mut hints = Vec::new();
+        for letter in &letters {
+            let hint = self.fresh(letter);
+            commit.push(Op::DropDead(letter.seq)).push(Op::AddHint(hint.clone()));
+            hints.push(hint);
+        }
+        self.store.commit(commit, Until::Durable).await.map_err(store)?;
+        self.pipeline.arrive(hints);
+        Ok(Count { count: letters.len() as u64 })
+    }
+
+    async fn undo_deletions(&self, target: DeletesTarget) -> Result<Undone, ControlError> {
+        let selection = selection(target)?;
+        if let Some(connection) = &selection.connection {
+            self.known(connection)?;
+        }
+        let undone = self.pipeline.undo(&selection).await;
+        let (count, not) = undone.map_err(|error| ControlError::Failed(error.to_string()))?;
+        let not = not.iter().map(|not| format!("{}: {}", not.entity, not.why));
+        Ok(Undone { count, not: not.collect() })
+    }
+
+    async fn erase_record(&self, record: RecordRef) -> Result<ErasureView, ControlError> {
+        let entity = match record {
+            RecordRef::Internal(entity) => entity,
+            RecordRef::External(external) => {
+                self.known(&external.connection)?;
+                self.store.entity_of(&external).map_err(store)?.ok_or_else(|| {
+                    ControlError::NotFound(format!("{external} is not linked; erase it in the CRM itself"))
+                })?
+            }
+        };
+        if !self.pipeline.connections().iter().any(|connection| connection.scope == entity.scope)
+            && self.store.links(&entity).map_err(store)?.is_empty()
+        {
+            return Err(ControlError::NotFound(format!(
+                "no connection serves scope {}; `tandem status` shows the scopes",
+                entity.scope
+            )));
+        }
+        let erased = self.pipeline.erase(&entity).await;
+        let erased = erased.map_err(|error| ControlError::Failed(error.to_string()))?;
+        let erased =
+            erased.ok_or_else(|| ControlError::Conflict(format!("{entity} is in work; ask again")))?;
+        let places = erased.places.into_iter().map(|place| PlaceView {
+            place: place.place,
+            what: place.what,
+            gone: place.gone,
+        });
+        let (reports, gone) = self.drop_reports(&entity);
+        let reports = PlaceView {
+            place: "reports of a first sync".to_owned(),
+            what: match (reports, gone) {
+                (0, _) => "none was there".to_owned(),
+                (1, true) => "1 was there and is gone".to_owned(),
+                (count, true) => format!("{count} were there and are gone"),
+                (_, false) => {
+                    "their files cannot be removed from data_dir/match; remove them by hand".to_owned()
+                }
+            },
+            gone,
+        };
+        Ok(ErasureView {
+            entity: erased.entity,
+            places: places.chain([reports]).collect(),
+            remains: REMAINS.map(str::to_owned).to_vec(),
+            done: erased.done && gone,
+        })
+    }
 }
 
 /// Does a change to its end, whether whoever asked for it waits or not: a change of several steps that is given up between
@@ -521,17 +594,8 @@ impl Control for Engine {
     }
 
     async fn replay(&self, target: DeadTarget) -> Result<Count, ControlError> {
-        let letters = self.letters(&target).await?;
-        let mut commit = Commit::new();
-        let mut hints = Vec::new();
-        for letter in &letters {
-            let hint = self.fresh(letter);
-            commit.push(Op::DropDead(letter.seq)).push(Op::AddHint(hint.clone()));
-            hints.push(hint);
-        }
-        self.store.commit(commit, Until::Durable).await.map_err(store)?;
-        self.pipeline.arrive(hints);
-        Ok(Count { count: letters.len() as u64 })
+        let engine = self.this()?;
+        whole(async move { engine.replay_letters(&target).await }).await
     }
 
     async fn drop_dead(&self, target: DeadTarget) -> Result<Count, ControlError> {
@@ -587,15 +651,18 @@ impl Control for Engine {
     }
 
     async fn decide(&self, decision: Decide) -> Result<Count, ControlError> {
-        self.decide_one(&decision).await
+        let engine = self.this()?;
+        whole(async move { engine.decide_one(&decision).await }).await
     }
 
     async fn decide_many(&self, decision: DecideMany) -> Result<DecidedMany, ControlError> {
-        self.decide_all(&decision).await
+        let engine = self.this()?;
+        whole(async move { engine.decide_all(&decision).await }).await
     }
 
     async fn unfreeze(&self, target: Unfreeze) -> Result<Count, ControlError> {
-        self.let_flow(&target).await
+        let engine = self.this()?;
+        whole(async move { engine.let_flow(&target).await }).await
     }
 
     async fn withheld(
@@ -625,71 +692,24 @@ impl Control for Engine {
     }
 
     async fn approve(&self, target: DeletesTarget) -> Result<Count, ControlError> {
-        self.rule_on(target, Approval::Approved).await
+        let engine = self.this()?;
+        whole(async move { engine.rule_on(target, Approval::Approved).await }).await
     }
 
     async fn reject(&self, target: DeletesTarget) -> Result<Count, ControlError> {
         let approval = if target.restore { Approval::Restored } else { Approval::Rejected };
-        self.rule_on(target, approval).await
+        let engine = self.this()?;
+        whole(async move { engine.rule_on(target, approval).await }).await
     }
 
     async fn undo(&self, target: DeletesTarget) -> Result<Undone, ControlError> {
-        let selection = selection(target)?;
-        if let Some(connection) = &selection.connection {
-            self.known(connection)?;
-        }
-        let undone = self.pipeline.undo(&selection).await;
-        let (count, not) = undone.map_err(|error| ControlError::Failed(error.to_string()))?;
-        let not = not.iter().map(|not| format!("{}: {}", not.entity, not.why));
-        Ok(Undone { count, not: not.collect() })
+        let engine = self.this()?;
+        whole(async move { engine.undo_deletions(target).await }).await
     }
 
     async fn erase(&self, record: RecordRef) -> Result<ErasureView, ControlError> {
-        let entity = match record {
-            RecordRef::Internal(entity) => entity,
-            RecordRef::External(external) => {
-                self.known(&external.connection)?;
-                self.store.entity_of(&external).map_err(store)?.ok_or_else(|| {
-                    ControlError::NotFound(format!("{external} is not linked; erase it in the CRM itself"))
-                })?
-            }
-        };
-        if !self.pipeline.connections().iter().any(|connection| connection.scope == entity.scope)
-            && self.store.links(&entity).map_err(store)?.is_empty()
-        {
-            return Err(ControlError::NotFound(format!(
-                "no connection serves scope {}; `tandem status` shows the scopes",
-                entity.scope
-            )));
-        }
-        let erased = self.pipeline.erase(&entity).await;
-        let erased = erased.map_err(|error| ControlError::Failed(error.to_string()))?;
-        let erased =
-            erased.ok_or_else(|| ControlError::Conflict(format!("{entity} is in work; ask again")))?;
-        let places = erased.places.into_iter().map(|place| PlaceView {
-            place: place.place,
-            what: place.what,
-            gone: place.gone,
-        });
-        let (reports, gone) = self.this()?.drop_reports(&entity);
-        let reports = PlaceView {
-            place: "reports of a first sync".to_owned(),
-            what: match (reports, gone) {
-                (0, _) => "none was there".to_owned(),
-                (1, true) => "1 was there and is gone".to_owned(),
-                (count, true) => format!("{count} were there and are gone"),
-                (_, false) => {
-                    "their files cannot be removed from data_dir/match; remove them by hand".to_owned()
-                }
-            },
-            gone,
-        };
-        Ok(ErasureView {
-            entity: erased.entity,
-            places: places.chain([reports]).collect(),
-            remains: REMAINS.map(str::to_owned).to_vec(),
-            done: erased.done && gone,
-        })
+        let engine = self.this()?;
+        whole(async move { engine.erase_record(record).await }).await
     }
 
     async fn look(&self, look: Look) -> Result<Count, ControlError> {

@@ -70,7 +70,7 @@ pub struct Intake<S> {
     public_url: ArcSwap<String>,
     metrics: Arc<Metrics>,
     now: Box<dyn Fn() -> Millis + Send + Sync>,
-    arrived: Box<dyn Fn(Vec<Hint>) + Send + Sync>,
+    arrived: Arc<dyn Fn(Vec<Hint>) + Send + Sync>,
 }
 
 /// Why a delivery was not taken in.
@@ -89,7 +89,7 @@ impl<S: Store> Intake<S> {
         store: Arc<S>,
         metrics: Arc<Metrics>,
         now: Box<dyn Fn() -> Millis + Send + Sync>,
-        arrived: Box<dyn Fn(Vec<Hint>) + Send + Sync>,
+        arrived: Arc<dyn Fn(Vec<Hint>) + Send + Sync>,
     ) -> Self {
         Self {
             store,
@@ -167,9 +167,18 @@ impl<S: Store> Intake<S> {
             commit.push(Op::AddDelivery(delivery)).push(Op::AddHint(hint.clone()));
             hints.push(hint);
         }
-        self.store.commit(commit, Until::Durable).await.map_err(Refusal::Store)?;
-        (self.arrived)(hints);
-        Ok(())
+        // Who sent it may hang up meanwhile, and this future ends with them: it would lie on disk, and nobody would be told.
+        let (store, arrived) = (Arc::clone(&self.store), Arc::clone(&self.arrived));
+        let kept = tokio::spawn(async move {
+            store.commit(commit, Until::Durable).await?;
+            arrived(hints);
+            Ok(())
+        });
+        let lost = |error: tokio::task::JoinError| StoreError::Failed {
+            path: "queue".to_owned(),
+            what: format!("a webhook was not written down: {error}"),
+        };
+        kept.await.map_err(lost).flatten().map_err(Refusal::Store)
     }
 
     /// One delivery for each connection that is named, in the order of the body.

@@ -23,7 +23,7 @@ fn hall() -> Hall {
         store.clone(),
         metrics.clone(),
         Box::new(|| NOW),
-        Box::new(move |arrived| hints.lock().extend(arrived)),
+        Arc::new(move |arrived| hints.lock().extend(arrived)),
     );
     Hall { intake, store, metrics, arrived }
 }
