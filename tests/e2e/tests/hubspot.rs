@@ -314,21 +314,26 @@ async fn properties_of_the_accounts_own_cross_both_ways_and_what_it_refuses_is_s
 
 // ---- one address of an app ----
 
-/// Events as HubSpot sends them to the app's one address, signed with its secret; gives the status.
-async fn deliver(house: &House, events: &[Value]) -> Result<u16, Error> {
+/// Names and values of the headers of a signature.
+type Signed = [(&'static str, String); 2];
+
+/// Events as HubSpot sends them to the app's one address: the address, the body, and the headers with which its secret signs them.
+fn signed(house: &House, events: &[Value]) -> Result<(String, String, Signed), Error> {
     let url = format!("{}/hooks/app/hubspot", house.base);
     let body = Value::from(events.to_vec()).to_string();
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis().to_string();
     let signed = signature::v3(&house.app.client_secret, "POST", &url, body.as_bytes(), &now);
-    let answer = client()?
-        .post(url)
-        .header("content-type", "application/json")
-        .header(signature::SIGNATURE_V3, signed)
-        .header(signature::TIMESTAMP, now)
-        .body(body)
-        .send()
-        .await?;
-    Ok(answer.status().as_u16())
+    Ok((url, body, [(signature::SIGNATURE_V3, signed), (signature::TIMESTAMP, now)]))
+}
+
+/// Sends them; gives the status.
+async fn deliver(house: &House, events: &[Value]) -> Result<u16, Error> {
+    let (url, body, headers) = signed(house, events)?;
+    let mut request = client()?.post(url).header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    Ok(request.body(body).send().await?.status().as_u16())
 }
 
 fn creation(portal: u64, id: u64) -> Value {
@@ -589,4 +594,42 @@ async fn a_write_to_a_merged_contact_reaches_what_came_of_it_and_the_link_follow
     house.quiet(SOON).await?;
     assert_eq!(live_contacts(&house).await?, 1);
     nothing_is_wrong(&house).await
+}
+
+/// Nobody waits for the answer, as a CRM that gives up after some seconds. What was written down by then is worked all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_whose_sender_hangs_up_is_worked_all_the_same() -> Result<(), Error> {
+    use tokio::io::AsyncWriteExt as _;
+    let house = House::build(Plan { connection: polled(NEVER, NEVER), ..Plan::roomy(&["acme"]) }).await?;
+    house.walked(SOON).await?;
+    house.quiet(SOON).await?;
+    webhooks_are_lost(&house).await?;
+    let portal = portal(&house, "acme")?;
+    let address = house.base.trim_start_matches("http://").to_owned();
+    for number in 0..60 {
+        let email = format!("p{number}@acme.example");
+        let id = house.control.person_creates(portal, &[("email", email.as_str())]).await?.id;
+        let (_, body, headers) = signed(&house, &[creation(portal, id)])?;
+        let [(signature, signed), (timestamp, at)] = headers;
+        let request = format!(
+            "POST /hooks/app/hubspot HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{signature}: {signed}\r\n\
+             {timestamp}: {at}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(&address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        // Each a little later than the one before: some before it is written down, some while it is.
+        for _ in 0..number * 20 {
+            tokio::task::yield_now().await;
+        }
+        drop(stream);
+    }
+    house.quiet(SOON).await?;
+    let came = house.system_a("acme").list().await?.len();
+    assert!(came > 0, "none was taken in");
+    println!("{came} of 60 were written down");
+    // And it goes on.
+    let id = house.control.person_creates(portal, &[("email", "last@acme.example")]).await?.id;
+    assert_eq!(deliver(&house, &[creation(portal, id)]).await?, 200);
+    comes(&house, "acme", "last@acme.example").await.map(drop)
 }
