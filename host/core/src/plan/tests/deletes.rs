@@ -293,9 +293,17 @@ fn what_came_back_in_system_a_before_the_crms_deletion_was_confirmed_is_not_dele
     assert_eq!(plan.internal, None, "{}", plan.reason);
     assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })), "{}", plan.reason);
     assert_eq!(plan.link.incarnation, base().incarnation + 1);
+    // Whenever it was deleted between the looks: before the first one, or after it.
+    let early = |link: &Link, internal: &Internal| {
+        super::super::plan(link, internal, &missed(due - 1), &policy(), due - 1).link
+    };
+    let doubted_first = run(&base(), &same(), &missed(NOW), &policy()).link;
+    for between in [early(&doubted, &back), early(&doubted_first, &deleted(2))] {
+        let plan = super::super::plan(&between, &back, &missed(due), &policy(), due);
+        assert_eq!(plan.internal, None, "{}", plan.reason);
+    }
     // It was never deleted here: the CRM's deletion goes on.
-    let doubted = run(&base(), &same(), &missed(NOW), &policy()).link;
-    let plan = super::super::plan(&doubted, &same(), &missed(due), &policy(), due);
+    let plan = super::super::plan(&early(&doubted_first, &same()), &same(), &missed(due), &policy(), due);
     assert_eq!(plan.internal, Some(InternalWrite::Delete { expected: 1 }));
 }
 
