@@ -377,13 +377,16 @@ fn draw_up(link: &mut Link, situation: &Situation<'_>, draft: &mut Draft) -> Dra
     }
     let own_internal = link.own_internal == version_of(internal);
     let deleted = matches!(internal, Internal::Deleted { .. });
-    let seen = observe::judge(link, deleted, external, policy, now);
+    let seen = observe::judge(link, external, policy, now);
     link.internal_version = version_of(internal).max(link.internal_version);
     let state = match seen {
         observe::Seen::Ask(_, _) if deleted && link.external.is_none() => None,
         observe::Seen::Ask(ask, why) => {
-            // Nothing was decided from the internal record yet.
+            // Nothing was decided from the internal record yet, but that it was deleted while the CRM's was missed.
             link.internal_version = before.internal_version;
+            if let Some(doubt) = link.doubt.as_mut().filter(|doubt| deleted && !doubt.shown) {
+                doubt.deleted = true;
+            }
             draft.ask = Some(ask);
             draft.say(why);
             return Drawn::Up;

@@ -619,7 +619,7 @@ async fn a_webhook_whose_sender_hangs_up_is_worked_all_the_same() -> Result<(), 
         let mut stream = tokio::net::TcpStream::connect(&address).await?;
         stream.write_all(request.as_bytes()).await?;
         // Each a little later than the one before: some before it is written down, some while it is.
-        for _ in 0..number * 20 {
+        for _ in 0..number * 100 {
             tokio::task::yield_now().await;
         }
         drop(stream);

@@ -216,6 +216,7 @@ pub(super) fn external_gone(
             Some(Side::Internal) => {
                 lapse(link, Side::External, now);
                 link.doubt = None;
+                link.look = false;
                 draft.say("new records are not created in the CRM");
             }
             Some(Side::External) => draft.internal = Some(InternalWrite::Delete { expected: version }),
@@ -325,6 +326,8 @@ pub(super) fn tombstone(
     {
         // Made anew beside a record that is back it would be there twice.
         let is_back = match external {
+            // Somebody told of it, and the look that follows is still owed.
+            External::Unseen if link.look => None,
             External::Unseen | External::Gone { .. } | External::Moved { .. } => Some(false),
             External::Whole { source: Source::Read { began }, stamp, .. }
                 if *began >= at && *stamp == seen && stamp.is_some() =>

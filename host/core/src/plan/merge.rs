@@ -228,10 +228,10 @@ fn forget_superseded(
         let is_it = |value| same(sides.policy, look.pointer, value, overtaken.value.as_ref());
         let reached = link.base.get(look.pointer).is_some_and(|pair| is_it(pair.internal.as_ref()));
         if look.external_changed {
-            let (stands, held) = (is_it(look.external), link.held.contains_key(group));
+            let stands = is_it(look.external);
             overtaken::supersede(link, look.pointer);
-            if stands || held {
-                // Somebody has written the same since, or it is told of by what is held.
+            if stands {
+                // Somebody has written the same since.
                 merge.say("edited again in the CRM after an overtaken edit", &[look.pointer]);
                 continue;
             }

@@ -106,10 +106,14 @@ fn says_nothing_new<'a>(
         })
 }
 
+/// Somebody tells of a record that was left alone when it went: it may be back, and one look that misses it does not say that it is not.
+fn note_return(link: &mut Link) {
+    link.look |= matches!(link.life, Life::Lapsed { by: Side::External, .. });
+}
+
 /// Judges an observation and keeps what it says of identity, order and absence.
 pub(super) fn judge<'a>(
     link: &mut Link,
-    internal_deleted: bool,
     external: &'a External,
     policy: &ObjectPolicy,
     now: Millis,
@@ -117,8 +121,7 @@ pub(super) fn judge<'a>(
     match external {
         External::Unseen => believe(link, policy, now, ""),
         External::Touched => {
-            // It was left alone when it went, and may be back: one look that misses it does not say that it is not.
-            link.look |= matches!(link.life, Life::Lapsed { by: Side::External, .. });
+            note_return(link);
             Seen::Ask(Ask::ReadExternal, "the external record was touched")
         }
         External::Partial { fields, stamp } => {
@@ -131,13 +134,14 @@ pub(super) fn judge<'a>(
             {
                 return believe(link, policy, now, "an event said what is known");
             }
+            note_return(link);
             Seen::Ask(Ask::ReadExternal, "an event said something new; a partial record causes no write")
         }
         External::Moved { to } => {
             redirect_to(link, to);
             Seen::Ask(Ask::ReadExternal, "the external record lives on under another id")
         }
-        External::Gone { proof, at } => gone(link, (*proof, *at), internal_deleted, policy, now),
+        External::Gone { proof, at } => gone(link, *proof, *at, policy, now),
         External::Whole { id, fields, version, stamp, source, changed_at, by_other } => {
             let (stamp, source, by_other) = (*stamp, *source, *by_other);
             let observed = Whole { id, fields, version, stamp, source, changed_at, by_other };
@@ -176,6 +180,7 @@ fn whole<'a>(link: &mut Link, seen: Whole<'a>, policy: &ObjectPolicy, now: Milli
         || matches!(link.life, Life::Lapsed { by: Side::External, .. });
     if missed && !matches!(source, Source::Read { .. } | Source::Answer) {
         // Nothing orders a row after a deletion: a listing that lags shows a change from before it as if it were new.
+        note_return(link);
         return Seen::Ask(Ask::ReadExternal, "it was deleted or missed; only a direct read brings it back");
     }
     if link.look && link.external.is_some() && !matches!(source, Source::Read { .. } | Source::Answer) {
@@ -252,13 +257,7 @@ pub(super) fn is_gone(link: &Link, external: &External, policy: &ObjectPolicy) -
     }
 }
 
-fn gone<'a>(
-    link: &mut Link,
-    (proof, at): (Proof, Millis),
-    internal_deleted: bool,
-    policy: &ObjectPolicy,
-    now: Millis,
-) -> Seen<'a> {
+fn gone<'a>(link: &mut Link, proof: Proof, at: Millis, policy: &ObjectPolicy, now: Millis) -> Seen<'a> {
     if link.external.is_none() {
         return Seen::Believed("an unknown record is gone");
     }
@@ -271,15 +270,14 @@ fn gone<'a>(
             Seen::Ask(Ask::ReadExternal, "word of a deletion from before the last commit")
         }
         None => {
-            link.doubt =
-                Some(Doubt { since: at, looks: 1, last: at, deleted: internal_deleted, shown: false });
+            link.doubt = Some(Doubt { since: at, looks: 1, last: at, ..Doubt::default() });
             let due = at.saturating_add(policy.confirm_after());
             Seen::Ask(Ask::ReadExternalAt(due), "the external record was missed; it is looked for again")
         }
         Some(doubt) => {
-            let (last, looks) =
-                if at > doubt.last { (at, doubt.looks.saturating_add(1)) } else { (doubt.last, doubt.looks) };
-            link.doubt = Some(Doubt { looks, last, deleted: doubt.deleted || internal_deleted, ..doubt });
+            if at > doubt.last {
+                link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: at, ..doubt });
+            }
             let due = doubt.since.saturating_add(policy.confirm_after());
             let ask = if now < due { Ask::ReadExternalAt(due) } else { Ask::ReadExternal };
             Seen::Ask(ask, "the external record was missed; it is looked for again")

@@ -261,6 +261,21 @@ impl Engine {
         Ok(Count { count: letters.len() as u64 })
     }
 
+    async fn decide_question(&self, decision: DecideMatch) -> Result<Count, ControlError> {
+        self.known(&decision.connection)?;
+        let connection = self.pipeline.connection(&decision.connection).ok_or_else(|| {
+            ControlError::Conflict(format!("connection {} cannot be used", decision.connection))
+        })?;
+        let DecideMatch { object, waits, choice, .. } = decision;
+        match self.pipeline.decide_clash(&connection, &object, &waits, choice).await {
+            Ok(()) => Ok(Count { count: 1 }),
+            Err(error @ DecideClashError::Unknown(_)) => Err(ControlError::NotFound(error.to_string())),
+            Err(error @ DecideClashError::Busy(_)) => Err(ControlError::Conflict(error.to_string())),
+            Err(error @ DecideClashError::Unfit(_)) => Err(ControlError::Invalid(error.to_string())),
+            Err(DecideClashError::Store(error)) => Err(store(error)),
+        }
+    }
+
     async fn undo_deletions(&self, target: DeletesTarget) -> Result<Undone, ControlError> {
         let selection = selection(target)?;
         if let Some(connection) = &selection.connection {
@@ -481,11 +496,13 @@ impl Control for Engine {
     }
 
     async fn pause(&self, target: PauseTarget) -> Result<Count, ControlError> {
-        self.set_paused(&target, true).await
+        let engine = self.this()?;
+        whole(async move { engine.set_paused(&target, true).await }).await
     }
 
     async fn resume(&self, target: PauseTarget) -> Result<Count, ControlError> {
-        self.set_paused(&target, false).await
+        let engine = self.this()?;
+        whole(async move { engine.set_paused(&target, false).await }).await
     }
 
     async fn explain(&self, record: RecordRef, aspect: Aspect) -> Result<Explanation, ControlError> {
@@ -616,18 +633,8 @@ impl Control for Engine {
     }
 
     async fn decide_match(&self, decision: DecideMatch) -> Result<Count, ControlError> {
-        self.known(&decision.connection)?;
-        let connection = self.pipeline.connection(&decision.connection).ok_or_else(|| {
-            ControlError::Conflict(format!("connection {} cannot be used", decision.connection))
-        })?;
-        let DecideMatch { object, waits, choice, .. } = decision;
-        match self.pipeline.decide_clash(&connection, &object, &waits, choice).await {
-            Ok(()) => Ok(Count { count: 1 }),
-            Err(error @ DecideClashError::Unknown(_)) => Err(ControlError::NotFound(error.to_string())),
-            Err(error @ DecideClashError::Busy(_)) => Err(ControlError::Conflict(error.to_string())),
-            Err(error @ DecideClashError::Unfit(_)) => Err(ControlError::Invalid(error.to_string())),
-            Err(DecideClashError::Store(error)) => Err(store(error)),
-        }
+        let engine = self.this()?;
+        whole(async move { engine.decide_question(decision).await }).await
     }
 
     async fn begin_match(

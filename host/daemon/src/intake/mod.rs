@@ -25,6 +25,7 @@ use tandem_core::Millis;
 use tandem_core::descriptor::{BodyFormat, Verify, Webhooks};
 use tandem_core::exchange::{Attribute, Delivery};
 use tandem_core::id::{ConnectionId, ProviderId};
+use tokio::sync::Semaphore;
 
 use crate::credentials::webhook::{Incoming, verify};
 use crate::store::{Class, Commit, Hint, Op, Store, StoreError, StoredDelivery, Subject, Until};
@@ -71,7 +72,12 @@ pub struct Intake<S> {
     metrics: Arc<Metrics>,
     now: Box<dyn Fn() -> Millis + Send + Sync>,
     arrived: Arc<dyn Fn(Vec<Hint>) + Send + Sync>,
+    /// Deliveries that are being written down, whether or not their senders wait.
+    writing: Arc<Semaphore>,
 }
+
+/// So many deliveries are written down at once at the most; further ones wait as long as their senders do.
+const MOST_WRITING: usize = 1_024;
 
 /// Why a delivery was not taken in.
 enum Refusal {
@@ -98,6 +104,7 @@ impl<S: Store> Intake<S> {
             metrics,
             now,
             arrived,
+            writing: Arc::new(Semaphore::new(MOST_WRITING)),
         }
     }
 
@@ -169,16 +176,19 @@ impl<S: Store> Intake<S> {
         }
         // Who sent it may hang up meanwhile, and this future ends with them: it would lie on disk, and nobody would be told.
         let (store, arrived) = (Arc::clone(&self.store), Arc::clone(&self.arrived));
+        let not_kept = |error: String| {
+            let what = format!("a webhook was not written down: {error}");
+            Refusal::Store(StoreError::Failed { path: "queue".to_owned(), what })
+        };
+        let permit = Arc::clone(&self.writing).acquire_owned().await;
+        let permit = permit.map_err(|error| not_kept(error.to_string()))?;
         let kept = tokio::spawn(async move {
+            let _writes = permit;
             store.commit(commit, Until::Durable).await?;
             arrived(hints);
             Ok(())
         });
-        let lost = |error: tokio::task::JoinError| StoreError::Failed {
-            path: "queue".to_owned(),
-            what: format!("a webhook was not written down: {error}"),
-        };
-        kept.await.map_err(lost).flatten().map_err(Refusal::Store)
+        kept.await.map_err(|error| not_kept(error.to_string()))?.map_err(Refusal::Store)
     }
 
     /// One delivery for each connection that is named, in the order of the body.

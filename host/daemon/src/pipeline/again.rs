@@ -109,6 +109,7 @@ pub(super) fn dated(work: &Work, left: &Hint) -> Vec<Hint> {
     let waits =
         |hint: &Hint| Hint { class: left.class, due: left.due, attempts: left.attempts, ..hint.clone() };
     let mut dated: Vec<Hint> = work.hints.iter().filter(is_dated).map(waits).collect();
+    dated.sort_by_key(|hint| hint.observed.as_ref().and_then(edited_at));
     dated.drain(..dated.len().saturating_sub(MOST_DATED));
     dated
 }

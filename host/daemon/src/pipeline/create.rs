@@ -127,6 +127,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             let other = self.rooms.store.entity_of(&external)?.filter(|other| *other != entity);
             match other {
                 Some(other) if seen.key.as_ref() == Some(own_key) => {
+                    if !matches!(self.read_internal(&entity).await?.0, Internal::Present { .. }) {
+                        // It is to be made no more: there is nothing to ask.
+                        case.create_open = true;
+                        return Ok(Next::Round);
+                    }
                     // It is known by our key, and somebody else was linked to it meanwhile: made once more it would be written over. The
                     // intent stays, so that each later look comes here first, and nobody waits for it.
                     self.close_create(&case.link);
@@ -306,13 +311,23 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             }
             Some(_) => {}
             None => {
-                let identity = identity_of(fields, &case.object.policy);
+                let (entity, identity) = (case.link.entity.clone(), identity_of(fields, &case.object.policy));
                 let shares = |intent: &Intent| shares_identity(intent, &identity);
-                if let Some((_, Some(until))) = self.open_create(case, shares)? {
-                    // It may be what that one has made, which finds out: nothing is known of the record but its id.
-                    self.drop_create(case);
-                    let commit = self.take_commit(case);
-                    return Ok(Created::Taken(End::Later { until, touched: false, commit }));
+                // It may be what that one has made, which finds out: nothing is known of the record but its id.
+                match self.open_create(case, &entity, shares)? {
+                    None => {}
+                    Some((_, Some(until))) => {
+                        self.drop_create(case);
+                        let commit = self.take_commit(case);
+                        return Ok(Created::Taken(End::Later { until, touched: false, commit }));
+                    }
+                    Some((other, None)) => {
+                        self.drop_create(case);
+                        let why = format!("the CRM's record {id} may be what was made for {}", other.id);
+                        if let Some(end) = self.meets_linked(case, (&id, &other), fields, why, held)? {
+                            return Ok(Created::Taken(end));
+                        }
+                    }
                 }
             }
         }

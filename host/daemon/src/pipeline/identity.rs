@@ -268,7 +268,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let rivals = vec![rival(Some(other.id.clone()), Some(id.clone()))];
         let waits = Waits::Internal(case.link.entity.id.clone());
         let now = self.rooms.clock.now();
-        let asked = clash(case, waits, Kind::Taken, &identity, rivals, (why, now));
+        let mut asked = clash(case, waits, Kind::Taken, &identity, rivals, (why, now));
+        // Another one is not to be had: the CRM knows this one by the key, or takes no second one.
+        asked.may_be_new = false;
         match self.decision(&asked)? {
             Some(Choice::Link(_)) => self.take_from(case, other, held),
             _ => Ok(Some(self.asks(case, asked))),
@@ -545,7 +547,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 None => {
                     let identity = identity_of(there, &case.object.policy);
                     let keyed = case.object.abilities.key;
-                    match self.open_create(case, |intent| is_of(intent, &seen, &identity, keyed))? {
+                    match self.open_create(case, entity, |intent| is_of(intent, &seen, &identity, keyed))? {
                         None => all.free.push(seen),
                         // It was set aside, or does not find it out.
                         Some((other, None)) => all.taken.push((other.id, seen.id)),
@@ -566,31 +568,37 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(Ok(all))
     }
 
-    /// Another entity whose create is open and answers to `is_it`: that one finds out what it has made. Until when to wait for it, for a
-    /// while; None: it was set aside, or it takes too long.
+    /// Another entity than this whose create is open and answers to `is_it`: that one finds out what it has made. Until when to wait for
+    /// it, for a while; None: it was set aside, or it takes too long.
     pub(super) fn open_create(
         &self,
         case: &Case<'_>,
+        entity: &EntityKey,
         is_it: impl Fn(&Intent) -> bool,
     ) -> Result<Option<(EntityKey, Option<Millis>)>, StoreError> {
-        let (connection, object) = (&case.connection.id, &case.link.entity.object);
-        if !self.has_other_creates(&case.link) {
+        let (connection, object) = (&case.connection.id, &entity.object);
+        if !self.has_other_creates(connection, entity) {
             return Ok(None);
         }
-        let intents = self.rooms.store.intents(connection, object)?;
-        let open = intents.into_iter().find(|intent| intent.entity != case.link.entity && is_it(intent));
-        let Some(Intent { entity: other, opened_at, call, .. }) = open else { return Ok(None) };
         let now = self.rooms.clock.now();
         let settles = case.object.abilities.find_settles_after_ms.max(BUSY_LONG_MS);
-        let since = match call {
-            Call::Create { unknown_since, .. } => unknown_since.unwrap_or(opened_at),
-            Call::Update { .. } => opened_at,
-        };
         let patience = settles.saturating_add(self.limits.intent_patience_ms);
-        let about = Subject::Internal(other.id.clone());
-        let is_over = now >= since.saturating_add(patience)
-            || self.rooms.store.dead_about(connection, object, &about)?.is_some();
-        Ok(Some((other, (!is_over).then(|| now.saturating_add(settles)))))
+        let mut over = None;
+        let open = self.rooms.store.intents(connection, object)?;
+        for intent in open.into_iter().filter(|intent| intent.entity != *entity && is_it(intent)) {
+            let since = match &intent.call {
+                Call::Create { unknown_since, .. } => unknown_since.unwrap_or(intent.opened_at),
+                Call::Update { .. } => intent.opened_at,
+            };
+            let about = Subject::Internal(intent.entity.id.clone());
+            let is_over = now >= since.saturating_add(patience)
+                || self.rooms.store.dead_about(connection, object, &about)?.is_some();
+            if !is_over {
+                return Ok(Some((intent.entity, Some(now.saturating_add(settles)))));
+            }
+            over.get_or_insert(intent.entity);
+        }
+        Ok(over.map(|other| (other, None)))
     }
 
     /// Which of the CRM's records an internal one is.

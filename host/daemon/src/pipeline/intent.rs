@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tandem_core::Millis;
+use tandem_core::clash::Waits;
 use tandem_core::document;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::link::{Fields, Life, Link};
@@ -194,9 +195,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         self.creates.lock().close(&place_of(link), &link.entity);
     }
 
-    /// Whether the create of any other entity of a link's object is under way, or its outcome is not known.
-    pub(super) fn has_other_creates(&self, link: &Link) -> bool {
-        self.creates.lock().has_others(&place_of(link), &link.entity)
+    /// Whether the create of any other entity of an object is under way, or its outcome is not known. One that is asked about is not.
+    pub(super) fn has_other_creates(&self, connection: &ConnectionId, entity: &EntityKey) -> bool {
+        self.creates.lock().has_others(&(connection.clone(), entity.object.clone()), entity)
     }
 
     /// Takes up the intents that an earlier run left open, when this run meets the object of a connection for the first time. Later
@@ -214,7 +215,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let intents = self.rooms.store.intents(connection, object)?;
         let (creates, updates): (Vec<Intent>, Vec<Intent>) =
             intents.into_iter().partition(|intent| matches!(intent.call, Call::Create { .. }));
-        self.creates.lock().recall(&place, creates);
+        // One that a person is asked about is found out by nobody before that.
+        let mut awaited = Vec::with_capacity(creates.len());
+        for intent in creates {
+            let about = Waits::Internal(intent.entity.id.clone());
+            if self.clash_about(connection, object, &about)?.is_none() {
+                awaited.push(intent);
+            }
+        }
+        self.creates.lock().recall(&place, awaited);
         updates.iter().for_each(|intent| self.remember(intent));
         Ok(())
     }

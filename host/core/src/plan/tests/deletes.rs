@@ -274,6 +274,9 @@ fn a_record_that_is_told_of_after_its_deletion_is_not_gone_when_it_is_missed_onc
     }
     let told = run(&buried, &deleted(2), &External::Touched, &policy()).link;
     let first = run(&told, &deleted(2), &missed(NOW + 1), &policy()).link;
+    // It comes back in System A while the look is owed: that one comes first.
+    let owed = run(&first, &back_here, &External::Unseen, &policy());
+    assert_eq!((owed.ask, owed.external), (Some(Ask::ReadExternal), None));
     let back = whole(Source::Read { began: due }, Some(200), &[("/phone", json!("1"))]);
     assert!(matches!(
         run(&first, &deleted(2), &back, &policy()).internal,
@@ -298,7 +301,10 @@ fn what_came_back_in_system_a_before_the_crms_deletion_was_confirmed_is_not_dele
         super::super::plan(link, internal, &missed(due - 1), &policy(), due - 1).link
     };
     let doubted_first = run(&base(), &same(), &missed(NOW), &policy()).link;
-    for between in [early(&doubted, &back), early(&doubted_first, &deleted(2))] {
+    // An edit in System A is no look at the CRM's record.
+    let unseen = super::super::plan(&doubted_first, &deleted(2), &External::Unseen, &policy(), NOW + 1);
+    assert_eq!(unseen.ask, Some(Ask::ReadExternalAt(due)));
+    for between in [early(&doubted, &back), early(&doubted_first, &deleted(2)), unseen.link] {
         let plan = super::super::plan(&between, &back, &missed(due), &policy(), due);
         assert_eq!(plan.internal, None, "{}", plan.reason);
     }
@@ -313,13 +319,23 @@ fn a_record_that_was_left_alone_is_not_made_again_beside_one_that_was_missed_onc
     let lapsed = run(&base(), &same(), &gone(Proof::Confirmed), &ignore).link;
     assert!(matches!(lapsed.life, Life::Lapsed { .. }));
     let missed = |at| External::Gone { proof: Proof::Unconfirmed, at };
-    let told = run(&lapsed, &changed(), &External::Touched, &ignore);
-    assert_eq!((told.ask, told.external), (Some(Ask::ReadExternal), None));
-    let first = run(&told.link, &changed(), &missed(NOW + 1), &ignore);
-    let due = NOW + 1 + ignore.confirm_after();
-    assert_eq!((first.ask, first.external), (Some(Ask::ReadExternalAt(due)), None));
-    let late = super::super::plan(&first.link, &changed(), &missed(due), &ignore, due);
-    assert!(matches!(late.external, Some(ExternalWrite::Create { .. })), "{}", late.reason);
+    let phone = [("/phone", json!("7"))];
+    for word in [
+        External::Touched,
+        External::Partial { fields: fields(&phone), stamp: None },
+        whole(Source::Listing { began: NOW, consistent: true }, None, &phone),
+    ] {
+        let told = run(&lapsed, &changed(), &word, &ignore);
+        assert_eq!((told.ask, told.external), (Some(Ask::ReadExternal), None));
+        let first = run(&told.link, &changed(), &missed(NOW + 1), &ignore);
+        let due = NOW + 1 + ignore.confirm_after();
+        assert_eq!((first.ask, first.external), (Some(Ask::ReadExternalAt(due)), None));
+        let late = super::super::plan(&first.link, &changed(), &missed(due), &ignore, due);
+        assert!(matches!(late.external, Some(ExternalWrite::Create { .. })), "{}", late.reason);
+        // Where it is as it was, it is left alone as before, and no look is owed.
+        let late = super::super::plan(&first.link, &same(), &missed(due), &ignore, due);
+        assert!(quiet(&late) && !late.link.look && late.link.doubt.is_none(), "{}", late.reason);
+    }
     // Nobody told of it: what changes in System A brings it back, as ever.
     let plan = run(&lapsed, &changed(), &External::Unseen, &ignore);
     assert!(matches!(plan.external, Some(ExternalWrite::Create { .. })), "{}", plan.reason);
