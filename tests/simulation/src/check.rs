@@ -22,7 +22,8 @@ use serde_json::Value;
 use tandem::pipeline::{Approval, Kind, Withheld};
 use tandem::store::{DeadLetter, Store as _, Subject};
 use tandem_core::Millis;
-use tandem_core::clash::{Clash, Waits};
+use tandem_core::clash::{self, Clash, Waits};
+use tandem_core::id::{ExternalId, InternalId};
 use tandem_core::link::RECORD;
 
 use crate::daemon::connection_id;
@@ -373,6 +374,13 @@ impl Checker<'_> {
                 self.wrong
                     .push(format!("{} in account {place} is asked about and is gone", clash.waits.id()));
             }
+            if !self.is_contested(place, clash) {
+                self.wrong.push(format!(
+                    "{} in account {place} is asked about ({}), and nobody stands in its way",
+                    clash.waits.id(),
+                    clash.why
+                ));
+            }
             if let Waits::External(id) = &clash.waits {
                 known.insert(id.to_string());
             }
@@ -400,6 +408,20 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// Whether any of those whom a record may be, or who stand in its way, is there still. Who lost a merge is asked about in any case.
+    fn is_contested(&self, place: usize, clash: &Clash) -> bool {
+        let here = self.world.system_a.live();
+        let there = self.world.accounts[place].live();
+        let is_there = |id: &ExternalId| {
+            there.iter().any(|it| it == id.as_str()) || self.was_ghost(place, &Waits::External(id.clone()))
+        };
+        let is_here = |id: &InternalId| here.iter().any(|it| it == id.as_str());
+        clash.kind == clash::Kind::Merged
+            || clash.rivals.iter().any(|rival| {
+                rival.external.as_ref().is_some_and(is_there) || rival.internal.as_ref().is_some_and(is_here)
+            })
     }
 
     /// Whatever is set aside still was tried once more after faults and people had stopped: what is wrong with it has to be there.

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Doubt,
     /// People are entered and deleted, over and over, and the process dies between.
     Purge,
+    /// People are deleted in System A and entered again at once, with the same address, where an account takes no address twice.
+    Anew,
 }
 
 /// A world's own, and its dice.
@@ -61,13 +63,14 @@ impl Scenario {
             4 => Kind::Sets,
             5 => Kind::Doubt,
             6 => Kind::Purge,
+            7 => Kind::Anew,
             _ => Kind::Common,
         };
         let mut times = Vec::new();
         let acts = match kind {
             Kind::Common => 0,
             Kind::Crowd => dice.between(1, 6),
-            Kind::Ghosts | Kind::Unfit => dice.between(2, 8),
+            Kind::Ghosts | Kind::Unfit | Kind::Anew => dice.between(2, 8),
             Kind::Sets | Kind::Doubt => dice.between(4, 20),
             Kind::Purge => dice.between(8, 24),
         };
@@ -88,6 +91,7 @@ impl Scenario {
             account.names_author = !plain && authors.chance(500);
             match kind {
                 Kind::Doubt => account.key &= dice.chance(300),
+                Kind::Anew => account.unique |= dice.chance(700),
                 Kind::Ghosts => {
                     let long = dice.between(500, 20_000);
                     // An edit that a deletion overtook is younger than all that is known: what shows it still might have been restored.

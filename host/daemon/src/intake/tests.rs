@@ -131,6 +131,53 @@ async fn what_cannot_be_stored_is_not_acknowledged() {
 }
 
 #[tokio::test]
+async fn what_is_being_written_down_is_told_of_though_its_sender_hangs_up() {
+    let hall = hall();
+    hall.store.hold(true);
+    let door = door(json!({ "verify": token(), "array": true, "account": "/portal" }));
+    let written = async {
+        while hall.store.busy().unwrap().is_empty() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::select! {
+        _ = hall.take_in(&door, br#"[{"portal":7}]"#) => panic!("it is not durable yet"),
+        () = written => {}
+    }
+    assert!(hall.arrived.lock().is_empty(), "nobody works on what may be lost still");
+    hall.store.hold(false);
+    while hall.arrived.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(hall.stored(), [("acme".to_owned(), json!([{ "portal": 7 }]))]);
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_are_written_down_at_once_whoever_waits_for_them() {
+    let hall = hall();
+    hall.store.hold(true);
+    let door = door(json!({ "verify": token(), "array": true, "account": "/portal" }));
+    let pending = || hall.store.backlog(&"acme".into()).unwrap().ready;
+    for _ in 0..MOST_WRITING + 5 {
+        // A sender that hangs up as soon as it has written.
+        let before = pending();
+        let settled = async {
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+                if pending() > before {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            _ = hall.take_in(&door, br#"[{"portal":7}]"#) => panic!("it is not durable yet"),
+            () = settled => {}
+        }
+    }
+    assert_eq!(pending(), MOST_WRITING as u64);
+}
+
+#[tokio::test]
 async fn an_event_at_a_connections_own_door_stays_as_it_was_written() {
     let hall = hall();
     let door = Door {

@@ -3,7 +3,8 @@
 //! A clash is a named value of the store, and so is each of its rivals, by which it is found when that rival changes. Both are
 //! written and dropped in the same commit as the work that found it. A look that comes to its end drops the clash about its
 //! record; a rival that was worked on lets the record that waits be looked at again, and a question that ends by itself lets its rivals
-//! be looked at that are linked to nobody. What a person decided is written beside the question and carried out by the next look, like
+//! be looked at that are linked to nobody. A rival may change while the question is being found, and finds nobody yet who waits: each
+//! new question is looked at once more, a little later. What a person decided is written beside the question and carried out by the next look, like
 //! everything else.
 
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use tandem_core::link::{Life, Link};
 use tandem_core::matching::identity_digest;
 use tandem_core::plan::{self, External, Internal as InternalState};
 
-use super::create::{BUSY_MS, identity_of};
+use super::create::{BUSY_LONG_MS, BUSY_MS, identity_of};
 use super::dispatch::Hand;
 use super::record::{Case, Held, paused};
 use super::settle::End;
@@ -125,6 +126,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if before.as_ref().is_none_or(|before| !before.asks_the_same(&clash)) && clash.decided.is_none() {
             self.rooms.metrics.record(&self.provider_of(connection), clash.kind.name());
         }
+        if before.is_none() && clash.decided.is_none() && clash.kind != Kind::Merged {
+            let look = self.look_again_hint(connection, &clash.object, &clash.waits, RIVAL, Class::Live);
+            let object = connection.objects.get(&clash.object);
+            let settles = object.map_or(0, |object| object.abilities.find_settles_after_ms);
+            let due = look.noticed_at.saturating_add(settles.max(BUSY_LONG_MS));
+            commit.push(Op::AddHint(Hint { due, ..look }));
+        }
         let clash = match &before {
             Some(before) => clash.in_place_of(before),
             None => clash,
@@ -188,6 +196,30 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         for (object, waits) in woken.difference(&own) {
             commit.push(Op::AddHint(self.look_again_hint(connection, object, waits, RIVAL, Class::Live)));
+        }
+        Ok(())
+    }
+
+    /// A record is set aside: what is wrong with it comes before the question whom it is, which is asked again when that is mended.
+    pub(super) fn drop_questions(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        work: &Work,
+    ) -> Result<(), StoreError> {
+        if !self.clashing.lock().contains(&connection.id) {
+            return Ok(());
+        }
+        for (object, subject) in self.subjects(connection, work, commit)? {
+            let about = match subject {
+                Subject::Internal(id) => Waits::Internal(id),
+                Subject::External(id) => Waits::External(id),
+                Subject::Delivery(_) => continue,
+            };
+            let clash = self.clash_about(&connection.id, &object, &about)?;
+            if let Some(clash) = clash.filter(|clash| clash.is_open() && clash.kind != Kind::Merged) {
+                Self::drop_clash(commit, &clash);
+            }
         }
         Ok(())
     }

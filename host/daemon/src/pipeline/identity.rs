@@ -636,6 +636,10 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let until = now.saturating_add(BUSY_LONG_MS);
             return Ok(Some(Next::End(End::PutBack { until, whole: false })));
         }
+        if self.rooms.store.entity_of(&key)?.is_some_and(|other| other != case.link.entity) {
+            // Whoever had it until this moment has linked it since it was found.
+            return Ok(Some(Next::End(self.busy())));
+        }
         case.link.external = Some(key.id);
         case.note("linked", "the CRM has a record with the same identity", now);
         Ok(Some(match self.external_of(case, (seen, began), true) {
@@ -708,18 +712,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(Some(self.asks(case, asked)))
     }
 
-    /// The record of the CRM leaves the link that remembered it: another entity has it now.
+    /// The record of the CRM leaves the link that remembered it: another entity has it now, with the key that it was made by and with what
+    /// both sides agreed on.
     pub(super) fn forget_external(
         &self,
         case: &mut Case<'_>,
         entity: &EntityKey,
         external: &ExternalId,
     ) -> Result<(), StoreError> {
-        if let Some(mut link) = self.rooms.store.link(entity, &case.connection.id)?
+        if let Some(link) = self.rooms.store.link(entity, &case.connection.id)?
             && link.external.as_ref() == Some(external)
         {
-            link.external = None;
-            case.commit.push(Op::PutLink(link));
+            case.commit.push(Op::PutLink(plan::renew(&link, self.rooms.clock.now())));
         }
         Ok(())
     }

@@ -322,7 +322,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 plan::plan_beside(&case.link, &peers, &internal, &case.external, &case.object.policy, now)
             };
             if let Some(began) = removal
-                && matches!(internal, InternalState::Deleted { .. })
                 && !matches!(plan.external, Some(ExternalWrite::Remove { .. }))
                 && let Some(until) = {
                     case.link.doubt = case.link.doubt.or(doubt);
@@ -334,6 +333,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let commit = self.take_commit(&mut case);
                 return Ok(End::Later { until, touched: true, commit });
             }
+            // It is there: what goes from now on goes by somebody else's hand.
+            case.unsettled.removal &= removal.is_none();
             if let Some(end) = self.redirected(&mut case, &plan.link, &internal, held)? {
                 return Ok(end);
             }

@@ -171,6 +171,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         for hint in &work.hints {
             commit.push(Op::DropHint(hint.key()));
         }
+        // What this work asks for beside its own further way.
+        let arrivals: Vec<Hint> = commit
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::AddHint(hint) => Some(hint.clone()),
+                _ => None,
+            })
+            .collect();
         let goes_on = next.is_some();
         // Hints that wait from now on in the place of the work's.
         let mut kept = 1_usize;
@@ -190,14 +199,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             hint.seq = self.rooms.store.next_seq();
             commit.push(Op::AddHint(hint));
         }
-        let arrivals: Vec<Hint> = commit
-            .ops
-            .iter()
-            .filter_map(|op| match op {
-                Op::AddHint(hint) if hint.due == 0 => Some(hint.clone()),
-                _ => None,
-            })
-            .collect();
         let closed: Vec<(EntityKey, ConnectionId)> = commit
             .ops
             .iter()
@@ -237,7 +238,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             for hint in &arrivals {
                 self.rooms.metrics.hint_added(hint.class.name());
             }
-            dispatch.arrived(arrivals);
+            dispatch.arrived(arrivals.into_iter().filter(|hint| hint.due == 0));
         }
         drop(dispatch);
         committed?;
@@ -283,7 +284,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         })
     }
 
-    /// Sets a record aside. There is one letter about it, whatever it was known by before.
+    /// Sets a record aside. There is one letter about it, whatever it was known by before, and no question beside it.
     fn set_aside(
         &self,
         commit: &mut Commit,
@@ -299,6 +300,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 }
             }
         }
+        self.drop_questions(commit, connection, work)?;
         commit.push(Op::AddDead(letter));
         Ok(())
     }

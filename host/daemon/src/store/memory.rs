@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tandem_core::Millis;
 use tandem_core::id::{ConnectionId, EntityKey, ExternalKey, ObjectName};
 use tandem_core::link::{Life, Link};
+use tokio::sync::watch;
 
 use super::{
     Backlog, Class, Commit, DeadLetter, Hint, HistoryEntry, Intent, Op, Store, StoreError, StoredDelivery,
@@ -163,6 +164,8 @@ pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
     seq: Arc<AtomicU64>,
     history_bytes: u64,
+    /// Set by [`MemoryStore::hold`].
+    held: watch::Sender<bool>,
 }
 
 impl Default for MemoryStore {
@@ -175,7 +178,7 @@ impl MemoryStore {
     /// An empty store that keeps so many bytes of each entity's history.
     #[must_use]
     pub fn new(history_bytes: u64) -> Self {
-        Self { inner: Arc::default(), seq: Arc::default(), history_bytes }
+        Self { inner: Arc::default(), seq: Arc::default(), history_bytes, held: watch::Sender::new(false) }
     }
 
     /// Makes everything durable, as a group commit does.
@@ -208,6 +211,7 @@ impl MemoryStore {
             inner: Arc::new(Mutex::new(inner)),
             seq: Arc::new(AtomicU64::new(seq)),
             history_bytes: self.history_bytes,
+            held: watch::Sender::new(false),
         }
     }
 
@@ -216,23 +220,13 @@ impl MemoryStore {
         self.inner.lock().failed = true;
     }
 
-    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, StoreError> {
-        Ok(read(&self.inner.lock().now))
-    }
-}
-
-impl std::fmt::Debug for MemoryStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryStore").finish_non_exhaustive()
-    }
-}
-
-impl Store for MemoryStore {
-    fn next_seq(&self) -> u64 {
-        self.seq.fetch_add(1, Ordering::SeqCst) + 1
+    /// Keeps back the answers to durable commits from now on, or no more: what they write is there meanwhile, as on a disk whose sync
+    /// takes its time.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
-    async fn commit(&self, commit: Commit, until: Until) -> Result<(), StoreError> {
+    fn apply(&self, commit: Commit, until: Until) -> Result<(), StoreError> {
         let mut inner = self.inner.lock();
         if inner.failed {
             return Err(StoreError::Failed {
@@ -252,6 +246,30 @@ impl Store for MemoryStore {
                     durable.apply(op, self.history_bytes);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, StoreError> {
+        Ok(read(&self.inner.lock().now))
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl Store for MemoryStore {
+    fn next_seq(&self) -> u64 {
+        self.seq.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    async fn commit(&self, commit: Commit, until: Until) -> Result<(), StoreError> {
+        self.apply(commit, until)?;
+        if until == Until::Durable && *self.held.borrow() {
+            let _ = self.held.subscribe().wait_for(|held| !held).await;
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ impl World {
             Kind::Sets => self.add_elements(),
             Kind::Doubt => self.enter_or_edit(),
             Kind::Purge => self.enter_or_delete(),
+            Kind::Anew => self.enter_anew(),
         }
     }
 
@@ -77,6 +78,20 @@ impl World {
         if let Some(steps) = dies {
             self.shared.after(0, Event::Crash(steps));
         }
+    }
+
+    /// Somebody is deleted in System A and entered again before the CRM's record can have gone.
+    fn enter_anew(&mut self) {
+        let ids = self.live(Side::Here);
+        let Some(id) = self.scenario.dice.pick(&ids).cloned() else { return };
+        let address = self.field_of(Side::Here, &id, EMAIL);
+        if address.is_null() {
+            return;
+        }
+        let person = self.person_of(Side::Here, &id);
+        self.delete(Side::Here, &id);
+        self.met("people deleted and entered again at once");
+        self.create_at(Side::Here, person, &address);
     }
 
     fn delete_somebody(&mut self) {
