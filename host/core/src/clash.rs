@@ -256,7 +256,8 @@ impl Clash {
     #[must_use]
     pub fn in_place_of(mut self, before: &Self) -> Self {
         self.since = before.since;
-        if self.decided.is_none() && self.asks_the_same(before) {
+        let is_had = self.may_be_new || before.decided != Some(Choice::New);
+        if self.decided.is_none() && is_had && self.asks_the_same(before) {
             self.decided.clone_from(&before.decided);
         }
         self
@@ -355,6 +356,10 @@ mod tests {
         let link = Some(Choice::Link("x".to_owned()));
         let anew = Clash { decided: link.clone(), ..duplicate() }.in_place_of(&before);
         assert_eq!(anew.decided, link);
+        // Another record is not to be had any more: the CRM has refused it.
+        let before = Clash { decided: Some(Choice::New), may_be_new: true, ..duplicate() };
+        assert_eq!(Clash { may_be_new: true, ..duplicate() }.in_place_of(&before).decided, before.decided);
+        assert!(Clash { may_be_new: false, ..duplicate() }.in_place_of(&before).is_open());
     }
 
     #[test]

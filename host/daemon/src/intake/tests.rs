@@ -137,7 +137,7 @@ async fn what_is_being_written_down_is_told_of_though_its_sender_hangs_up() {
     let door = door(json!({ "verify": token(), "array": true, "account": "/portal" }));
     let written = async {
         while hall.store.busy().unwrap().is_empty() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::select! {

@@ -86,6 +86,11 @@ fn rival_names(clash: &Clash) -> BTreeSet<String> {
     sides.map(name).collect()
 }
 
+/// Whether a commit says what is to become of a named value.
+fn says_of(commit: &Commit, name: &str) -> bool {
+    commit.ops.iter().any(|op| matches!(op, Op::PutValue(said, _) | Op::DropValue(said) if said == name))
+}
+
 fn read(name: &str, bytes: &[u8]) -> Option<Clash> {
     serde_json::from_slice(bytes)
         .inspect_err(|error| tracing::error!(name, %error, "a stored clash is not understood; the record is looked at anew"))
@@ -126,13 +131,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if before.as_ref().is_none_or(|before| !before.asks_the_same(&clash)) && clash.decided.is_none() {
             self.rooms.metrics.record(&self.provider_of(connection), clash.kind.name());
         }
-        if before.is_none() && clash.decided.is_none() && clash.kind != Kind::Merged {
-            let look = self.look_again_hint(connection, &clash.object, &clash.waits, RIVAL, Class::Live);
-            let object = connection.objects.get(&clash.object);
-            let settles = object.map_or(0, |object| object.abilities.find_settles_after_ms);
-            let due = look.noticed_at.saturating_add(settles.max(BUSY_LONG_MS));
-            commit.push(Op::AddHint(Hint { due, ..look }));
-        }
         let clash = match &before {
             Some(before) => clash.in_place_of(before),
             None => clash,
@@ -150,6 +148,30 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         Ok(())
     }
 
+    /// Lets a record about which there is a new question be looked at once more, a little later: a rival that changed while it was being
+    /// found has seen nobody who waits. Only the record's own work asks for it: the look has to come to the same question, or end it.
+    pub(super) fn look_once_more(
+        &self,
+        commit: &mut Commit,
+        connection: &Connection,
+        clash: &Clash,
+        class: Class,
+    ) -> Result<(), StoreError> {
+        if clash.decided.is_some()
+            || clash.kind == Kind::Merged
+            || self.clash_about(&connection.id, &clash.object, &clash.waits)?.is_some()
+        {
+            return Ok(());
+        }
+        let cause = if clash.held.is_empty() { "question" } else { RIVAL };
+        let look = self.look_again_hint(connection, &clash.object, &clash.waits, cause, class);
+        let object = connection.objects.get(&clash.object);
+        let settles = object.map_or(0, |object| object.abilities.find_settles_after_ms);
+        let due = look.noticed_at.saturating_add(settles.max(BUSY_LONG_MS));
+        commit.push(Op::AddHint(Hint { due, ..look }));
+        Ok(())
+    }
+
     /// Takes a clash away with a commit.
     pub(super) fn drop_clash(commit: &mut Commit, clash: &Clash) {
         commit.push(Op::DropValue(name_of(&clash.connection, &clash.object, &clash.waits)));
@@ -159,13 +181,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// Work came to its end: the clash about its record is over, and records that waited because of it are looked at again.
-    pub(super) fn settle_clashes(
+    pub(super) async fn settle_clashes(
         &self,
         commit: &mut Commit,
         connection: &Connection,
         work: &Work,
         changed: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), PipelineError> {
         if !self.clashing.lock().contains(&connection.id) {
             return Ok(());
         }
@@ -181,7 +203,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Subject::Delivery(_) => continue,
             };
             if let Some(clash) = self.clash_about(&connection.id, &object, &about)?
-                && !self.still_clashes(&clash, connection, commit)?
+                && !self.still_clashes(&clash, connection, commit).await?
             {
                 Self::drop_clash(commit, &clash);
                 ended.push(clash);
@@ -216,8 +238,14 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Subject::External(id) => Waits::External(id),
                 Subject::Delivery(_) => continue,
             };
-            let clash = self.clash_about(&connection.id, &object, &about)?;
-            if let Some(clash) = clash.filter(|clash| clash.is_open() && clash.kind != Kind::Merged) {
+            let Some(clash) = self.clash_about(&connection.id, &object, &about)? else { continue };
+            // Nothing but the question may know of the CRM's records that are linked to nobody.
+            let knows_more = clash.rivals.iter().any(|rival| rival.internal.is_none());
+            if clash.is_open()
+                && clash.kind != Kind::Merged
+                && !knows_more
+                && !says_of(commit, &name_of(&connection.id, &object, &about))
+            {
                 Self::drop_clash(commit, &clash);
             }
         }
@@ -327,27 +355,29 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// Whether work that came to its end has left the question open.
-    fn still_clashes(
+    async fn still_clashes(
         &self,
         clash: &Clash,
         connection: &Connection,
         commit: &Commit,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, PipelineError> {
         let (Waits::Internal(_), Some(entity)) = (&clash.waits, clash.entity()) else { return Ok(false) };
         let name = name_of(&connection.id, &clash.object, &clash.waits);
-        let mut link = None;
-        for op in &commit.ops {
-            match op {
-                // This very work has said what is to become of it.
-                Op::PutValue(written, _) | Op::DropValue(written) if *written == name => return Ok(true),
-                Op::PutLink(put) if put.entity == entity && put.connection == connection.id => {
-                    link = Some(put.clone());
-                }
-                _ => {}
-            }
+        if says_of(commit, &name) {
+            // This very work has said what is to become of it.
+            return Ok(true);
         }
-        if link.is_none() {
-            link = self.rooms.store.link(&entity, &connection.id)?;
+        let put = commit.ops.iter().rev().find_map(|op| match op {
+            Op::PutLink(put) if put.entity == entity && put.connection == connection.id => Some(put.clone()),
+            _ => None,
+        });
+        let link = match put {
+            Some(put) => Some(put),
+            None => self.rooms.store.link(&entity, &connection.id)?,
+        };
+        if clash.decided.is_some() && link.as_ref().is_none_or(|link| link.external.is_none()) {
+            // What was decided waits for the work that can carry it out, as long as the record is there.
+            return Ok(matches!(self.read_internal(&entity).await?.0, InternalState::Present { .. }));
         }
         let Some(link) = link else { return Ok(false) };
         Ok(clash.held.iter().any(|group| link.held.contains_key(group))
@@ -423,14 +453,21 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // Whoever had the record in hand may have settled it.
         let mut clash = stored(self)?.ok_or_else(unknown)?;
         clash.check(&choice)?;
-        clash.decided = Some(choice);
+        clash.decided = Some(choice.clone());
         let mut commit = Commit::new();
         self.note_clash(&mut commit, connection, clash)?;
-        let hint = self.look_again_hint(connection, object, waits, "review", Class::Interactive);
-        commit.push(Op::AddHint(hint.clone()));
+        let mut hints = vec![self.look_again_hint(connection, object, waits, "review", Class::Interactive)];
+        if let (Waits::Internal(_), Choice::Link(id)) = (waits, &choice) {
+            // Where no record of System A's is made in the CRM, nobody but the CRM's record finds the two.
+            let other = Waits::External(ExternalId::from(id.as_str()));
+            hints.push(self.look_again_hint(connection, object, &other, "review", Class::Interactive));
+        }
+        for hint in &hints {
+            commit.push(Op::AddHint(hint.clone()));
+        }
         self.rooms.store.commit(commit, Until::Durable).await?;
         drop(grip);
-        self.arrive(vec![hint]);
+        self.arrive(hints);
         Ok(())
     }
 
@@ -528,18 +565,28 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
     }
 
-    /// Takes a record from the link of another entity. That one gets a record of its own, or whatever its identity says.
+    /// Takes a record from the link of another entity, if that one has it still. It gets a record of its own, or whatever its identity
+    /// says.
     pub(super) fn take_from(
         &self,
         case: &mut Case<'_>,
-        other: &EntityKey,
+        (id, other): (&ExternalId, &EntityKey),
         held: &mut Held<'_>,
     ) -> Result<Option<End>, PipelineError> {
         let now = self.rooms.clock.now();
-        if !held.hold(Hand::Entity(other.clone())) {
-            return Ok(Some(self.busy()));
+        let key = self.external_key(case, id);
+        // Each try costs a call: whoever has one of them comes first.
+        let later = End::PutBack { until: now.saturating_add(BUSY_LONG_MS), whole: false };
+        if !held.hold(Hand::External(key.clone())) || !held.hold(Hand::Entity(other.clone())) {
+            return Ok(Some(later));
         }
-        if let Some(link) = self.rooms.store.link(other, &case.connection.id)? {
+        let owner = self.rooms.store.entity_of(&key)?;
+        if owner.as_ref().is_some_and(|owner| owner != other && *owner != case.link.entity) {
+            return Ok(Some(later));
+        }
+        if owner.as_ref() == Some(other)
+            && let Some(link) = self.rooms.store.link(other, &case.connection.id)?
+        {
             let next: Link = plan::renew(&link, now);
             let mut entry = HistoryEntry {
                 what: "decided".into(),

@@ -482,7 +482,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                     return Ok(self.busy());
                 }
                 self.point_at(&mut case, &key.id, true)?;
-                self.take_up(&mut case)?;
+                if let Some(end) = self.take_up(&mut case, held)? {
+                    return Ok(end);
+                }
                 return self.rounds(case, held).await;
             }
             Body::Moved(reference) => return Ok(self.follow(connection, &case, reference)),
@@ -524,11 +526,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 return Ok(self.busy());
             }
         }
-        let (entity, live, by_identity) = match &intent {
-            Some(intent) => (intent.entity.clone(), true, false),
+        let (entity, live, by_identity, decided) = match &intent {
+            Some(intent) => (intent.entity.clone(), true, false, false),
             None => match self.whose(&mut case, key, &seen, &identity, held).await? {
-                Whose::Nobody => (provisional, false, false),
-                Whose::One { entity, live, by_identity } => (entity, live, by_identity),
+                Whose::Nobody => (provisional, false, false, false),
+                Whose::One { entity, live, by_identity, decided } => (entity, live, by_identity, decided),
                 Whose::Undecided(end) => return Ok(end),
             },
         };
@@ -540,6 +542,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             return Ok(self.busy());
         }
         let stored = self.rooms.store.link(&entity, &connection.id)?;
+        let is_elsewhere = stored
+            .as_ref()
+            .filter(|link| link.life == Life::Active)
+            .and_then(|link| link.external.as_ref())
+            .is_some_and(|other| *other != key.id);
+        if is_elsewhere && !decided {
+            // So was the entity.
+            return Ok(self.busy());
+        }
         let link = stored.clone().unwrap_or_else(|| Link::new(entity, connection.id.clone()));
         case.turn_to(link, stored);
         match &intent {
@@ -559,7 +570,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             Ok(external) => external,
             Err(end) => return Ok(end),
         };
-        self.take_up(&mut case)?;
+        if let Some(end) = self.take_up(&mut case, held)? {
+            return Ok(end);
+        }
         self.rounds(case, held).await
     }
 

@@ -59,6 +59,8 @@ pub(super) enum Whose {
         live: bool,
         /// It had the same identity when it was found.
         by_identity: bool,
+        /// A person said so: it may be linked to another record of the CRM.
+        decided: bool,
     },
     /// A person has to decide, or has decided that it is left alone.
     Undecided(End),
@@ -107,7 +109,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if by_identity && let Some(end) = self.has_namesakes(case, only, seen, held).await? {
                     return Ok(Whose::Undecided(end));
                 }
-                return Ok(Whose::One { entity: only.clone(), live, by_identity });
+                return Ok(Whose::One { entity: only.clone(), live, by_identity, decided: false });
             }
             ([_], _) => Kind::Duplicate,
             _ => Kind::Ambiguous,
@@ -124,7 +126,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let asked = clash(case, waits, kind, identity, rivals, (why, now));
         Ok(match self.decision(&asked)? {
             Some(Choice::Link(id)) => match candidates.into_iter().find(|entity| entity.id.as_str() == id) {
-                Some(entity) => Whose::One { entity, live, by_identity: false },
+                Some(entity) => Whose::One { entity, live, by_identity: false, decided: true },
                 None => Whose::Undecided(self.asks(case, asked)),
             },
             _ => Whose::Undecided(self.asks(case, asked)),
@@ -272,7 +274,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         // Another one is not to be had: the CRM knows this one by the key, or takes no second one.
         asked.may_be_new = false;
         match self.decision(&asked)? {
-            Some(Choice::Link(_)) => self.take_from(case, other, held),
+            Some(Choice::Link(_)) => self.take_from(case, (id, other), held),
             _ => Ok(Some(self.asks(case, asked))),
         }
     }
@@ -302,6 +304,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut asked = clash(case, waits, Kind::Taken, &[], vec![other], (why.clone(), now));
         asked.fields = fields;
         asked.held = groups;
+        self.look_once_more(&mut case.commit, case.connection, &asked, case.class)?;
         self.note_clash(&mut case.commit, case.connection, asked)?;
         case.note("held", &why, now);
         Ok(true)
@@ -453,10 +456,11 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             if let Some((other, _)) = taken.iter().find(|(_, external)| external.as_str() == id) {
                 let other = EntityKey { id: other.clone(), ..entity };
-                if let Some(end) = self.take_from(case, &other, held)? {
+                let id = ExternalId::from(id);
+                if let Some(end) = self.take_from(case, (&id, &other), held)? {
                     return Ok(Some(Next::End(end)));
                 }
-                case.link.external = Some(ExternalId::from(id));
+                case.link.external = Some(id);
                 case.external = plan::External::Touched;
                 case.note("linked", "decided in review", now);
                 return Ok(Some(Next::Round));

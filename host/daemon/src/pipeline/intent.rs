@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tandem_core::Millis;
-use tandem_core::clash::Waits;
+use tandem_core::clash::{Choice, Waits};
 use tandem_core::document;
 use tandem_core::id::{ConnectionId, EntityKey, ObjectName};
 use tandem_core::link::{Fields, Life, Link};
@@ -219,7 +219,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut awaited = Vec::with_capacity(creates.len());
         for intent in creates {
             let about = Waits::Internal(intent.entity.id.clone());
-            if self.clash_about(connection, object, &about)?.is_none() {
+            let clash = self.clash_about(connection, object, &about)?;
+            if clash.is_none_or(|clash| !clash.is_open() && clash.decided != Some(Choice::Apart)) {
                 awaited.push(intent);
             }
         }
@@ -318,18 +319,26 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 
     /// Takes up what an earlier try or run left half done: the CRM's record is read before anything is planned.
-    pub(super) fn take_up(&self, case: &mut Case<'_>) -> Result<(), StoreError> {
+    /// Some: the record is in somebody's hand.
+    pub(super) fn take_up(
+        &self,
+        case: &mut Case<'_>,
+        held: &mut Held<'_>,
+    ) -> Result<Option<End>, StoreError> {
         let Some(unsettled) = self.unsettled_of(&case.link.entity, &case.connection.id)? else {
-            return Ok(());
+            return Ok(None);
         };
         if case.link.external.is_none()
             && let Some(id) = &unsettled.external
         {
             let external = self.external_key(case, id);
+            if !held.hold(Hand::External(external.clone())) {
+                return Ok(Some(self.busy()));
+            }
             if self.rooms.store.entity_of(&external)?.is_some_and(|other| other != case.link.entity) {
                 // A create had met it, and was held up before the two were linked; somebody else has taken it in since.
                 case.update_open = true;
-                return Ok(());
+                return Ok(None);
             }
             case.link.external = Some(id.clone());
         }
@@ -339,7 +348,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if !matches!(case.external, External::Whole { source: Source::Read { .. }, .. }) {
             case.external = External::Touched;
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -237,7 +237,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 };
                 let mut case = self.case(connection, object, work, link, stored, external);
                 case.edits = edits;
-                self.take_up(&mut case)?;
+                if let Some(end) = self.take_up(&mut case, held)? {
+                    return Ok(end);
+                }
                 if let Some(end) = Box::pin(self.work_clash(&mut case, work)).await? {
                     return Ok(end);
                 }
@@ -333,8 +335,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 let commit = self.take_commit(&mut case);
                 return Ok(End::Later { until, touched: true, commit });
             }
-            // It is there: what goes from now on goes by somebody else's hand.
-            case.unsettled.removal &= removal.is_none();
+            if removal.is_some() {
+                // It is there: what goes from now on goes by somebody else's hand. Removed once more, either removal may be the one.
+                let again = matches!(plan.external, Some(ExternalWrite::Remove { .. }));
+                case.unsettled.removal = again;
+                case.settling = again;
+            }
             if let Some(end) = self.redirected(&mut case, &plan.link, &internal, held)? {
                 return Ok(end);
             }
@@ -408,7 +414,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let is_new = case.stored.is_none();
         let says_something = case.link.external.is_some() || !case.link.base.is_empty() || !is_new;
         self.drop_create(&mut case);
-        self.drop_update(&mut case);
+        if !(case.settling && case.unsettled.removal && case.link.life == Life::Active) {
+            self.drop_update(&mut case);
+        }
         self.conclude_guard(&mut case);
         let mut commit = std::mem::take(&mut case.commit);
         case.trail.flush(&case.link, is_new, &mut commit);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_core::Millis;
-use tandem_core::clash::Clash;
+use tandem_core::clash::{Clash, Waits};
 use tandem_core::exchange::{Problem, State};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ObjectName, ProviderId};
 use tandem_core::link::Link;
@@ -106,7 +106,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             End::Done(mut commit) => {
                 self.drop_letters(&mut commit, connection, &work)?;
-                self.settle_clashes(&mut commit, connection, &work, !is_idle)?;
+                self.settle_clashes(&mut commit, connection, &work, !is_idle).await?;
                 (commit, None)
             }
             End::Clash { clash, mut commit } => {
@@ -116,6 +116,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     for (object, subject) in self.subjects(connection, &work, &commit)? {
                         commit.push(Op::DropDeadAbout(connection.id.clone(), object, subject));
                     }
+                }
+                let subject = match &clash.waits {
+                    Waits::Internal(id) => Subject::Internal(id.clone()),
+                    Waits::External(id) => Subject::External(id.clone()),
+                };
+                if self.subjects(connection, &work, &commit)?.contains(&(clash.object.clone(), subject)) {
+                    self.look_once_more(&mut commit, connection, &clash, work.class())?;
                 }
                 self.note_clash(&mut commit, connection, *clash)?;
                 (commit, None)
