@@ -512,6 +512,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 &Reference { object: key.object.to_string(), id: seen.id.to_string() },
             ));
         }
+        if is_from_before_its_end(work, &seen)
+            && let Some(until) = case.misses(&key.id, began)
+        {
+            // A replica that lags, or it was restored: the later look tells.
+            let (missed, commit) = (std::mem::take(&mut case.missed), Commit::new());
+            return Ok(End::Missed { missed, until, commit });
+        }
         let identity = identity_of(&fields, &object.policy);
         let intent = self
             .rooms
@@ -684,6 +691,13 @@ fn own_of(case: &Case<'_>, fields: &Fields) -> Internal {
     let mut own = fields.clone();
     own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
     Internal::Present { fields: own, version: 0, changed_at: None }
+}
+
+/// Whether a read shows an unlinked record as it was before one of the hints says that it went.
+fn is_from_before_its_end(work: &Work, seen: &Seen) -> bool {
+    let told = work.hints.iter().filter_map(|hint| hint.observed.as_ref());
+    let went = told.filter(|told| matches!(told.state, State::Gone(_))).filter_map(|told| told.stamp).max();
+    matches!((seen.stamp, went), (Some(stamp), Some(went)) if stamp < went)
 }
 
 /// Whether an open create sends one of these identity values.
