@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use tandem_core::Millis;
-use tandem_core::exchange::{Attribute, Observed};
+use tandem_core::exchange::{Attribute, Observed, State};
 use tandem_core::id::ExternalId;
 use tandem_core::link::{Life, Link};
 
@@ -151,6 +151,13 @@ pub(super) fn after_missing(hint: Hint, missed: &Missed) -> Hint {
     Hint { observed: Some(observed), ..hint }
 }
 
+/// Whether a read that shows an unlinked record with this time is from before one of the hints says that it went.
+pub(super) fn is_from_before_its_end(work: &Work, stamp: Option<u64>) -> bool {
+    let told = work.hints.iter().filter_map(|hint| hint.observed.as_ref());
+    let went = told.filter(|told| matches!(told.state, State::Gone(_))).filter_map(|told| told.stamp).max();
+    matches!((stamp, went), (Some(stamp), Some(went)) if stamp < went)
+}
+
 /// "Something happened to it": read it. Of a record of System A it is the link that knows the CRM's id.
 fn touched_observation(hint: &Hint) -> Observed {
     let id = match &hint.subject {
@@ -162,7 +169,7 @@ fn touched_observation(hint: &Hint) -> Observed {
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::exchange::State;
+    use tandem_core::exchange::Proof;
     use tandem_core::id::{EntityKey, ExternalKey};
 
     use super::*;
@@ -204,6 +211,19 @@ mod tests {
             hand: Hand::Entity(entity),
             went_ahead: false,
         }
+    }
+
+    #[test]
+    fn a_read_is_from_before_the_end_that_is_told_with_a_later_time() {
+        let mut gone = hint(1, &[], State::Gone(Proof::Confirmed));
+        gone.observed.as_mut().unwrap().stamp = Some(10);
+        let mut touched = hint(2, &[], State::Touched);
+        touched.observed.as_mut().unwrap().stamp = Some(20);
+        let told = work(vec![gone, touched.clone()]);
+        assert!(is_from_before_its_end(&told, Some(9)));
+        assert!(!is_from_before_its_end(&told, Some(10)), "it may have been restored in that moment");
+        assert!(!is_from_before_its_end(&told, None), "nothing orders the two");
+        assert!(!is_from_before_its_end(&work(vec![touched]), Some(9)));
     }
 
     #[test]

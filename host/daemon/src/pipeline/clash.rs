@@ -202,10 +202,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 Subject::External(id) => Waits::External(id),
                 Subject::Delivery(_) => continue,
             };
-            if let Some(clash) = self.clash_about(&connection.id, &object, &about)?
+            if let Some(mut clash) = self.clash_about(&connection.id, &object, &about)?
                 && !self.still_clashes(&clash, connection, commit).await?
             {
                 Self::drop_clash(commit, &clash);
+                let link = clash.entity().map(|entity| self.link_after(commit, &entity, connection));
+                if link.transpose()?.flatten().is_none_or(|link| link.external.is_none()) {
+                    // Nobody can carry it out any more.
+                    clash.decided = None;
+                }
                 ended.push(clash);
             }
             if changed {
@@ -367,14 +372,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             // This very work has said what is to become of it.
             return Ok(true);
         }
-        let put = commit.ops.iter().rev().find_map(|op| match op {
-            Op::PutLink(put) if put.entity == entity && put.connection == connection.id => Some(put.clone()),
-            _ => None,
-        });
-        let link = match put {
-            Some(put) => Some(put),
-            None => self.rooms.store.link(&entity, &connection.id)?,
-        };
+        let link = self.link_after(commit, &entity, connection)?;
         if clash.decided.is_some() && link.as_ref().is_none_or(|link| link.external.is_none()) {
             // What was decided waits for the work that can carry it out, as long as the record is there.
             return Ok(matches!(self.read_internal(&entity).await?.0, InternalState::Present { .. }));
@@ -382,6 +380,23 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let Some(link) = link else { return Ok(false) };
         Ok(clash.held.iter().any(|group| link.held.contains_key(group))
             || clash.kind == Kind::Merged && matches!(link.life, Life::Detached { .. }))
+    }
+
+    /// The link of an entity as it is once a commit is applied.
+    fn link_after(
+        &self,
+        commit: &Commit,
+        entity: &EntityKey,
+        connection: &Connection,
+    ) -> Result<Option<Link>, StoreError> {
+        let put = commit.ops.iter().rev().find_map(|op| match op {
+            Op::PutLink(put) if put.entity == *entity && put.connection == connection.id => Some(put.clone()),
+            _ => None,
+        });
+        match put {
+            Some(put) => Ok(Some(put)),
+            None => self.rooms.store.link(entity, &connection.id),
+        }
     }
 
     fn look_again_hint(
@@ -457,8 +472,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let mut commit = Commit::new();
         self.note_clash(&mut commit, connection, clash)?;
         let mut hints = vec![self.look_again_hint(connection, object, waits, "review", Class::Interactive)];
-        if let (Waits::Internal(_), Choice::Link(id)) = (waits, &choice) {
-            // Where no record of System A's is made in the CRM, nobody but the CRM's record finds the two.
+        let is_made = connection.objects.get(object).is_none_or(|object| object.policy.create_external);
+        if let (Waits::Internal(_), Choice::Link(id), false) = (waits, &choice, is_made) {
+            // No record of System A's is made in the CRM, or looks for another one there: nobody but the CRM's finds the two.
             let other = Waits::External(ExternalId::from(id.as_str()));
             hints.push(self.look_again_hint(connection, object, &other, "review", Class::Interactive));
         }
@@ -575,14 +591,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     ) -> Result<Option<End>, PipelineError> {
         let now = self.rooms.clock.now();
         let key = self.external_key(case, id);
-        // Each try costs a call: whoever has one of them comes first.
-        let later = End::PutBack { until: now.saturating_add(BUSY_LONG_MS), whole: false };
-        if !held.hold(Hand::External(key.clone())) || !held.hold(Hand::Entity(other.clone())) {
-            return Ok(Some(later));
-        }
+        let is_had = held.hold(Hand::External(key.clone())) && held.hold(Hand::Entity(other.clone()));
         let owner = self.rooms.store.entity_of(&key)?;
-        if owner.as_ref().is_some_and(|owner| owner != other && *owner != case.link.entity) {
-            return Ok(Some(later));
+        if !is_had || owner.as_ref().is_some_and(|owner| owner != other && *owner != case.link.entity) {
+            // Each try costs a call: whoever has one of them comes first.
+            let (until, commit) = (now.saturating_add(BUSY_LONG_MS), self.take_commit(case));
+            return Ok(Some(End::Later { until, touched: false, commit }));
         }
         if owner.as_ref() == Some(other)
             && let Some(link) = self.rooms.store.link(other, &case.connection.id)?

@@ -18,6 +18,7 @@ use tandem_core::plan::{
     self, External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Unsettled,
 };
 
+use super::again::is_from_before_its_end;
 use super::clash::rival;
 use super::dispatch::Hand;
 use super::exchange::{Body, Seen};
@@ -30,7 +31,7 @@ use super::{Clock, Connection, Object, Pipeline, PipelineError, Work, internal_i
 use crate::delivery::Deliver;
 use crate::internal::Internal as SystemA;
 use crate::provider::Runtime;
-use crate::store::{Call, Commit, Intent, Op, Store, Subject};
+use crate::store::{Call, Commit, Intent, Op, Store, StoreError, Subject};
 
 /// A busy hand is asked for again after so many milliseconds.
 pub(super) const BUSY_MS: u64 = 25;
@@ -512,7 +513,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
                 &Reference { object: key.object.to_string(), id: seen.id.to_string() },
             ));
         }
-        if is_from_before_its_end(work, &seen)
+        if is_from_before_its_end(work, seen.stamp)
             && let Some(until) = case.misses(&key.id, began)
         {
             // A replica that lags, or it was restored: the later look tells.
@@ -520,12 +521,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             return Ok(End::Missed { missed, until, commit });
         }
         let identity = identity_of(&fields, &object.policy);
-        let intent = self
-            .rooms
-            .store
-            .intents(&connection.id, &key.object)?
-            .into_iter()
-            .find(|intent| is_of(intent, &seen, &identity, object.abilities.key));
+        let mut intent = None;
+        for open in self.rooms.store.intents(&connection.id, &key.object)? {
+            if is_of(&open, &seen, &identity, object.abilities.key)
+                && !self.is_elsewhere(&open.entity, key)?
+            {
+                intent = Some(open);
+                break;
+            }
+        }
         for (pointer, value) in &identity {
             let hand =
                 Hand::Identity(connection.id.clone(), key.object.clone(), format!("{pointer}={value}"));
@@ -549,12 +553,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             return Ok(self.busy());
         }
         let stored = self.rooms.store.link(&entity, &connection.id)?;
-        let is_elsewhere = stored
-            .as_ref()
-            .filter(|link| link.life == Life::Active)
-            .and_then(|link| link.external.as_ref())
-            .is_some_and(|other| *other != key.id);
-        if is_elsewhere && !decided {
+        if !decided && self.is_elsewhere(&entity, key)? {
             // So was the entity.
             return Ok(self.busy());
         }
@@ -581,6 +580,13 @@ impl<S: Store, R: Runtime, D: Deliver, I: SystemA, C: Clock> Pipeline<S, R, D, I
             return Ok(end);
         }
         self.rounds(case, held).await
+    }
+
+    /// Whether an entity is linked to another record of the CRM than this one.
+    fn is_elsewhere(&self, entity: &EntityKey, key: &ExternalKey) -> Result<bool, StoreError> {
+        let link = self.rooms.store.link(entity, &key.connection)?;
+        let external = link.filter(|link| link.life == Life::Active).and_then(|link| link.external);
+        Ok(external.is_some_and(|external| external != key.id))
     }
 
     /// Whether System A has a record that was made of a CRM's one, and the daemon died before the link was kept. When the CRM's goes
@@ -691,13 +697,6 @@ fn own_of(case: &Case<'_>, fields: &Fields) -> Internal {
     let mut own = fields.clone();
     own.retain(|pointer, value| case.object.policy.filled.get(pointer) != Some(value));
     Internal::Present { fields: own, version: 0, changed_at: None }
-}
-
-/// Whether a read shows an unlinked record as it was before one of the hints says that it went.
-fn is_from_before_its_end(work: &Work, seen: &Seen) -> bool {
-    let told = work.hints.iter().filter_map(|hint| hint.observed.as_ref());
-    let went = told.filter(|told| matches!(told.state, State::Gone(_))).filter_map(|told| told.stamp).max();
-    matches!((seen.stamp, went), (Some(stamp), Some(went)) if stamp < went)
 }
 
 /// Whether an open create sends one of these identity values.

@@ -414,7 +414,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let is_new = case.stored.is_none();
         let says_something = case.link.external.is_some() || !case.link.base.is_empty() || !is_new;
         self.drop_create(&mut case);
-        if !(case.settling && case.unsettled.removal && case.link.life == Life::Active) {
+        let is_linked = case.link.life == Life::Active && case.link.external.is_some();
+        if !(case.settling && case.unsettled.removal && is_linked) {
             self.drop_update(&mut case);
         }
         self.conclude_guard(&mut case);
