@@ -433,7 +433,7 @@ fn confirm_absence(link: &mut Link, external: &External, policy: &ObjectPolicy) 
 /// One more look at what is in doubt. A doubt of the other kind is over by it. Until when to wait; None: it is confirmed.
 fn doubted(link: &mut Link, began: Millis, shown: bool, policy: &ObjectPolicy) -> Option<Millis> {
     let before = link.doubt.filter(|doubt| doubt.shown == shown);
-    let doubt = before.unwrap_or(Doubt { since: began, last: began, shown, ..Doubt::default() });
+    let doubt = before.unwrap_or(Doubt { since: began, shown, ..Doubt::default() });
     link.doubt = Some(Doubt { looks: doubt.looks.saturating_add(1), last: began.max(doubt.last), ..doubt });
     let due = doubt.since.saturating_add(policy.confirm_after());
     (began < due).then_some(due)

@@ -155,6 +155,10 @@ fn words_are_never_empty_and_never_too_long() {
     assert!(all.iter().any(|text| text.chars().count() == 5));
     let long = (0..300).map(|_| words(&mut dice, 15, 18).chars().count()).collect::<BTreeSet<usize>>();
     assert_eq!(long, (15..=18).collect(), "of an id that is never short");
+    // Six pieces fill 42 characters at the most.
+    let filled: BTreeSet<char> =
+        (0..200).flat_map(|_| words(&mut dice, 60, 60).chars().skip(42).collect::<Vec<_>>()).collect();
+    assert_eq!(filled, ('a'..='z').collect(), "the rest are letters");
     let ten: BTreeSet<String> = (0..200).map(|_| digits(&mut dice, 1)).collect();
     assert_eq!(ten.len(), 10, "{ten:?}");
 }

@@ -213,6 +213,9 @@ fn a_missed_record_is_looked_for_once_it_is_due() {
     assert_eq!(plan(&doubted(due - 1), due).ask, Some(Ask::ReadExternal));
     let again = plan(&doubted(NOW), due - 1).link.doubt.unwrap();
     assert_eq!((again.looks, again.last), (1, NOW), "the same look is counted once");
+    let second = plan(&doubted(due - 2), due - 2).link;
+    let again = super::super::plan(&second, &internal(), &doubted(due - 2), &policy(), due - 1).link.doubt;
+    assert_eq!(again.map(|doubt| (doubt.looks, doubt.last)), Some((2, due - 2)), "and so is the second one");
 }
 
 #[test]
