@@ -130,25 +130,29 @@ async fn what_cannot_be_stored_is_not_acknowledged() {
     assert!(hall.arrived.lock().is_empty(), "nobody is told of it");
 }
 
+/// Lets the other tasks run until a condition holds.
+async fn until(condition: impl Fn() -> bool) {
+    let turns = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), turns).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_is_being_written_down_is_told_of_though_its_sender_hangs_up() {
     let hall = hall();
     hall.store.hold(true);
     let door = door(json!({ "verify": token(), "array": true, "account": "/portal" }));
-    let written = async {
-        while hall.store.busy().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
+    let written = until(|| !hall.store.busy().unwrap().is_empty());
     tokio::select! {
         _ = hall.take_in(&door, br#"[{"portal":7}]"#) => panic!("it is not durable yet"),
         () = written => {}
     }
     assert!(hall.arrived.lock().is_empty(), "nobody works on what may be lost still");
     hall.store.hold(false);
-    while hall.arrived.lock().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| !hall.arrived.lock().is_empty()).await;
     assert_eq!(hall.stored(), [("acme".to_owned(), json!([{ "portal": 7 }]))]);
 }
 

@@ -4,8 +4,8 @@
 //! written and dropped in the same commit as the work that found it. A look that comes to its end drops the clash about its
 //! record; a rival that was worked on lets the record that waits be looked at again, and a question that ends by itself lets its rivals
 //! be looked at that are linked to nobody. A rival may change while the question is being found, and finds nobody yet who waits: each
-//! new question is looked at once more, a little later. What a person decided is written beside the question and carried out by the next look, like
-//! everything else.
+//! new question is looked at once more, a little later. What a person decided is written beside the question and carried out by the
+//! next look, like everything else.
 
 use std::collections::BTreeSet;
 
