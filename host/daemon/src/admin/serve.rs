@@ -11,7 +11,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -26,6 +26,11 @@ pub struct Serving {
     pub grace: Duration,
 }
 
+/// How many connections may wait to be accepted; the kernel lowers it to `net.core.somaxconn`. Beyond it the kernel drops what asks to
+/// connect, which is sent again after one second, then after two more, then four: that of `std`, 128, lets a CRM that tells of an
+/// import give up on most of its webhooks.
+const BACKLOG: u32 = 4_096;
+
 /// Longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
 
@@ -35,12 +40,15 @@ const LONGEST_HEAD: usize = 64 * 1024;
 /// When the address cannot be bound, or what was handed over is not a listening TCP socket.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let mut handed_over = listenfd::ListenFd::from_env();
-    let listener = match handed_over.take_tcp_listener(0)? {
-        Some(listener) => listener,
-        None => std::net::TcpListener::bind(address)?,
-    };
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    if let Some(listener) = handed_over.take_tcp_listener(0)? {
+        listener.set_nonblocking(true)?;
+        return TcpListener::from_std(listener);
+    }
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A daemon that starts again takes its address while connections of the last one still end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves a router until `end`, then lets requests under way finish within the grace period. Returns when the last one is done or cut off.

@@ -739,6 +739,25 @@ async fn the_end_does_not_wait_longer_than_its_grace() {
     assert!(under_way.await.expect("a task").is_err(), "it was cut off");
 }
 
+/// Beyond the backlog the kernel drops what asks to connect: the sender would wait for its next try, a second later and more.
+#[tokio::test]
+async fn a_crowd_that_connects_before_anybody_is_accepted_is_let_in() {
+    let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux");
+    // More than `std` lets wait, and fewer than most shells let a process open.
+    let crowd = somaxconn.trim().parse::<usize>().expect("a number").min(300);
+    let mut waiting = Vec::new();
+    for number in 0..crowd {
+        let connected = tokio::time::timeout(Duration::from_secs(20), TcpStream::connect(address)).await;
+        let connected = connected.unwrap_or_else(|_| panic!("number {number} of {crowd} was not let in"));
+        waiting.push(connected.expect("a connection"));
+    }
+    for _ in 0..crowd {
+        listener.accept().await.expect("each is accepted");
+    }
+}
+
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut_off() {
     let api = Api::start().await;

@@ -187,10 +187,12 @@ async fn arrivals<R: Row>(
     let title = stage.name_of("job_title")?;
     let written = stage.written().await?;
     let (edited_here, edited_there) = edited.split_at(edited.len() / 2);
+    let pushes = stage.counted().await?.pushes;
     let mut here = Vec::new();
     for shared in edited_there {
         let arrived = of_ours.iter().find(|change| change.id == shared.internal && change.is_tandems());
-        here.push(before(&of_storm, arrived.ok_or("an edit did not arrive in System A")?.at));
+        let arrived = arrived.ok_or_else(|| format!("an edit did not arrive in System A; {pushes:?}"))?;
+        here.push(before(&of_storm, arrived.at));
     }
     let mut there = Vec::new();
     for shared in edited_here {
@@ -199,7 +201,8 @@ async fn arrivals<R: Row>(
                 && write.taken
                 && write.members.get(title) == Some(&json!("Captain"))
         });
-        there.push(before(&of_storm, arrived.ok_or("an edit did not arrive in the CRM")?.at));
+        let arrived = arrived.ok_or_else(|| format!("an edit did not arrive in the CRM; {pushes:?}"))?;
+        there.push(before(&of_storm, arrived.at));
     }
     Ok((there, here))
 }
