@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rand::Rng as _;
 use tandem_core::Millis;
 
 use crate::pipeline::Clock;
@@ -18,7 +17,7 @@ impl Clock for SystemClock {
     }
 
     fn jitter(&self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { rand::rng().random_range(0..bound) }
+        if bound == 0 { 0 } else { rand::random_range(0..bound) }
     }
 
     async fn sleep(&self, ms: u64) {

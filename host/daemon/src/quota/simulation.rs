@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt as _, SeedableRng};
 use tandem_core::Millis;
 use tandem_core::descriptor::{QuotaDescriptor, QuotaKind, QuotaScope};
 use tandem_core::id::ConnectionId;
