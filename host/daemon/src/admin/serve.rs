@@ -27,8 +27,8 @@ pub struct Serving {
 }
 
 /// How many connections may wait to be accepted; the kernel lowers it to `net.core.somaxconn`. Beyond it the kernel drops what asks to
-/// connect, which is sent again after one second, then after two more, then four: that of `std`, 128, lets a CRM that tells of an
-/// import give up on most of its webhooks.
+/// connect, which is sent again after one second, then after two more, then four: with the 128 of `std`, a CRM that tells of a large
+/// import gives up on some of its webhooks.
 const BACKLOG: u32 = 4_096;
 
 /// Longest head of a request, in bytes.
