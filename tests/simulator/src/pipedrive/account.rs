@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
 
 use super::control::{PipedriveAccount, PipedriveCounts, PipedriveSettings};
 use super::hooks::Hooks;
@@ -74,6 +75,8 @@ pub(super) struct Account {
     pub(super) quota: Mutex<Quota>,
     pub(super) persons: Mutex<Persons>,
     pub(super) hooks: Mutex<Hooks>,
+    /// Taken while an event is being posted.
+    pub(super) posting: Semaphore,
     pub(super) counts: Counters,
     pub(super) journal: Mutex<VecDeque<Noted>>,
 }

@@ -8,6 +8,7 @@ use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use super::account::{Account, Grant, SCOPES};
 use super::control::{
@@ -15,6 +16,7 @@ use super::control::{
     PipedriveDeed, PipedriveDeeds, PipedriveDump, PipedriveMerge, PipedrivePersonWrite, PipedriveQuota,
     PipedriveSettings, PipedriveWebhook,
 };
+use super::delivery::AT_ONCE;
 use super::hooks::Hooks;
 use super::oauth::{consent, hold, issue};
 use super::people::{Deed, act};
@@ -120,6 +122,7 @@ fn make(world: &World, new: &NewPipedriveAccounts) -> Result<Vec<PipedriveAccoun
             quota: Mutex::new(Quota::new(new.quota, tz.clone())),
             persons: Mutex::new(persons),
             hooks: Mutex::new(Hooks::default()),
+            posting: Semaphore::new(AT_ONCE),
             counts: Counters::default(),
             journal: Mutex::default(),
             info: RwLock::new(info),

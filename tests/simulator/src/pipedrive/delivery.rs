@@ -23,6 +23,9 @@ use crate::faults::FaultKind;
 use crate::hubspot::webhooks::Timing;
 use crate::world::World;
 
+/// Events of an account that are posted at once. Not documented: any sender has some bound.
+pub(super) const AT_ONCE: usize = 100;
+
 /// Something that was done to a person.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
@@ -257,6 +260,8 @@ async fn retry(world: &World, account: &Account, mut letter: Letter, mut deliver
 
 /// Posts once; whether the target took it.
 async fn attempt(world: &World, account: &Account, letter: &mut Letter, number: u32) -> bool {
+    // The target's time begins when its turn has come.
+    let _turn = account.posting.acquire().await;
     letter.meta.insert("attempt".into(), number.into());
     let body = json!({ "data": letter.data, "previous": letter.previous, "meta": letter.meta });
     let limit = Duration::from_millis(account.settings().timeout_ms);

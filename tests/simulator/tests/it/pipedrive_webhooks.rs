@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
-use tandem_simulator::pipedrive::control::PipedriveWebhook;
+use tandem_simulator::pipedrive::control::{PipedriveDeed, PipedriveWebhook};
 
 use crate::pipedrive_setting::{PERSONS, Setting};
 use crate::receiver::Receiver;
@@ -428,4 +428,22 @@ async fn webhooks_leave_before_the_answer_after_it_or_beside_it() {
     let start = Instant::now();
     s.named("Bounded").await;
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_hundred_events_of_an_account_are_posted_at_once_at_most() {
+    let receiver = Receiver::start().await;
+    let s = subscribed(&receiver).await;
+    receiver.hold(Duration::from_secs(1));
+    // The last ones wait longer for their turn than a target may take.
+    s.settings(json!({ "timeoutMs": 3_000 })).await;
+    let (company_id, name) = (s.company(), json!("Ada"));
+    let members = serde_json::Map::from_iter([("name".to_owned(), name)]);
+    let deeds = (0..350).map(|_| PipedriveDeed::Create { company_id, members: members.clone() }).collect();
+    s.control.pipedrive_people_act(deeds).await.unwrap();
+    until("all events", || receiver.events().len() == 350).await;
+    settled(&s).await;
+    assert_eq!(receiver.most_at_once(), 100);
+    let counts = s.control.pipedrive_counts(s.company()).await.unwrap().webhooks;
+    assert_eq!((counts.delivered, counts.failed), (350, 0));
 }
