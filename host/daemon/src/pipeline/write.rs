@@ -124,7 +124,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         let commit = self.take_commit(case);
         match self.rooms.store.commit(commit.clone(), Until::Applied).await {
-            Ok(_) => Ok(None),
+            Ok(_) => {
+                // The end of the work knows of those in its own commit alone.
+                let hints = commit.ops.into_iter().filter_map(|op| match op {
+                    Op::AddHint(hint) => Some(hint),
+                    _ => None,
+                });
+                self.arrive(hints.collect());
+                Ok(None)
+            }
             Err(StoreError::Full { .. }) => {
                 let until = self.rooms.clock.now().saturating_add(DISK_FULL_MS);
                 Ok(Some(End::Later { until, touched: true, commit }))
