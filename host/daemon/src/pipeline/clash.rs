@@ -4,49 +4,33 @@
 //! written and dropped in the same commit as the work that found it. A look that comes to its end drops the clash about its
 //! record; a rival that was worked on lets the record that waits be looked at again, and a question that ends by itself lets its rivals
 //! be looked at that are linked to nobody. A rival may change while the question is being found, and finds nobody yet who waits: each
-//! new question is looked at once more, a little later. What a person decided is written beside the question and carried out by the
-//! next look, like everything else.
+//! new question is looked at once more, a little later. What a person decided is written beside the question; [`decide`] carries it out.
+
+mod decide;
 
 use std::collections::BTreeSet;
 
-use tandem_core::clash::{Choice, ChoiceError, Clash, Kind, Waits};
+pub use decide::DecideClashError;
+use tandem_core::clash::{Clash, Kind, Waits};
 use tandem_core::id::{ConnectionId, EntityKey, ExternalId, ExternalKey, InternalId, ObjectName};
 use tandem_core::link::{Life, Link};
 use tandem_core::matching::identity_digest;
-use tandem_core::plan::{self, External, Internal as InternalState};
+use tandem_core::plan::Internal as InternalState;
 
-use super::create::{BUSY_LONG_MS, BUSY_MS, identity_of};
+use super::create::BUSY_LONG_MS;
 use super::dispatch::Hand;
-use super::record::{Case, Held, paused};
-use super::settle::End;
-use super::{Clock, Connection, Pipeline, PipelineError, Work, origin_of};
+use super::record::Case;
+use super::{Clock, Connection, Pipeline, PipelineError, Work};
 use crate::delivery::Deliver;
-use crate::internal::{Expected, Internal, Outcome, Write};
+use crate::internal::Internal;
 use crate::provider::Runtime;
-use crate::store::{Class, Commit, Hint, HistoryEntry, Moved, Op, Store, StoreError, Subject, Until};
+use crate::store::{Class, Commit, Hint, Op, Store, StoreError, Subject};
 
 /// The word of a hint that a rival's change made.
 pub(super) const RIVAL: &str = "rival";
 
 /// Values that are read at once.
 const PAGE: usize = 256;
-
-/// Why a decision was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum DecideClashError {
-    /// There is no such question.
-    #[error("{0} does not wait for a decision; `tandem review list` lists what does")]
-    Unknown(String),
-    /// Somebody works on the record.
-    #[error("{0} is in work; ask again")]
-    Busy(String),
-    /// The question has other choices.
-    #[error(transparent)]
-    Unfit(#[from] ChoiceError),
-    /// The store does not take it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// A record in few characters, as a part of a name.
 fn digest(object: &ObjectName, side: &str, id: &str) -> String {
@@ -84,6 +68,15 @@ fn rival_names(clash: &Clash) -> BTreeSet<String> {
     });
     let name = |side: Waits| format!("rival/{}/{}/{own}", clash.connection, digest_of(&clash.object, &side));
     sides.map(name).collect()
+}
+
+/// About whom a clash would be that work on a subject finds.
+fn waits_of(subject: Subject) -> Option<Waits> {
+    match subject {
+        Subject::Internal(id) => Some(Waits::Internal(id)),
+        Subject::External(id) => Some(Waits::External(id)),
+        Subject::Delivery(_) => None,
+    }
 }
 
 /// Whether a commit says what is to become of a named value.
@@ -197,11 +190,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let changed = changed && self.identity_moved(connection, work, commit)?;
         let (mut own, mut woken, mut ended) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for (object, subject) in self.subjects(connection, work, commit)? {
-            let about = match subject {
-                Subject::Internal(id) => Waits::Internal(id),
-                Subject::External(id) => Waits::External(id),
-                Subject::Delivery(_) => continue,
-            };
+            let Some(about) = waits_of(subject) else { continue };
             if let Some(mut clash) = self.clash_about(&connection.id, &object, &about)?
                 && !self.still_clashes(&clash, connection, commit).await?
             {
@@ -238,11 +227,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             return Ok(());
         }
         for (object, subject) in self.subjects(connection, work, commit)? {
-            let about = match subject {
-                Subject::Internal(id) => Waits::Internal(id),
-                Subject::External(id) => Waits::External(id),
-                Subject::Delivery(_) => continue,
-            };
+            let Some(about) = waits_of(subject) else { continue };
             let Some(clash) = self.clash_about(&connection.id, &object, &about)? else { continue };
             // Nothing but the question may know of the CRM's records that are linked to nobody.
             let knows_more = clash.rivals.iter().any(|rival| rival.internal.is_none());
@@ -434,190 +419,6 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         }
         open.truncate(limit);
         Ok(open)
-    }
-
-    /// Takes a decision. The record is looked at again, and that look carries it out.
-    ///
-    /// # Errors
-    /// There is nothing to decide, or not so.
-    pub async fn decide_clash(
-        &self,
-        connection: &Connection,
-        object: &ObjectName,
-        waits: &Waits,
-        choice: Choice,
-    ) -> Result<(), DecideClashError> {
-        let unknown = || DecideClashError::Unknown(format!("{object} {}", waits.id()));
-        let stored = |pipeline: &Self| pipeline.clash_about(&connection.id, object, waits);
-        if stored(self)?.is_none() {
-            return Err(unknown());
-        }
-        let hand = match waits {
-            Waits::Internal(id) => Hand::Entity(EntityKey {
-                scope: connection.scope.clone(),
-                object: object.clone(),
-                id: id.clone(),
-            }),
-            Waits::External(id) => {
-                let key =
-                    ExternalKey { connection: connection.id.clone(), object: object.clone(), id: id.clone() };
-                self.rooms.store.entity_of(&key)?.map_or(Hand::External(key), Hand::Entity)
-            }
-        };
-        let grip = self.hold(hand).await.ok_or_else(|| DecideClashError::Busy(waits.id().to_owned()))?;
-        // Whoever had the record in hand may have settled it.
-        let mut clash = stored(self)?.ok_or_else(unknown)?;
-        clash.check(&choice)?;
-        clash.decided = Some(choice.clone());
-        let mut commit = Commit::new();
-        self.note_clash(&mut commit, connection, clash)?;
-        let mut hints = vec![self.look_again_hint(connection, object, waits, "review", Class::Interactive)];
-        let is_made = connection.objects.get(object).is_none_or(|object| object.policy.create_external);
-        if let (Waits::Internal(_), Choice::Link(id), false) = (waits, &choice, is_made) {
-            // No record of System A's is made in the CRM, or looks for another one there: nobody but the CRM's finds the two.
-            let other = Waits::External(ExternalId::from(id.as_str()));
-            hints.push(self.look_again_hint(connection, object, &other, "review", Class::Interactive));
-        }
-        for hint in &hints {
-            commit.push(Op::AddHint(hint.clone()));
-        }
-        self.rooms.store.commit(commit, Until::Durable).await?;
-        drop(grip);
-        self.arrive(hints);
-        Ok(())
-    }
-
-    /// A linked record, or one of System A, about which there is a clash. The inner end: there is nothing else to do.
-    pub(super) async fn work_clash(
-        &self,
-        case: &mut Case<'_>,
-        work: &Work,
-    ) -> Result<Option<End>, PipelineError> {
-        let entity = case.link.entity.clone();
-        let about = Waits::Internal(entity.id.clone());
-        let Some(mut clash) = self.clash_about(&case.connection.id, &entity.object, &about)? else {
-            return Ok(None);
-        };
-        let now = self.rooms.clock.now();
-        let woken = work.hints.iter().any(|hint| hint.cause == RIVAL);
-        if clash.kind == Kind::Merged {
-            return self.work_merged(case, clash).await;
-        }
-        if !clash.held.is_empty() {
-            if woken {
-                case.link = plan::release_identity(&case.link, &clash.held, now);
-                case.external = External::Touched;
-            }
-            return Ok(None);
-        }
-        if clash.decided == Some(Choice::Apart) && !woken && case.link.external.is_none() {
-            // Nothing is asked of the CRM for a record that is left alone, unless it is known by something else now.
-            let (InternalState::Present { fields, .. }, _) = self.read_internal(&entity).await? else {
-                return Ok(None);
-            };
-            if identity_digest(&identity_of(&fields, &case.object.policy)) == clash.identity {
-                clash.seen = now;
-                return Ok(Some(End::Clash { clash: Box::new(clash), commit: self.take_commit(case) }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A record of System A whose record in the CRM was merged into that of another one.
-    async fn work_merged(&self, case: &mut Case<'_>, mut clash: Clash) -> Result<Option<End>, PipelineError> {
-        let now = self.rooms.clock.now();
-        let entity = case.link.entity.clone();
-        let version = match self.read_internal(&entity).await?.0 {
-            InternalState::Present { version, .. } => version,
-            InternalState::Deleted { version, .. } => {
-                Self::drop_clash(&mut case.commit, &clash);
-                return Ok(Some(self.bury_loser(case, version)));
-            }
-            InternalState::Absent => {
-                Self::drop_clash(&mut case.commit, &clash);
-                return Ok(Some(End::Done(self.take_commit(case))));
-            }
-        };
-        match clash.decided {
-            Some(Choice::New) => {
-                Self::drop_clash(&mut case.commit, &clash);
-                case.link = plan::renew(&case.link, now);
-                let why = "decided in review: the loser of a merge is a record of its own";
-                case.note("decided", why, now);
-                Ok(None)
-            }
-            Some(Choice::Merge) => {
-                if case.connection.directions.internal_paused() {
-                    return Ok(Some(paused(now)));
-                }
-                let write = Write {
-                    scope: entity.scope.clone(),
-                    object: entity.object.clone(),
-                    id: entity.id.clone(),
-                    expected: Expected::Version(version),
-                    document: None,
-                    origin: origin_of(&case.connection.id),
-                };
-                match self.rooms.internal.write_if(write).await? {
-                    Outcome::Written(record) => {
-                        Self::drop_clash(&mut case.commit, &clash);
-                        case.link = plan::bury_merged(&case.link, record.version, now);
-                        self.rooms.metrics.record(&case.provider, "removed-internal");
-                        let why = "decided in review: it is the record that it was merged into";
-                        case.note("removed-internal", why, now);
-                        Ok(Some(End::Done(self.take_commit(case))))
-                    }
-                    Outcome::Rejected(problems) => Ok(Some(self.aside(case, "canonical-in", problems))),
-                    // It was changed this moment.
-                    Outcome::Conflict(_) | Outcome::Exists(_) => {
-                        Ok(Some(End::PutBack { until: now.saturating_add(BUSY_MS), whole: false }))
-                    }
-                }
-            }
-            None | Some(Choice::Apart | Choice::Link(_)) => {
-                clash.seen = now;
-                Ok(Some(End::Clash { clash: Box::new(clash), commit: self.take_commit(case) }))
-            }
-        }
-    }
-
-    /// Takes a record from the link of another entity, if that one has it still. It gets a record of its own, or whatever its identity
-    /// says.
-    pub(super) fn take_from(
-        &self,
-        case: &mut Case<'_>,
-        (id, other): (&ExternalId, &EntityKey),
-        held: &mut Held<'_>,
-    ) -> Result<Option<End>, PipelineError> {
-        let now = self.rooms.clock.now();
-        let key = self.external_key(case, id);
-        let is_had = held.hold(Hand::External(key.clone())) && held.hold(Hand::Entity(other.clone()));
-        let owner = self.rooms.store.entity_of(&key)?;
-        if !is_had || owner.as_ref().is_some_and(|owner| owner != other && *owner != case.link.entity) {
-            // Each try costs a call: whoever has one of them comes first.
-            let (until, commit) = (now.saturating_add(BUSY_LONG_MS), self.take_commit(case));
-            return Ok(Some(End::Later { until, touched: false, commit }));
-        }
-        if owner.as_ref() == Some(other)
-            && let Some(link) = self.rooms.store.link(other, &case.connection.id)?
-        {
-            let next: Link = plan::renew(&link, now);
-            let mut entry = HistoryEntry {
-                what: "decided".into(),
-                why: "its record in the CRM was given to another one in review".into(),
-                cause: case.trail.cause.clone(),
-                delta: Moved::between(&link.base, &next.base),
-                ..HistoryEntry::new(&next, now, self.label(case.connection))
-            };
-            entry.fit();
-            case.commit.push(Op::AddHistory(entry));
-            case.commit.push(Op::PutLink(next));
-            let waits = Waits::Internal(other.id.clone());
-            let hint =
-                self.look_again_hint(case.connection, &other.object, &waits, "review", Class::Interactive);
-            case.commit.push(Op::AddHint(hint));
-        }
-        Ok(None)
     }
 }
 

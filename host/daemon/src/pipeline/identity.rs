@@ -215,12 +215,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                     .filter_map(|(field, pair)| Some((field.clone(), pair.external.clone()?)))
                     .collect();
                 let identity = identity_of(&seen, &case.object.policy);
-                let rivals = vec![rival(Some(case.link.entity.id.clone()), Some(id.clone()))];
-                let why = format!("decided in review: the record is {id}");
-                let waits = Waits::External(before);
-                let mut left = clash(case, waits, Kind::Duplicate, &identity, rivals, (why, now));
-                left.decided = Some(Choice::Apart);
-                self.note_clash(&mut case.commit, case.connection, left)?;
+                self.leave_apart(case, before, &identity, id)?;
                 case.link = plan::relink(&case.link, id, now);
                 case.note("linked", "decided in review", now);
             }
@@ -440,23 +435,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let asked = self.which(case, &entity, &identity, &free, &taken);
             let id = match self.decision(&asked)? {
                 Some(Choice::New) => return Ok(None),
-                Some(Choice::Link(id)) => id,
+                Some(Choice::Link(id)) => ExternalId::from(id),
                 _ => return Ok(Some(Next::End(self.asks(case, asked)))),
             };
-            // A person has chosen among them: the others are left alone.
-            for other in free.iter().filter(|seen| seen.id.as_str() != id) {
+            for other in free.iter().filter(|seen| seen.id != id) {
                 let Body::Whole(fields) = &other.body else { continue };
                 let theirs = identity_of(fields, &case.object.policy);
-                let chosen = vec![rival(Some(entity.id.clone()), Some(ExternalId::from(id.as_str())))];
-                let why = format!("decided in review: the record is {id}");
-                let waits = Waits::External(other.id.clone());
-                let mut left = clash(case, waits, Kind::Duplicate, &theirs, chosen, (why, now));
-                left.decided = Some(Choice::Apart);
-                self.note_clash(&mut case.commit, case.connection, left)?;
+                self.leave_apart(case, other.id.clone(), &theirs, &id)?;
             }
-            if let Some((other, _)) = taken.iter().find(|(_, external)| external.as_str() == id) {
+            if let Some((other, _)) = taken.iter().find(|(_, external)| *external == id) {
                 let other = EntityKey { id: other.clone(), ..entity };
-                let id = ExternalId::from(id);
                 if let Some(end) = self.take_from(case, (&id, &other), held)? {
                     return Ok(Some(Next::End(end)));
                 }
@@ -465,7 +453,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 case.note("linked", "decided in review", now);
                 return Ok(Some(Next::Round));
             }
-            free.retain(|seen| seen.id.as_str() == id);
+            free.retain(|seen| seen.id == id);
         }
         let Some(seen) = free.pop() else { return Ok(None) };
         self.links_found(case, seen, began, held)

@@ -240,7 +240,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
                 if let Some(end) = self.take_up(&mut case, held)? {
                     return Ok(end);
                 }
-                if let Some(end) = Box::pin(self.work_clash(&mut case, work)).await? {
+                if let Some(end) = Box::pin(self.work_clash(&mut case, work, held)).await? {
                     return Ok(end);
                 }
                 if (case.link.external.is_none() || case.link.base.is_empty())

@@ -280,3 +280,38 @@ async fn an_address_that_the_crm_refuses_is_held_while_the_rest_flows() -> Resul
     rest.wait_for_reviews(0).await?;
     nothing_aside(&rest.house).await
 }
+
+#[tokio::test]
+async fn what_was_decided_is_carried_out_where_nothing_is_made_in_the_crm() -> Result<(), Error> {
+    let rest = Rest::build(true, "[objects.contact]\ncreate_external = false\n").await?;
+    let there = rest.person(json!({ "Mail": "ann@acme.example", "Title": "Dr" })).await?;
+    let here = rest.mails("ann@acme.example", 1).await?.remove(0);
+    rest.linked(&here, &there).await?;
+    let other = rest.create(json!({ "email": "bea@acme.example", "phone": "+49 731 1" })).await?;
+    // Ann gets the address of one who is in System A only, and somebody new in the CRM has it as well.
+    rest.edit(&there, json!({ "Mail": "bea@acme.example" })).await?;
+    rest.wait_for_reviews(1).await?;
+    let twin = rest.person(json!({ "Mail": "bea@acme.example", "City": "Ulm" })).await?;
+    let reviews = rest.wait_for_reviews(2).await?;
+    let asked = reviews.iter().find(|review| review["clash"]["waits"] == json!({ "internal": other }));
+    let rivals = asked.map(|review| review["clash"]["rivals"].clone());
+    let both = json!([{ "external": twin }, { "internal": here, "external": there }]);
+    assert_eq!(rivals, Some(both), "{reviews:?}");
+    // No create meets the one that is there, and her own work is that of the other record of System A.
+    tandem(&rest.house, &["review", "decide", "contact", &other, "--link", &there], 0)?;
+    rest.linked(&other, &there).await?;
+    rest.there(&there, "Phone", json!("+49 731 1")).await?;
+    rest.here(&other, "job_title", json!("Dr")).await?;
+    // The one that was not chosen is asked about no more, and the one that had her is linked to nobody.
+    rest.edit(&twin, json!({ "City": "Bonn" })).await?;
+    rest.patch(&here, json!({ "company_name": "Other" })).await?;
+    rest.patch(&other, json!({ "company_name": "Acme" })).await?;
+    rest.there(&there, "Company", json!("Acme")).await?;
+    rest.house.quiet(SOON).await?;
+    rest.wait_for_reviews(0).await?;
+    rest.there(&there, "Company", json!("Acme")).await?;
+    assert_eq!((rest.people().await?.len(), rest.mails("bea@acme.example", 1).await?), (2, vec![other]));
+    let known = rest.house.get(&format!("/v1/explain?scope=acme&object=contact&id={here}")).await?;
+    assert_eq!(known["links"][0]["external"], Value::Null, "{known}");
+    nothing_aside(&rest.house).await
+}
