@@ -47,6 +47,27 @@ impl Function {
     }
 }
 
+/// Some of the functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Functions(u16);
+
+impl Functions {
+    pub(super) fn of(function: Function) -> Self {
+        let mut functions = Self::default();
+        functions.add(function);
+        functions
+    }
+
+    pub(super) fn add(&mut self, function: Function) {
+        self.0 |= 1 << function as u16;
+    }
+
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        let named = move |function: &Function| self.0 & (1 << *function as u16) != 0;
+        Function::ALL.into_iter().filter(named).map(Function::name)
+    }
+}
+
 /// Upper bounds of the classes of call times, in microseconds; the last class has none.
 pub const CALL_TIME_BOUNDS_US: [u64; 7] = [5, 20, 100, 500, 2_000, 10_000, 100_000];
 

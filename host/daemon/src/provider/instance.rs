@@ -11,7 +11,7 @@ use wasmtime::{Store, Trap};
 
 use super::check::{self, Wrong};
 use super::contract::{Contract, Prepared};
-use super::counters::{Counters, Function};
+use super::counters::{Counters, Function, Functions};
 use super::engine::{Engine, WASM_STACK_BYTES, one_line};
 use super::limits::Limits;
 use super::registry::Version;
@@ -55,6 +55,8 @@ pub(super) struct Instance {
     calls: u32,
     calls_at_most: u32,
     fault: Option<Fault>,
+    /// What answered since it was last asked for this.
+    answered: Functions,
 }
 
 impl Instance {
@@ -92,6 +94,7 @@ impl Instance {
                     calls: 0,
                     calls_at_most: jittered(limits.calls),
                     fault: None,
+                    answered: Functions::of(Function::Instantiate),
                 })
             }
             Err(error) => {
@@ -109,6 +112,11 @@ impl Instance {
     /// The fault that spoilt it.
     pub(super) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+
+    /// The functions that answered as they should since this was last asked.
+    pub(super) fn take_answered(&mut self) -> Functions {
+        std::mem::take(&mut self.answered)
     }
 
     /// What it may have touched.
@@ -172,7 +180,10 @@ impl Instance {
         self.counters.memory(function, self.store.data().room.memory);
         let kind = match result {
             Ok(answer) => match check(&answer, &self.store.data().limits) {
-                Ok(()) => return Ok(answer),
+                Ok(()) => {
+                    self.answered.add(function);
+                    return Ok(answer);
+                }
                 Err(what) => FaultKind::Output { what },
             },
             Err(error) => kind_of(&error, &mut self.store, deadline, self.stderr),

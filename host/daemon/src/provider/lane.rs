@@ -205,13 +205,16 @@ impl Worker {
             }
         };
         task.run(Ok(&mut instance));
+        let answered = instance.take_answered();
+        // What failed in the end did not recover, though it may have answered for the records before.
+        let failed = instance.fault().map(|fault| fault.call.as_str());
+        connection.breaker.lock().answered(answered.names().filter(|name| Some(*name) != failed));
         match instance.fault() {
             Some(fault) => {
                 self.faulted(connection, fault);
                 Counters::add(&self.workshop.counters.discarded);
             }
             None => {
-                connection.breaker.lock().success();
                 if instance.worn() {
                     Counters::add(&self.workshop.counters.retired);
                 } else {
@@ -242,7 +245,7 @@ impl Worker {
         let opened = {
             let mut breaker = connection.breaker.lock();
             breaker.note(fault);
-            breaker.fault(&self.breaker, Instant::now())
+            breaker.fault(&fault.call, &self.breaker, Instant::now())
         };
         tracing::warn!(connection = %connection.id, "{fault}");
         if opened {

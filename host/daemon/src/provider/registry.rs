@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use tandem_core::descriptor::Descriptor;
 use tandem_core::id::{ConnectionId, ProviderId};
 
 use super::View;
-use super::breaker::Breaker;
+use super::breaker::{Breaker, BreakerConfig};
 use super::contract::Prepared;
 use super::lane::Placement;
 
@@ -172,9 +172,11 @@ impl Registry {
     }
 
     /// How many connections there are, and how many breakers are open or wait for their try.
-    pub(super) fn figures(&self) -> (u64, u64) {
+    pub(super) fn figures(&self, config: &BreakerConfig) -> (u64, u64) {
         let connections = self.connections.load();
-        let open = connections.values().filter(|slot| slot.load().breaker.lock().tripped()).count();
+        let tripped =
+            |slot: &&Arc<ArcSwap<Connection>>| slot.load().breaker.lock().tripped(config, Instant::now);
+        let open = connections.values().filter(tripped).count();
         (connections.len() as u64, open as u64)
     }
 }

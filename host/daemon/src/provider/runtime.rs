@@ -446,7 +446,7 @@ impl Providers {
             snapshot.add(&lane.counters);
             snapshot.waiting += (QUEUE - lane.sender.capacity()) as u64;
         }
-        (snapshot.connections, snapshot.breakers_open) = self.0.registry.figures();
+        (snapshot.connections, snapshot.breakers_open) = self.0.registry.figures(&self.0.breaker);
         snapshot
     }
 
@@ -456,7 +456,7 @@ impl Providers {
     pub fn why_broken(&self, connection: &ConnectionId) -> Option<String> {
         let connection = self.0.registry.connection(connection)?;
         let breaker = connection.breaker.lock();
-        breaker.said().filter(|_| breaker.tripped()).map(ToOwned::to_owned)
+        breaker.said().filter(|_| breaker.tripped(&self.0.breaker, Instant::now)).map(ToOwned::to_owned)
     }
 
     /// Digests of what a connection runs with: component, settings, facts. For history, and to see whether anything changed.

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tandem::provider::{Fault, FaultKind, Limits, Offline, Providers, RuntimeConfig, Setup};
+use tandem::provider::{Fault, FaultKind, Limits, Offline, RuntimeConfig, Setup};
 use tandem_core::exchange::{Answer, Context, Find, Listing, Operation, Reference, Watch};
-use tandem_core::id::ConnectionId;
 
-use crate::support::{Captured, assert_works, bad, config, connect, good, guest, room, to_canonical};
+use crate::support::{Captured, assert_works, bad, config, connect, good, guest, room, start, to_canonical};
 
 /// Loads a guest beside the ledger, in one lane with it; lets it misbehave; looks at what is left.
 async fn fault_of(name: &str, provider: &str, limits: Limits) -> Fault {
@@ -100,17 +99,6 @@ async fn a_guest_that_answers_with_too_much_is_cut_off() {
     let little = Limits { copied_bytes: 4 << 20, ..patient };
     let fault = fault_of("too_much", "too-much", little).await;
     assert_eq!(fault.kind, FaultKind::Output { what: "more than 4194304 bytes in one call".to_owned() });
-}
-
-async fn start(
-    providers: &Providers,
-    connection: &ConnectionId,
-    operation: Operation,
-) -> Result<Answer, Fault> {
-    providers
-        .visit(connection, move |provider| provider.start(&operation, &Context::default()))
-        .await
-        .map(|reply| reply.answer)
 }
 
 #[tokio::test]

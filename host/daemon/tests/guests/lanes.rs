@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tandem::provider::{BreakerConfig, FaultKind, Limits, Providers, RuntimeConfig, Setup};
+use tandem::provider::{BreakerConfig, FaultKind, Limits, Provider, Providers, RuntimeConfig, Setup};
+use tandem_core::exchange::Operation;
 use tandem_core::id::{ConnectionId, ProviderId};
 
-use crate::support::{assert_works, bad, config, connect, connect_with, good, room, to_canonical, until};
+use crate::support::{
+    assert_works, bad, config, connect, connect_with, good, room, start, to_canonical, until,
+};
 
 /// Connections `c0`, `c1`, … of the ledger, each with its own greeting.
 async fn many(providers: &Providers, count: usize) -> Vec<ConnectionId> {
@@ -168,6 +171,36 @@ async fn the_breaker_opens_after_faults_in_a_row_answers_at_once_and_closes_agai
     }
     assert_eq!(providers.snapshot().breakers_open, 0);
     assert_works(&providers, &culprit).await;
+}
+
+#[tokio::test]
+async fn exchanges_that_begin_well_do_not_keep_the_breaker_from_opening() {
+    let providers = room(&RuntimeConfig { breaker: quick_breaker(), ..config() }, &["trap"]);
+    let c = connect(&providers, "c", "trap").await;
+    for _ in 0..3 {
+        start(&providers, &c, Operation::Probe).await.expect("it begins");
+        let fault = to_canonical(&providers, &c, bad()).await.expect_err("it panics");
+        assert_eq!(fault.kind.label(), "trap");
+    }
+    let fault = start(&providers, &c, Operation::Probe).await.expect_err("out of use");
+    assert_eq!(fault.kind.label(), "broken");
+    let why = providers.why_broken(&c).expect("it is out of use");
+    assert!(why.contains("to-canonical: trapped"), "{why}");
+}
+
+#[tokio::test]
+async fn a_page_that_fails_at_its_last_record_failed() {
+    let providers = room(&RuntimeConfig { breaker: quick_breaker(), ..config() }, &["trap"]);
+    let c = connect(&providers, "c", "trap").await;
+    for _ in 0..3 {
+        let page = [good(), good(), bad()].map(|document| document.to_string().into_bytes());
+        let map_all = move |provider: &mut dyn Provider| {
+            page.iter().try_for_each(|document| provider.to_canonical("contact", document).map(drop))
+        };
+        let fault = providers.visit(&c, map_all).await.expect_err("it panics at the last");
+        assert_eq!(fault.kind.label(), "trap");
+    }
+    assert_eq!(to_canonical(&providers, &c, good()).await.expect_err("out of use").kind.label(), "broken");
 }
 
 #[tokio::test]

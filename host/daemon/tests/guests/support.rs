@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tandem::provider::{BreakerConfig, EngineConfig, Fault, LoadError, Providers, RuntimeConfig, Setup};
+use tandem_core::exchange::{Answer, Context, Operation};
 use tandem_core::id::{ConnectionId, ProviderId};
 
 /// Builds everything that these tests load.
@@ -79,6 +80,18 @@ pub(crate) async fn to_canonical(
         .visit(connection, move |provider| provider.to_canonical("contact", &document))
         .await
         .map(|answer| String::from_utf8(answer.expect("mapped")).expect("UTF-8"))
+}
+
+/// Begins an exchange, which every guest does as it should.
+pub(crate) async fn start(
+    providers: &Providers,
+    connection: &ConnectionId,
+    operation: Operation,
+) -> Result<Answer, Fault> {
+    providers
+        .visit(connection, move |provider| provider.start(&operation, &Context::default()))
+        .await
+        .map(|reply| reply.answer)
 }
 
 /// A document that makes a guest misbehave.
