@@ -347,23 +347,20 @@ fn word(evidence: &Evidence, person: &Person<'_>, member: &str, form: Form, valu
             .iter()
             .any(|word| canonical(word.as_ref(), form).as_ref() == value)
     };
-    // The last word of each side and account.
+    let Some((last, _)) = written.last() else { return Word::Last };
+    // The last word of each side and account since everything had been carried over. What was said before takes no part in what is
+    // disputed, though some side has said nothing since.
+    let carried = story.carried_before(last.seq);
     let mut ends: BTreeMap<(Side, &str), (&Entry, Option<&Value>)> = BTreeMap::new();
-    for word in &written {
+    for word in written.iter().filter(|(entry, _)| entry.seq > carried) {
         ends.insert((word.0.side, word.0.account.as_str()), *word);
     }
-    let seqs = || ends.values().map(|(entry, _)| entry.seq);
-    let overlap = match (seqs().min(), seqs().max()) {
-        (Some(first), Some(last)) if first < last => !story.quiet_between(first, last),
-        _ => false,
-    };
-    match written.last() {
-        None => Word::Last,
-        Some(last) if is_value(last) && overlap => Word::Superseding,
-        Some(last) if is_value(last) => Word::Last,
-        Some(_) if overlap && ends.values().any(is_value) => Word::Superseding,
-        Some(_) if written.iter().any(is_value) => Word::Stale,
-        Some(_) => Word::Nobodys,
+    if ends.values().any(is_value) {
+        if ends.len() > 1 { Word::Superseding } else { Word::Last }
+    } else if written.iter().any(is_value) {
+        Word::Stale
+    } else {
+        Word::Nobodys
     }
 }
 
@@ -720,6 +717,40 @@ mod tests {
     fn two_accounts_are_content_when_each_has_what_it_makes_of_the_value() {
         let report = judge(&twice());
         assert_eq!((report.failures.as_slice(), report.superseded), ([].as_slice(), 1), "{report:?}");
+    }
+
+    /// System A's word was carried over; then one account gives two, and the other one while they are under way.
+    fn disputed(stands: &str) -> Report {
+        let mut evidence = twice();
+        let city = |account: &str, seq: u64, city: &str| Entry {
+            account: account.to_owned(),
+            ..wrote("ann@example.com", Side::Account, seq, &json!({ "city": city }))
+        };
+        let system_a =
+            wrote("ann@example.com", Side::SystemA, 1, &json!({"job_title": "head of it", "city": "Ulm"}));
+        let acts = [city("acme", 2, "Bonn"), city("acme", 3, "Kiel"), city("rest", 4, "Köln")];
+        evidence.ledger.acts = std::iter::once(system_a).chain(acts).collect();
+        evidence.system_a.get_mut("acme").unwrap()[0].document["city"] = json!(stands);
+        for (account, name) in [("acme", "city"), ("rest", "City")] {
+            let contact = &mut evidence.accounts.get_mut(account).unwrap().contacts[0];
+            contact.properties.insert(name.to_owned(), stands.to_owned());
+        }
+        judge(&evidence)
+    }
+
+    #[test]
+    fn a_side_that_says_nothing_more_takes_no_part_in_what_the_others_dispute() {
+        for stands in ["Kiel", "Köln"] {
+            let report = disputed(stands);
+            assert_eq!((report.failures.as_slice(), report.superseded), ([].as_slice(), 1), "{stands}");
+        }
+        for stands in ["Ulm", "Bonn"] {
+            let failures = disputed(stands).failures;
+            assert!(
+                failures.iter().any(|failure| failure.contains("city is stale")),
+                "{stands}: {failures:?}"
+            );
+        }
     }
 
     #[test]

@@ -58,10 +58,10 @@ pub struct Story {
 }
 
 impl Story {
-    /// Whether everything had been carried over between two acts: the later one was made in knowledge of the earlier one.
+    /// Up to which act everything had been carried over when this one was made: it was made in knowledge of them.
     #[must_use]
-    pub fn quiet_between(&self, earlier: u64, later: u64) -> bool {
-        self.quiet.iter().any(|quiet| (earlier..later).contains(quiet))
+    pub fn carried_before(&self, act: u64) -> u64 {
+        self.quiet.iter().copied().filter(|quiet| *quiet < act).max().unwrap_or_default()
     }
 }
 
