@@ -105,6 +105,7 @@ pub fn after_external_write(
             } else {
                 loops::record(&mut next, pointer, Side::External, policy, now);
             }
+            overtaken::settle_given_back(&mut next, pointer, sent, source.get(pointer), policy);
             overtaken::remember(&mut next, link, pointer, sent, written.stamp, policy);
         }
     }

@@ -13,13 +13,14 @@
 //! - An edit that was followed by one that we saw is superseded too: the spans of a field are forgotten when its half is seen
 //!   to have moved.
 //! - The same event again finds nothing again.
+//! - An edit is given back to its CRM once. What the CRM makes of it then is what it makes of any write of ours.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::External;
-use super::compare::{flow, known, same};
+use super::compare::{flow, is_set, known, same};
+use super::{External, sets};
 use crate::Millis;
 use crate::link::{Link, Overtaken, Overwrite};
 use crate::policy::{Flow, ObjectPolicy};
@@ -100,7 +101,7 @@ pub fn date(external: &mut External, link: &Link, edits: &[Edit], policy: &Objec
     let mut last: BTreeMap<&str, &Edit> = BTreeMap::new();
     for edit in edits.iter().filter(|edit| edit.at > seen) {
         let known = last.entry(&edit.pointer).or_insert(edit);
-        if known.at <= edit.at {
+        if known.at < edit.at {
             *known = edit;
         }
     }
@@ -112,7 +113,7 @@ pub fn date(external: &mut External, link: &Link, edits: &[Edit], policy: &Objec
 }
 
 /// Finds edits that our own writes overtook. What is found waits in the link; the next plan looks at the record and settles it
-/// by policy.
+/// by policy. Of edits of a field at the same moment the first in the list counts, as in [`date`].
 #[must_use]
 pub fn note_edits(link: &Link, edits: &[Edit], policy: &ObjectPolicy, now: Millis) -> Link {
     let mut next = link.clone();
@@ -162,6 +163,30 @@ fn note_edit(link: &mut Link, edit: &Edit, policy: &ObjectPolicy) {
 pub(super) fn is_given_back(link: &Link, pointer: &str, sent: Option<&Value>, policy: &ObjectPolicy) -> bool {
     let found = link.overtaken.get(pointer);
     found.is_some_and(|found| found.stands && same(policy, pointer, sent, found.value.as_ref()))
+}
+
+/// An overtaken edit that was sent to its CRM, and that System A has too, is settled: a CRM that writes such a value in a form of its own
+/// never has just that one.
+pub(super) fn settle_given_back(
+    link: &mut Link,
+    pointer: &str,
+    sent: Option<&Value>,
+    internal: Option<&Value>,
+    policy: &ObjectPolicy,
+) {
+    let Some(found) = link.overtaken.get(pointer) else { return };
+    let edited = found.value.as_ref();
+    let has = |value: Option<&Value>| {
+        if is_set(policy, pointer) {
+            let chain = policy.normalise.get(pointer).map(String::as_str);
+            sets::carries(chain, found.before.as_ref(), edited, value)
+        } else {
+            same(policy, pointer, value, edited)
+        }
+    };
+    if has(sent) && has(internal) {
+        link.overtaken.remove(pointer);
+    }
 }
 
 /// Whether something was overtaken that waits for nobody, so that the record has to be seen first.

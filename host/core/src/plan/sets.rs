@@ -103,6 +103,19 @@ impl Merged {
     }
 }
 
+/// Whether a set has what an edit made from `before` added, and nothing of what it removed.
+pub(super) fn carries(
+    chain: Option<&str>,
+    before: Option<&Value>,
+    edited: Option<&Value>,
+    value: Option<&Value>,
+) -> bool {
+    let (old, new) = (Elements::of(chain, before), Elements::of(chain, edited));
+    let has = Elements::of(chain, value);
+    new.minus(&old).into_iter().all(|added| has.has(added))
+        && !old.minus(&new).into_iter().any(|removed| has.has(removed))
+}
+
 /// Merges both sides against the base.
 pub(super) fn merge(
     chain: Option<&str>,

@@ -199,7 +199,7 @@ fn elements(body: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Whether the CRM says that a program did it, or somebody to many records at once, so that edits of people go first.
-fn is_background(row: &Observed) -> bool {
+pub(super) fn is_background(row: &Observed) -> bool {
     row.attributes.iter().any(|attribute| attribute.name == "background" && attribute.value == "true")
 }
 

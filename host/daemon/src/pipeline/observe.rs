@@ -13,6 +13,7 @@ use tandem_core::link::Link;
 use tandem_core::plan::{self, Edit, External, Source};
 
 use super::exchange::{Body, see};
+use super::inbox::is_background;
 use super::{Clock, Connection, Object, Pipeline, Work};
 use crate::delivery::Deliver;
 use crate::internal::Internal;
@@ -102,7 +103,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         work: &Work,
     ) -> Result<Vec<Edit>, Fault> {
         let weighs_times = object.policy.event_times && object.policy.weighs_times();
-        let told: Vec<(Observed, Millis)> = work
+        let mut told: Vec<(Observed, Millis)> = work
             .hints
             .iter()
             .filter_map(|hint| hint.observed.as_ref())
@@ -114,6 +115,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         if told.is_empty() {
             return Ok(Vec::new());
         }
+        sort(&mut told);
         let room = connection.clone();
         self.rooms
             .runtime
@@ -133,6 +135,12 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             })
             .await
     }
+}
+
+/// Sorts edits by their times. Of those at the same moment the ones that a program made come first, which are the ones that count: it
+/// answered what a person had saved, and the record had its value in the end.
+fn sort(told: &mut [(Observed, Millis)]) {
+    told.sort_by_key(|(observed, at)| (*at, !is_background(observed)));
 }
 
 /// When the edit was made that a partial observation tells of, on the CRM's clock.
@@ -190,5 +198,30 @@ fn merge(known: External, next: External) -> External {
         },
         (left @ External::Whole { .. }, right @ External::Whole { .. }) if left == right => right,
         _ => External::Touched,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::exchange::Attribute;
+
+    use super::*;
+
+    #[test]
+    fn what_a_program_made_of_an_edit_at_the_same_moment_comes_before_it() {
+        let edit = |id: &str, background: bool| {
+            let attribute = Attribute { name: "background".into(), value: background.to_string() };
+            Observed { attributes: vec![attribute], ..Observed::touched("contact", id) }
+        };
+        let mut told = vec![
+            (edit("later", true), 2),
+            (edit("typed", false), 1),
+            (edit("typed, too", false), 1),
+            (edit("answered", true), 1),
+            (edit("earlier", false), 0),
+        ];
+        sort(&mut told);
+        let order: Vec<&str> = told.iter().map(|(observed, _)| observed.id.as_str()).collect();
+        assert_eq!(order, ["earlier", "answered", "typed", "typed, too", "later"]);
     }
 }

@@ -327,6 +327,50 @@ fn what_we_sent_is_nobodys_edit_also_where_the_crm_makes_something_else_of_it() 
     }
 }
 
+/// Its event tells what somebody typed, and the CRM stores that in capitals.
+#[test]
+fn an_overtaken_edit_is_given_back_once_also_where_the_crm_makes_something_else_of_it() {
+    let mut policy = policy();
+    policy.default.on_conflict = OnConflict::External;
+    for terse in [false, true] {
+        let mut hub = Hub::new(&[(Form::Upper, Class::FoundAfterwards, policy.clone())]);
+        hub.crms[0].terse = terse;
+        hub.edit_external(0, "/a", json!("theirs"), false);
+        hub.edit_internal("/a", json!("ours"));
+        hub.work(0, External::Unseen, &[]);
+        let typed = Event { value: Some(json!("theirs")), ..hub.crms[0].events.remove(0) };
+        hub.deliver(0, &typed);
+        assert_eq!((hub.writes, hub.everywhere("/a")), (3, vec![json!("theirs"), json!("THEIRS")]));
+        assert!(hub.crms[0].link.overtaken.is_empty());
+        // What follows finds nothing to do.
+        hub.deliver(0, &typed);
+        let read = hub.read(0);
+        hub.work(0, read, &[]);
+        hub.settle(&[0], 20);
+        assert_eq!(hub.writes, 3);
+        // It is a value as any other: edited again on either side, it goes to the other one.
+        hub.edit_internal("/a", json!("later"));
+        hub.settle(&[0], 20);
+        assert_eq!(hub.everywhere("/a"), vec![json!("later"), json!("LATER")]);
+    }
+}
+
+#[test]
+fn of_two_edits_at_one_moment_the_first_in_the_list_counts() {
+    let link = wrote(&timed(), "/phone", Some(200));
+    let edit = |value: &str| Edit { pointer: "/phone".into(), value: Some(json!(value)), at: 150 };
+    let both = [edit("AS THE CRM WRITES IT"), edit("as it was typed")];
+    let found = note_edits(&link, &both, &timed(), NOW);
+    assert_eq!(found.overtaken["/phone"].value, Some(json!("AS THE CRM WRITES IT")));
+    for (value, is_dated) in [("AS THE CRM WRITES IT", true), ("as it was typed", false)] {
+        let mut seen = whole(Source::Read { began: NOW }, Some(200), &[("/phone", json!(value))]);
+        let before = Link { external_stamp: Some(100), ..link.clone() };
+        date(&mut seen, &before, &both, &timed());
+        let External::Whole { changed_at, .. } = seen else { panic!("{seen:?}") };
+        assert_eq!(changed_at.contains_key("/phone"), is_dated, "{value}");
+    }
+}
+
 /// Tags that System A added one to, over an edit in the CRM that is known by now: the link, the policy and what System A has.
 fn overtaken_tags() -> (Link, ObjectPolicy, Internal) {
     let mut policy = super::policy();
@@ -364,6 +408,29 @@ fn elements_of_a_set_that_were_overtaken_are_merged_into_both_sides() {
         assert_eq!(sent_out(&plan), one("/tags", json!(["kept", "ours", "theirs"])));
         assert!(plan.internal.is_none() && plan.link.overtaken.contains_key("/tags"));
     }
+}
+
+#[test]
+fn elements_that_were_overtaken_are_given_back_once_also_where_the_crm_makes_something_else_of_them() {
+    let (link, policy, internal) = overtaken_tags();
+    let external = tags_seen(200, json!(["old", "kept", "ours"]));
+    let plan = run(&link, &internal, &external, &policy);
+    let (write, back) = (plan.internal.unwrap(), plan.external.unwrap());
+    let link = after_internal_write(&plan.link, &write, 3, &external, &policy, NOW);
+    let internal = present(3, &[("/tags", json!(["kept", "ours", "theirs"]))]);
+    let stored = json!(["kept", "ours", "THEIRS"]);
+    let answer = ExternalWritten { stamp: Some(300), ..written(Some(&[("/tags", stored.clone())])) };
+    let link = after_external_write(&link, &back, &internal, &answer, &policy, NOW);
+    assert!(link.overtaken.is_empty());
+    for seen in [observed_answer(&answer).unwrap(), tags_seen(300, stored)] {
+        let plan = run(&link, &internal, &seen, &policy);
+        assert!(quiet(&plan), "{plan:?}");
+    }
+    // An edit that took elements out is not given back by a write that has one of them still.
+    let (link, ..) = overtaken_tags();
+    let still = present(3, &[("/tags", json!(["old", "kept", "ours", "theirs"]))]);
+    let link = after_external_write(&link, &back, &still, &answer, &policy, NOW);
+    assert!(link.overtaken.contains_key("/tags"));
 }
 
 #[test]
