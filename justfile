@@ -52,8 +52,8 @@ rounds *ARGS: guests build
     TANDEM_TORTURE=1 cargo test --locked --workspace --test rounds --test three_sides -- --nocapture --test-threads 1 {{ARGS}}
 
 # Measures; `just bench --help` lists the figures. For this our own crates are built at full optimisation and, as in a release, the
-# daemon's without assertions for debugging; what they depend on is inlined across the parts of a crate, which tests do without: a
-# record costs the daemon a seventh less so.
+# daemon's without assertions for debugging; and all crates are optimised across their parts (cargo calls that `lto = false`), which
+# development does without: it takes a seventh off what a record costs the daemon.
 bench *ARGS: guests
     CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_PROFILE_DEV_LTO=false cargo build --locked --workspace --bins --target-dir target \
         --config profile.dev.package.tandem.debug-assertions=false --config profile.dev.package.tandem.overflow-checks=false \

@@ -154,7 +154,7 @@ pub struct Evidence {
 pub struct Report {
     /// Both sides have what was last acknowledged.
     pub equal: u64,
-    /// Both sides are the same; some acknowledged value was superseded by one of the other side that was written while it was
+    /// Both sides are the same; some acknowledged value was superseded by one from elsewhere that was written while it was
     /// under way. What was written after everything had been carried over supersedes, and is not superseded by what was before.
     pub superseded: u64,
     /// A field group waits for a person.
@@ -323,7 +323,7 @@ fn at_account(evidence: &Evidence, person: &Person<'_>, connection: &str, seen: 
 enum Word {
     /// The last one; nobody wrote another meanwhile, or nobody ever wrote any.
     Last,
-    /// The last one of a side, while another of the other side was under way.
+    /// The last one of System A or of an account, while another one from elsewhere was under way.
     Superseding,
     /// An older one.
     Stale,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tandem_e2e::house::{House, Plan};
 use tandem_e2e::rest::write_whole;
 use tandem_e2e::{Error, until};
-use tandem_simulator::control::types::{FaultKind, FaultOrder, Rewrite};
+use tandem_simulator::control::types::{FaultKind, FaultOrder, NotedWrite, Rewrite, Writer};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -262,6 +262,81 @@ async fn an_edit_under_our_write_is_found_by_its_webhook_and_goes_by_policy() ->
     house.post("/v1/review/decide", &decision).await?;
     until("the decision is carried out", SOON, async || {
         let all = everywhere(&house, &accounts, &records[0], "job_title", "jobtitle").await?;
+        Ok(if all == ["Theirs", "Theirs"] { Ok(()) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    house.quiet(SOON).await
+}
+
+/// An automation of the CRM has a form of its own for what anybody saves: the CRM never has just the value that is given back.
+#[tokio::test]
+async fn an_edit_under_our_write_is_given_back_once_where_an_automation_rewrites_it() -> Result<(), Error> {
+    let policy = "on_conflict = \"external\"\nloop_limit = 1000";
+    let plan =
+        Plan { connection: format!("{SETTINGS}[objects.contact]\n{policy}\n"), ..Plan::roomy(&["acme"]) };
+    let house = House::build(plan).await?;
+    house.walked(SOON).await?;
+    let portal = house.customer("acme")?.info.portal_id;
+    house.control.set_settings(portal, json!({ "journal": true })).await?;
+    let record = linked(&house, &["acme"], 1).await?.remove(0);
+    let habit =
+        FaultKind::Automation { property: "city".to_owned(), rewrite: Rewrite::Title, in_response: true };
+    house.control.order(&FaultOrder::new(habit).portal(portal)).await?;
+    let delayed = FaultKind::WebhookDelayed { ms: 4_000, jitter_ms: 0 };
+    let delay = house.control.order(&FaultOrder::new(delayed)).await?;
+    house.control.person_edits(portal, record.external[0], &[("city", "bad TÖLZ")]).await?;
+    house.system_a("acme").patch(&record.internal, &json!({ "city": "ulm" })).await?;
+    let city = async || everywhere(&house, &["acme"], &record, "city", "city").await;
+    // Our write went over it before anybody told of it, or the test shows nothing.
+    until("the person's edit is overwritten", Duration::from_secs(3), async || {
+        let all = city().await?;
+        Ok(if all == ["ulm", "Ulm"] { Ok(()) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    house.control.withdraw(delay).await?;
+    until("the overtaken city is back", SOON, async || {
+        let all = city().await?;
+        Ok(if all[1] == "Bad Tölz" && all[0] != "ulm" { Ok(()) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    house.quiet(SOON).await?;
+    // What the person typed and what the automation made of it are told of at the same moment; the automation's counts.
+    let all = city().await?;
+    ensure(all == ["Bad Tölz", "Bad Tölz"], || format!("{all:?}"))?;
+    let writes = house.crm("acme")?.writes().await?;
+    let ours = |write: &&NotedWrite| write.by == Writer::Api && write.members.contains_key("city");
+    let written: Vec<&NotedWrite> = writes.iter().filter(ours).collect();
+    ensure(written.len() == 2, || format!("one that overtook, and one that gives back: {written:?}"))
+}
+
+/// The webhook is there before it is known that the write took effect.
+#[tokio::test]
+async fn an_edit_under_a_write_whose_answer_was_lost_is_found_by_its_webhook() -> Result<(), Error> {
+    let policy = "on_conflict = \"external\"";
+    let plan = Plan {
+        connection: format!("{SETTINGS}[objects.contact]\n{policy}\n"),
+        main: "[retry]\nfirst = \"6s\"\n".to_owned(),
+        ..Plan::roomy(&["acme"])
+    };
+    let house = House::build(plan).await?;
+    house.walked(SOON).await?;
+    let portal = house.customer("acme")?.info.portal_id;
+    let record = linked(&house, &["acme"], 1).await?.remove(0);
+    let delayed = FaultKind::WebhookDelayed { ms: 4_000, jitter_ms: 0 };
+    let delay = house.control.order(&FaultOrder::new(delayed)).await?;
+    let lost = FaultOrder::new(FaultKind::DropAfter).portal(portal).operation("contacts.update");
+    house.control.order(&lost.times(1)).await?;
+    house.control.person_edits(portal, record.external[0], &[("city", "Theirs")]).await?;
+    house.system_a("acme").patch(&record.internal, &json!({ "city": "Ours" })).await?;
+    let city = async || everywhere(&house, &["acme"], &record, "city", "city").await;
+    until("the person's edit is overwritten", Duration::from_secs(3), async || {
+        let all = city().await?;
+        Ok(if all == ["Ours", "Ours"] { Ok(()) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    house.control.withdraw(delay).await?;
+    until("the overtaken city is back", SOON, async || {
+        let all = city().await?;
         Ok(if all == ["Theirs", "Theirs"] { Ok(()) } else { Err(format!("{all:?}")) })
     })
     .await?;

@@ -283,6 +283,37 @@ async fn a_server_that_rewrites_a_value_is_understood_and_not_fought() -> Result
 }
 
 #[tokio::test]
+async fn what_the_crm_made_of_a_write_waits_while_writing_to_system_a_is_paused_and_is_not_written_again()
+-> Result<(), Error> {
+    let policy = "on_conflict = \"internal\"\non_rewrite = \"adopt\"";
+    in_house(plan(&["acme"], policy, HOUR_MS, 500), async |house| {
+        let view = View::new(house, "acme")?;
+        let record = view.linked(&people("acme", 1)).await?.remove(0);
+        let habit =
+            FaultKind::Automation { property: "city".into(), rewrite: Rewrite::Title, in_response: true };
+        house.control.order(&FaultOrder::new(habit).portal(record.portal)).await?;
+        let direction = json!({ "connection": "acme", "direction": "to-internal" });
+        house.post("/v1/pause", &direction).await?;
+        let before = view.counts().await?;
+        record.patch(house, &json!({ "city": "bad tölz" })).await?;
+        record.property_becomes(house, "city", "Bad Tölz").await?;
+        until("the record waits", SOON, async || {
+            let status = house.get("/v1/status").await?;
+            let delayed = status.pointer("/connections/0/delayed").and_then(Value::as_u64);
+            Ok(if delayed == Some(1) { Ok(()) } else { Err(status.to_string()) })
+        })
+        .await?;
+        ensure(record.member(house, "city").await? == "bad tölz", || "written while it was paused".into())?;
+        house.post("/v1/resume", &direction).await?;
+        record.member_becomes(house, "city", "Bad Tölz").await?;
+        house.quiet(SOON).await?;
+        let after = view.counts().await?;
+        ensure(updates(&before, &after) == 1, || format!("{} writes", updates(&before, &after)))
+    })
+    .await
+}
+
+#[tokio::test]
 async fn an_edit_inside_our_own_write_is_carried_over() -> Result<(), Error> {
     in_house(plan(&["acme"], "", HOUR_MS, 500), async |house| {
         let view = View::new(house, "acme")?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::compare::{blank, flow, is_set, members, same};
+use super::compare::{blank, flow, is_rewrite, is_set, members, same};
 use super::merge::pair_of;
 use super::{
     External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source, loops, overtaken,
@@ -156,7 +156,7 @@ fn external_pair(
     policy: &ObjectPolicy,
 ) -> Pair {
     let adopt = adopts(pointer, policy);
-    if is_set(policy, pointer) && flow(policy, pointer) == Flow::Both {
+    if is_set(policy, pointer) {
         let chain = policy.normalise.get(pointer).map(String::as_str);
         // When the rewrite is adopted, the base keeps what was sent, so that what was returned is a change.
         let found = if adopt { None } else { returned.flatten() };
@@ -228,9 +228,12 @@ pub fn after_internal_write(
                 let before = pair_of(link, pointer);
                 let written = fields.get(pointer);
                 let there = whole.map(|fields| fields.get(pointer));
-                let pair =
-                    Pair { given: !decided, ..internal_pair(&before, pointer, written, there, policy) };
-                if !same(policy, pointer, pair.external.as_ref(), before.external.as_ref()) {
+                let pair = internal_pair(&before, pointer, written, there, policy);
+                // What the CRM made of our own write is neither an edit there nor a value that it gave.
+                let adopted = is_rewrite(link, policy, pointer, pair.external.as_ref());
+                let given = if adopted { before.given } else { !decided };
+                let pair = Pair { given, ..pair };
+                if !adopted && !same(policy, pointer, pair.external.as_ref(), before.external.as_ref()) {
                     overtaken::supersede(&mut next, pointer);
                 }
                 next.base.insert(pointer.clone(), pair);

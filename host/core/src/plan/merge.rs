@@ -227,7 +227,7 @@ fn forget_superseded(
         let Some(overtaken) = link.overtaken.get(look.pointer) else { continue };
         let is_it = |value| same(sides.policy, look.pointer, value, overtaken.value.as_ref());
         let reached = link.base.get(look.pointer).is_some_and(|pair| is_it(pair.internal.as_ref()));
-        if look.external_changed {
+        if look.external_changed && !is_rewrite(link, sides.policy, look.pointer, look.external) {
             let stands = is_it(look.external);
             overtaken::supersede(link, look.pointer);
             if stands {
@@ -508,6 +508,10 @@ fn carry_decision(
             merge.to_internal.insert(look.pointer.to_owned(), wanted.clone());
         }
         if decided.to_external.contains(look.pointer) {
+            if is_refused(link, group, sides) {
+                merge.say("left out, the CRM refused it", &[look.pointer]);
+                continue;
+            }
             merge.to_external.insert(look.pointer.to_owned(), wanted);
         }
     }

@@ -11,11 +11,11 @@
 //!
 //! - Only the newest edit of a field counts; what was edited before it was superseded in the CRM itself.
 //! - An edit that was followed by one that we saw is superseded too: the spans of a field are forgotten when its half is seen
-//!   to have moved.
+//!   to have moved, by somebody and not by what the CRM made of our own write.
 //! - The same event again finds nothing again.
 //! - An edit is given back to its CRM once. What the CRM makes of it then is what it makes of any write of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -118,8 +118,11 @@ pub fn date(external: &mut External, link: &Link, edits: &[Edit], policy: &Objec
 pub fn note_edits(link: &Link, edits: &[Edit], policy: &ObjectPolicy, now: Millis) -> Link {
     let mut next = link.clone();
     if policy.event_times && !link.overwrites.is_empty() {
+        let mut known = BTreeSet::new();
         for edit in edits.iter().filter(|edit| policy.mapped.contains(&edit.pointer)) {
-            note_edit(&mut next, edit, policy);
+            if known.insert((&edit.pointer, edit.at)) {
+                note_edit(&mut next, edit, policy);
+            }
         }
     }
     if next != *link {

@@ -272,7 +272,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         case.settling = false;
         let settled = case.unsettled.settle(&case.link, internal, &case.external, &case.object.policy, now);
         if settled != case.link {
-            case.link = settled;
+            // Only now it is known what the write went over; the read that told is from after it all the same.
+            let noted = plan::note_edits(&settled, &case.edits, &case.object.policy, now);
+            case.link = Link { committed_at: settled.committed_at, ..noted };
             case.note("settled", "a write had taken effect whose answer or commit was lost", now);
         }
     }
@@ -303,13 +305,18 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         );
     }
 
+    /// Whether something was under way for an entity and is not accounted for.
+    pub(super) fn is_under_way(&self, entity: &EntityKey, connection: &ConnectionId) -> bool {
+        self.unsettled.lock().contains(&(connection.clone(), entity.clone()))
+    }
+
     /// What was under way for an entity and is not accounted for.
     fn unsettled_of(
         &self,
         entity: &EntityKey,
         connection: &ConnectionId,
     ) -> Result<Option<Unsettled>, StoreError> {
-        if !self.unsettled.lock().contains(&(connection.clone(), entity.clone())) {
+        if !self.is_under_way(entity, connection) {
             return Ok(None);
         }
         Ok(match self.rooms.store.intent(entity, connection)?.map(|intent| intent.call) {

@@ -92,8 +92,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             .await
     }
 
-    /// Edits by others that the hints tell of, each with its time, as far as somebody asks for them: a write of ours may have
-    /// overtaken them, or times decide conflicts. A burst that contradicts itself, or a hint that asks for a look, says these
+    /// Edits by others that the hints tell of, each with its time, as far as somebody asks for them: a write of ours has overtaken them or
+    /// may have, or times decide conflicts. A burst that contradicts itself, or a hint that asks for a look, says these
     /// things all the same.
     pub(super) async fn edits(
         &self,
@@ -102,14 +102,16 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         link: &Link,
         work: &Work,
     ) -> Result<Vec<Edit>, Fault> {
-        let weighs_times = object.policy.event_times && object.policy.weighs_times();
+        // A write whose answer was lost has overtaken what it has, and the link does not know of it yet.
+        let all = object.policy.event_times
+            && (object.policy.weighs_times() || self.is_under_way(&link.entity, &connection.id));
         let mut told: Vec<(Observed, Millis)> = work
             .hints
             .iter()
             .filter_map(|hint| hint.observed.as_ref())
             .filter(|observed| observed.author.as_deref() != Some("own"))
             .filter_map(|observed| Some((observed, edited_at(observed)?)))
-            .filter(|(_, at)| weighs_times || plan::may_be_overtaken(link, *at))
+            .filter(|(_, at)| all || plan::may_be_overtaken(link, *at))
             .map(|(observed, at)| (observed.clone(), at))
             .collect();
         if told.is_empty() {
@@ -137,8 +139,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
     }
 }
 
-/// Sorts edits by their times. Of those at the same moment the ones that a program made come first, which are the ones that count: it
-/// answered what a person had saved, and the record had its value in the end.
+/// Sorts edits by their times. Of those with the same time the ones that a program made come first, which are the ones that count: a
+/// program answers what a person saves, within a moment, and hardly the other way round.
 fn sort(told: &mut [(Observed, Millis)]) {
     told.sort_by_key(|(observed, at)| (*at, !is_background(observed)));
 }

@@ -375,7 +375,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             let quiet = writes.is_empty();
             if let (Some(write), Some(before)) = (writes.internal, before) {
                 if case.connection.directions.internal_paused() {
-                    return Ok(paused(now));
+                    return Ok(self.pause(&mut case, now));
                 }
                 match self.write_internal(&mut case, write, &mut internal, &plan.reason, before, held).await?
                 {
@@ -395,7 +395,7 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             }
             if let Some(write) = writes.external {
                 if case.connection.directions.external_paused() {
-                    return Ok(paused(now));
+                    return Ok(self.pause(&mut case, now));
                 }
                 match self.write_external(&mut case, write, &internal, &plan.reason, held).await? {
                     Next::Round | Next::Reread => continue,
@@ -428,6 +428,15 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
             self.rooms.metrics.record(&case.provider, "unchanged");
         }
         commit
+    }
+
+    /// The direction of the next write is paused. What was written before is kept, since nothing would tell later what the CRM made of it.
+    fn pause(&self, case: &mut Case<'_>, now: Millis) -> End {
+        if !case.update_open && !case.create_open {
+            return paused(now);
+        }
+        let commit = self.take_commit(case);
+        End::Later { until: now.saturating_add(PAUSED_MS), touched: true, commit }
     }
 
     /// System A's record of a case, and who wrote it.

@@ -355,6 +355,40 @@ fn an_overtaken_edit_is_given_back_once_also_where_the_crm_makes_something_else_
     }
 }
 
+/// System A takes over what the CRM makes of its values: that is no edit in the CRM, nor a value that the CRM gave.
+#[test]
+fn an_edit_under_a_write_whose_rewrite_was_adopted_goes_by_policy() {
+    for (by, end) in [
+        (OnConflict::External, Some("THEIRS")),
+        (OnConflict::Internal, Some("OURS")),
+        (OnConflict::Review, None),
+    ] {
+        let mut policy = policy();
+        policy.default.on_conflict = by;
+        policy.default.on_rewrite = OnRewrite::Adopt;
+        let mut hub = Hub::new(&[(Form::Upper, Class::FoundAfterwards, policy)]);
+        hub.edit_external(0, "/a", json!("theirs"), false);
+        hub.edit_internal("/a", json!("ours"));
+        hub.work(0, External::Unseen, &[]);
+        assert_eq!(hub.everywhere("/a"), vec![json!("OURS"); 2], "adopted");
+        assert!(!hub.crms[0].link.base["/a"].given, "people of System A typed it");
+        let event = hub.crms[0].events.remove(0);
+        hub.deliver(0, &event);
+        hub.settle(&[0], 20);
+        match end {
+            Some(end) => assert_eq!(hub.everywhere("/a"), vec![json!(end); 2]),
+            None => assert_eq!(hub.crms[0].link.held["/a"].external, fields(&[("/a", json!("THEIRS"))])),
+        }
+        // An edit that was seen since is a move of the CRM, and ends it.
+        hub.edit_external(0, "/a", json!("later"), false);
+        hub.settle(&[0], 20);
+        hub.deliver(0, &event);
+        if by != OnConflict::Review {
+            assert_eq!(hub.everywhere("/a"), vec![json!("LATER"); 2]);
+        }
+    }
+}
+
 #[test]
 fn of_two_edits_at_one_moment_the_first_in_the_list_counts() {
     let link = wrote(&timed(), "/phone", Some(200));
@@ -369,6 +403,9 @@ fn of_two_edits_at_one_moment_the_first_in_the_list_counts() {
         let External::Whole { changed_at, .. } = seen else { panic!("{seen:?}") };
         assert_eq!(changed_at.contains_key("/phone"), is_dated, "{value}");
     }
+    // So it is where the one that counts is what the record has anyway.
+    let both = [edit("new"), edit("as it was typed")];
+    assert_eq!(note_edits(&link, &both, &timed(), NOW), link);
 }
 
 /// Tags that System A added one to, over an edit in the CRM that is known by now: the link, the policy and what System A has.

@@ -50,6 +50,30 @@ fn an_adopted_rewrite_is_carried_to_system_a_once() {
     assert!(quiet(&plan));
 }
 
+/// The CRM has elements of its own that do not come to System A, and its own form of those that it is sent.
+#[test]
+fn a_set_that_flows_to_the_crm_alone_is_sent_once_whatever_the_crm_makes_of_its_elements() {
+    let policy = with("/tags", |field| field.flow = Flow::ToExternal);
+    let mut link = agreed(&[("/tags", json!([]))]);
+    link.base.get_mut("/tags").unwrap().external = Some(json!(["extra"]));
+    let internal = present(2, &[("/tags", json!(["vip"]))]);
+    for stored in [json!(["extra", "VIP"]), json!(["extra"]), json!(["extra", "vip"])] {
+        let plan = run(&link, &internal, &External::Unseen, &policy);
+        assert_eq!(sent_out(&plan), one("/tags", json!(["extra", "vip"])));
+        for answer in [written(Some(&[("/tags", stored.clone())])), written(None)] {
+            let link = fold(&plan, &internal, &answer, &policy);
+            let plan = run(&link, &internal, &read(&[("/tags", stored.clone())]), &policy);
+            assert!(quiet(&plan), "{stored}: {plan:?}");
+            // What is added later goes on its way, and nothing else does.
+            let more = present(3, &[("/tags", json!(["vip", "new"]))]);
+            let plan = run(&plan.link, &more, &read(&[("/tags", stored.clone())]), &policy);
+            let mut expected = stored.as_array().cloned().unwrap();
+            expected.push(json!("new"));
+            assert_eq!(sent_out(&plan), one("/tags", Value::Array(expected)));
+        }
+    }
+}
+
 #[test]
 fn nothing_is_remembered_of_a_rewrite_that_system_a_is_not_to_get() {
     let adopt = with("/phone", |field| field.on_rewrite = OnRewrite::Adopt);
