@@ -300,9 +300,12 @@ async fn an_edit_under_our_write_is_given_back_once_where_an_automation_rewrites
     })
     .await?;
     house.quiet(SOON).await?;
-    // What the person typed and what the automation made of it are told of at the same moment; the automation's counts.
+    // What the person typed and what the automation made of it have the same time. Told of together the automation's counts, and
+    // otherwise the one that is told first.
     let all = city().await?;
-    ensure(all == ["Bad Tölz", "Bad Tölz"], || format!("{all:?}"))?;
+    ensure(["Bad Tölz", "bad TÖLZ"].contains(&all[0].as_str()) && all[1] == "Bad Tölz", || {
+        format!("{all:?}")
+    })?;
     let writes = house.crm("acme")?.writes().await?;
     let ours = |write: &&NotedWrite| write.by == Writer::Api && write.members.contains_key("city");
     let written: Vec<&NotedWrite> = writes.iter().filter(ours).collect();
