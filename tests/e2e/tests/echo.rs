@@ -285,8 +285,7 @@ async fn a_server_that_rewrites_a_value_is_understood_and_not_fought() -> Result
 #[tokio::test]
 async fn what_the_crm_made_of_a_write_waits_while_writing_to_system_a_is_paused_and_is_not_written_again()
 -> Result<(), Error> {
-    let policy = "on_conflict = \"internal\"\non_rewrite = \"adopt\"";
-    in_house(plan(&["acme"], policy, HOUR_MS, 500), async |house| {
+    in_house(plan(&["acme"], "on_rewrite = \"adopt\"", HOUR_MS, 500), async |house| {
         let view = View::new(house, "acme")?;
         let record = view.linked(&people("acme", 1)).await?.remove(0);
         let habit =
@@ -307,6 +306,8 @@ async fn what_the_crm_made_of_a_write_waits_while_writing_to_system_a_is_paused_
         house.post("/v1/resume", &direction).await?;
         record.member_becomes(house, "city", "Bad Tölz").await?;
         house.quiet(SOON).await?;
+        let held = house.get("/v1/review").await?;
+        ensure(rows(&held).is_empty(), || format!("nobody else edited it: {held}"))?;
         let after = view.counts().await?;
         ensure(updates(&before, &after) == 1, || format!("{} writes", updates(&before, &after)))
     })

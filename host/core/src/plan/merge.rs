@@ -508,10 +508,6 @@ fn carry_decision(
             merge.to_internal.insert(look.pointer.to_owned(), wanted.clone());
         }
         if decided.to_external.contains(look.pointer) {
-            if is_refused(link, group, sides) {
-                merge.say("left out, the CRM refused it", &[look.pointer]);
-                continue;
-            }
             merge.to_external.insert(look.pointer.to_owned(), wanted);
         }
     }

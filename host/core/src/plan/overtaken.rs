@@ -60,13 +60,19 @@ pub(super) fn remember(
     // never seen was made by us, and whatever was edited was edited after that.
     let own = before.own.as_ref().filter(|own| own.fields.contains(pointer)).and_then(|own| own.stamp);
     let after = before.external_stamp.max(own).unwrap_or_default();
-    let Some(pair) = before.base.get(pointer) else { return };
-    let found = link.base.get(pointer).and_then(|pair| pair.external.as_ref());
-    let sent = sent.filter(|sent| !same(policy, pointer, Some(sent), found)).cloned();
+    let Some(before) = left(before, pointer) else { return };
+    let sent = sent.filter(|sent| !same(policy, pointer, Some(sent), left(link, pointer).flatten())).cloned();
+    let before = before.cloned();
     let spans = link.overwrites.entry(pointer.to_owned()).or_default();
-    spans.push(Overwrite { after, until, before: pair.external.clone(), sent, found: None });
+    spans.push(Overwrite { after, until, before, sent, found: None });
     let surplus = spans.len().saturating_sub(SPANS);
     spans.drain(..surplus);
+}
+
+/// What our own writes have left of a field in the CRM, whether System A is still to take it over or not. None: it was never compared.
+fn left<'a>(link: &'a Link, pointer: &str) -> Option<Option<&'a Value>> {
+    let pair = link.base.get(pointer)?;
+    Some(link.rewritten.get(pointer).or(pair.external.as_ref()))
 }
 
 /// Forgets spans that are older than any event that is still to come.
@@ -133,7 +139,7 @@ pub fn note_edits(link: &Link, edits: &[Edit], policy: &ObjectPolicy, now: Milli
 
 fn note_edit(link: &mut Link, edit: &Edit, policy: &ObjectPolicy) {
     let Edit { pointer, value, at } = edit;
-    let Some(spans) = link.overwrites.get_mut(pointer) else { return };
+    let Some(spans) = link.overwrites.get(pointer) else { return };
     let Some(position) = spans.iter().position(|span| span.after < *at && *at <= span.until) else { return };
     if spans.iter().filter_map(|span| span.found).max() >= Some(*at) {
         // Found already, or superseded in the CRM by one that was.
@@ -142,9 +148,11 @@ fn note_edit(link: &mut Link, edit: &Edit, policy: &ObjectPolicy) {
     let is = |other: Option<&Value>| same(policy, pointer, value.as_ref(), other);
     let is_ours = is(match spans.get(position.saturating_add(1)) {
         Some(next) => next.before.as_ref(),
-        None => link.base.get(pointer).and_then(|pair| pair.external.as_ref()),
+        None => left(link, pointer).flatten(),
     });
-    let Some(span) = spans.get_mut(position) else { return };
+    let Some(span) = link.overwrites.get_mut(pointer).and_then(|spans| spans.get_mut(position)) else {
+        return;
+    };
     if is_ours || span.sent.is_some() && is(span.sent.as_ref()) {
         // Our own write, or somebody who wrote the same.
         return;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::compare::same;
 use super::observe::is_gone;
 use super::{
-    External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source,
+    Edit, External, ExternalWrite, ExternalWritten, Internal, InternalWrite, Returned, Source,
     after_external_write, after_internal_write,
 };
 use crate::Millis;
@@ -117,6 +117,23 @@ impl Unsettled {
         // What follows is planned from the read as from any other: it did not begin before this.
         next.committed_at = link.committed_at;
         next
+    }
+
+    /// The edits that a write which has taken effect may have gone over: not one that was followed by another one back to what was sent.
+    /// When our write came is not known, only that it was before the read.
+    #[must_use]
+    pub fn may_have_overtaken(&self, edits: &[Edit], policy: &ObjectPolicy) -> Vec<Edit> {
+        let is_taken_back = |edit: &Edit| {
+            let sent = self.to_external.get(&edit.pointer).map(|pair| pair.external.as_ref());
+            sent.is_some_and(|sent| {
+                edits.iter().any(|later| {
+                    later.pointer == edit.pointer
+                        && later.at > edit.at
+                        && same(policy, &edit.pointer, later.value.as_ref(), sent)
+                })
+            })
+        };
+        edits.iter().filter(|edit| !is_taken_back(edit)).cloned().collect()
     }
 
     /// What reached the CRM is no change of the CRM's, also where System A's record was deleted since.

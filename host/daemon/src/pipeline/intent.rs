@@ -273,7 +273,8 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
         let settled = case.unsettled.settle(&case.link, internal, &case.external, &case.object.policy, now);
         if settled != case.link {
             // Only now it is known what the write went over; the read that told is from after it all the same.
-            let noted = plan::note_edits(&settled, &case.edits, &case.object.policy, now);
+            let edits = case.unsettled.may_have_overtaken(&case.edits, &case.object.policy);
+            let noted = plan::note_edits(&settled, &edits, &case.object.policy, now);
             case.link = Link { committed_at: settled.committed_at, ..noted };
             case.note("settled", "a write had taken effect whose answer or commit was lost", now);
         }

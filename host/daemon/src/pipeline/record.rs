@@ -432,7 +432,9 @@ impl<S: Store, R: Runtime, D: Deliver, I: Internal, C: Clock> Pipeline<S, R, D, 
 
     /// The direction of the next write is paused. What was written before is kept, since nothing would tell later what the CRM made of it.
     fn pause(&self, case: &mut Case<'_>, now: Millis) -> End {
-        if !case.update_open && !case.create_open {
+        let is_linked = case.link.external.is_some() || case.stored.is_some();
+        let says_more = is_linked && case.stored.as_ref() != Some(&case.link);
+        if case.settling || !case.update_open && !case.create_open || !says_more {
             return paused(now);
         }
         let commit = self.take_commit(case);

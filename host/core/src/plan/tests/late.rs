@@ -314,16 +314,56 @@ fn an_edit_between_two_writes_of_ours_is_found_too() {
 
 #[test]
 fn what_we_sent_is_nobodys_edit_also_where_the_crm_makes_something_else_of_it() {
-    let mut policy = policy();
-    policy.default.on_conflict = OnConflict::External;
-    let mut hub = Hub::new(&[(Form::Upper, Class::FoundAfterwards, policy)]);
-    hub.edit_internal("/a", json!("abc"));
-    hub.work(0, External::Unseen, &[]);
-    let stored = hub.crms[0].events.remove(0);
-    let sent = Event { value: Some(json!("abc")), own: false, ..stored.clone() };
-    for event in [sent, Event { own: false, ..stored }] {
-        hub.deliver(0, &event);
-        assert_eq!((hub.writes, hub.everywhere("/a")), (1, vec![json!("abc"), json!("ABC")]));
+    for (adopt, by) in [
+        (false, OnConflict::External),
+        (true, OnConflict::External),
+        (true, OnConflict::Review),
+        (true, OnConflict::Internal),
+    ] {
+        let mut policy = policy();
+        policy.default.on_conflict = by;
+        if adopt {
+            policy.default.on_rewrite = OnRewrite::Adopt;
+        }
+        let mut hub = Hub::new(&[(Form::Upper, Class::FoundAfterwards, policy)]);
+        hub.edit_internal("/a", json!("abc"));
+        hub.work(0, External::Unseen, &[]);
+        let stored = hub.crms[0].events.remove(0);
+        let sent = Event { value: Some(json!("abc")), own: false, ..stored.clone() };
+        let (writes, here) = if adopt { (2, "ABC") } else { (1, "abc") };
+        for event in [sent, Event { own: false, ..stored }] {
+            hub.deliver(0, &event);
+            assert_eq!((hub.writes, hub.everywhere("/a")), (writes, vec![json!(here), json!("ABC")]));
+            assert!(hub.crms[0].link.held.is_empty());
+        }
+    }
+}
+
+/// Writing to System A is paused, or failed: what the CRM made of our write waits to be taken over.
+#[test]
+fn what_system_a_is_still_to_take_over_is_nobodys_edit() {
+    let mut policy = timed();
+    policy.default.on_rewrite = OnRewrite::Adopt;
+    let mut link = agreed(&[("/phone", json!("old"))]);
+    link.external_stamp = Some(100);
+    let wrote = |link: &Link, version: u64, sent: &str, stored: &str, stamp: u64| {
+        let internal = present(version, &[("/phone", json!(sent))]);
+        let plan = run(link, &internal, &External::Unseen, &policy);
+        let stamp = Some(stamp);
+        let answer = ExternalWritten { stamp, ..written(Some(&[("/phone", json!(stored))])) };
+        let write = plan.external.as_ref().unwrap();
+        after_external_write(&plan.link, write, &internal, &answer, &policy, NOW)
+    };
+    let link = wrote(&link, 2, "ours", "OURS", 200);
+    let edit = |value: &str, at| Edit { pointer: "/phone".into(), value: Some(json!(value)), at };
+    for ours in ["ours", "OURS"] {
+        assert_eq!(note_edits(&link, &[edit(ours, 200)], &policy, NOW), link, "{ours}");
+    }
+    assert!(note_edits(&link, &[edit("THEIRS", 150)], &policy, NOW).overtaken.contains_key("/phone"));
+    // Nor is it when we have written again over it.
+    let link = wrote(&link, 3, "newer", "NEWER", 300);
+    for (ours, at) in [("ours", 200), ("OURS", 200), ("newer", 300), ("NEWER", 300)] {
+        assert_eq!(note_edits(&link, &[edit(ours, at)], &policy, NOW), link, "{ours}");
     }
 }
 

@@ -57,26 +57,6 @@ fn fields_of_a_group_are_decided_one_by_one() {
 }
 
 #[test]
-fn a_decided_value_that_the_crm_refuses_is_left_out_and_holds_up_nothing_else() {
-    let mut policy = policy();
-    let leave_out = FieldPolicy { on_reject: OnReject::OmitAndFlag, ..policy.default };
-    policy.fields.insert("address".into(), leave_out);
-    let mut link = decide_review(&held(), "address", Choice::Internal, NOW).unwrap();
-    let internal = present(2, &values("Here 1", "Hereton"));
-    let external = read(&values("There 2", "Thereton"));
-    let plan = run(&link, &internal, &external, &policy);
-    assert_eq!(sent_out(&plan).len(), 2);
-    link = after_external_reject(&plan.link, &names(&["/city"]), &internal, &policy, NOW).unwrap();
-    let plan = run(&link, &internal, &external, &policy);
-    assert!(quiet(&plan), "{plan:?}");
-    // The rest of the record goes on its way.
-    let mut more = values("Here 1", "Hereton");
-    more[0].1 = json!("2");
-    let plan = run(&plan.link, &present(3, &more), &external, &policy);
-    assert_eq!(sent_out(&plan), one("/phone", json!("2")));
-}
-
-#[test]
 fn a_field_may_get_a_value_of_its_own_or_none_beside_one_that_takes_a_side() {
     let choice = picks(&[("/street", Pick::Value(Some(json!("Third 3")))), ("/city", Pick::External)]);
     let decided = decide_review(&held(), "address", choice, NOW).unwrap();

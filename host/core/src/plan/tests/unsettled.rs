@@ -1,4 +1,5 @@
 use super::*;
+use crate::plan::Edit;
 
 /// Both agreed on a telephone number; System A has another one now, and it is sent.
 fn on_its_way_out() -> (Link, Unsettled) {
@@ -243,4 +244,20 @@ fn it_survives_being_written_down() {
     let removal = Unsettled { removal: true, ..Unsettled::default() };
     let text = serde_json::to_string(&removal).unwrap();
     assert_eq!(serde_json::from_str::<Unsettled>(&text).unwrap(), removal);
+}
+
+#[test]
+fn an_edit_that_was_taken_back_to_what_we_sent_was_not_overtaken_by_it() {
+    let (_, unsettled) = on_its_way_out();
+    let edit =
+        |pointer: &str, value: &str, at| Edit { pointer: pointer.into(), value: Some(json!(value)), at };
+    let edits = [
+        edit("/phone", "theirs", 150),
+        edit("/phone", "2", 200),
+        edit("/phone", "later", 250),
+        edit("/name", "2", 260),
+        edit("/name", "theirs", 150),
+    ];
+    let left = unsettled.may_have_overtaken(&edits, &policy());
+    assert_eq!(left, edits[1..].to_vec(), "only what came before it, and of the same field");
 }
